@@ -1,0 +1,118 @@
+"""Names of the models: what builds each and which clips it takes. Sizes are arguments; weights come from elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Callable
+from typing import Any
+
+from ..clip_spec import ClipSpec
+from .encoder import Encoder
+from .resnet import VIETRN, VIESingle
+from .resnet3d import VIE3DResNet, VIEFast, VIESlow
+from .slowfast import VIESlowfast
+from .two_pathway import VIETwoPathway
+
+SINGLE = ClipSpec(num_frames=1)
+TRN = ClipSpec(num_frames=4, frame_interval=12)  # four successive bins of 12 frames, one frame of each
+RESNET3D = ClipSpec(num_frames=16, frame_interval=1, resize=128, crop=112)
+SLOW = ClipSpec(num_frames=4, frame_interval=16)
+FAST = ClipSpec(num_frames=16, frame_interval=4)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelEntry:
+    """One registered model."""
+
+    build: Callable[..., Encoder]
+    """`build(clip_spec, num_classes=..., **sizes)` makes an untrained encoder."""
+    clip_spec: ClipSpec
+    """The clips it takes."""
+    reference: str
+    """The original release's name for it, or "" where it has none."""
+    summary: str
+    """One line for listings."""
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Sizes that differ from the builder's defaults."""
+
+
+def _two_pathway(dynamic: Callable[..., Encoder]) -> Callable[..., Encoder]:
+    def build(
+        clip_spec: ClipSpec, *, width: int = 64, static_width: int | None = None, num_classes: int | None = None, **sizes: int
+    ) -> Encoder:
+        static_spec = dataclasses.replace(clip_spec, num_frames=1, frame_interval=1)
+        static_encoder = VIESingle(static_spec, width=width if static_width is None else static_width)
+        dynamic_encoder = dynamic(clip_spec, width=width, **sizes)
+        return VIETwoPathway(static_encoder, dynamic_encoder, num_classes=num_classes)
+
+    return build
+
+
+def _tiny(entry: ModelEntry, **sizes: int) -> ModelEntry:
+    """The same model at base width 16 on 64-pixel crops: for tests, demonstrations and teaching."""
+    spec = dataclasses.replace(entry.clip_spec, resize=72, crop=64)
+    summary = f"{entry.summary}; base width 16, 64-pixel crop"
+    return ModelEntry(entry.build, spec, "", summary, {"width": 16, **sizes})
+
+
+MODELS: dict[str, ModelEntry] = {
+    "vie_single": ModelEntry(VIESingle, SINGLE, "single_frame", "2-D ResNet-18 on single frames"),
+    "vie_trn": ModelEntry(VIETRN, TRN, "tsrn", "2-D ResNet-18 on 4 frames in order (temporal relation network)"),
+    "vie_3dresnet": ModelEntry(VIE3DResNet, RESNET3D, "3dresnet", "3-D ResNet-18 on 16 successive frames"),
+    "vie_slow": ModelEntry(VIESlow, SLOW, "slow", "slow pathway: 4 frames, 16 apart"),
+    "vie_fast": ModelEntry(VIEFast, FAST, "fast_a4", "fast pathway by itself: 16 frames, 4 apart, few channels"),
+    "vie_slowfast": ModelEntry(VIESlowfast, FAST, "slowfast_a4", "slow and fast pathways with lateral connections"),
+    "vie_twopathway_slow": ModelEntry(
+        _two_pathway(VIESlow), SLOW, "slowsingle_avg", "static (Single) and dynamic (Slow) pathways"
+    ),
+    "vie_twopathway": ModelEntry(
+        _two_pathway(VIESlowfast), FAST, "slowfastsingle_avg", "static (Single) and dynamic (Slowfast) pathways"
+    ),
+}
+for _name, _sizes in {"single": {}, "3dresnet": {}, "slowfast": {"fast_width": 4}, "twopathway": {"fast_width": 4}}.items():
+    MODELS[f"vie_{_name}_tiny"] = _tiny(MODELS[f"vie_{_name}"], **_sizes)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Registered model names that match a shell-style `pattern`, sorted."""
+    return sorted(fnmatch.filter(MODELS, pattern))
+
+
+def model_entry(name: str) -> ModelEntry:
+    """The entry of a registered name; an unknown one raises ValueError with the known ones."""
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; known models are {', '.join(list_models())}")
+    return MODELS[name]
+
+
+def build_model(name: str, *, clip_spec: ClipSpec | None = None, num_classes: int | None = None, **sizes: Any) -> Encoder:
+    """An untrained encoder, in training mode. `sizes` are the builder's: width, fast_width, static_width."""
+    entry = model_entry(name)
+    model_args = {**entry.sizes, **sizes}
+    try:
+        model = entry.build(clip_spec or entry.clip_spec, num_classes=num_classes, **model_args)
+    except TypeError as error:
+        raise ValueError(f"{name} cannot be built with {sorted(sizes)}: {error}") from error
+    model.model_name, model.model_args = name, model_args
+    return model
+
+
+def two_pathway(static: Encoder, dynamic: Encoder) -> Encoder:
+    """Puts two encoders, loaded or new, together as the two-pathway model that they make; they are not copied.
+
+    Raises ValueError where no registered two-pathway model is made of these two.
+    """
+    names = {
+        ("vie_single", "vie_slow"): "vie_twopathway_slow",
+        ("vie_single", "vie_slowfast"): "vie_twopathway",
+        ("vie_single_tiny", "vie_slowfast_tiny"): "vie_twopathway_tiny",
+    }
+    pair = (static.model_name, dynamic.model_name)
+    if pair not in names:
+        known = ", ".join(f"{s} + {d}" for s, d in names)
+        raise ValueError(f"no two-pathway model is made of {pair[0]} + {pair[1]}; there are {known}")
+    model = VIETwoPathway(static, dynamic)
+    model.model_name = names[pair]
+    model.model_args = {**dynamic.model_args, "static_width": static.stem.conv.out_channels}  # type: ignore[union-attr]
+    return model

@@ -1,0 +1,83 @@
+"""Encoders that see single frames: VIE-Single and VIE-TRN.
+
+Source: Zhuang et al., CVPR 2020, section 3; TRN after Zhou et al., "Temporal Relational Reasoning in Videos", ECCV 2018.
+
+B batch, C channels, T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..clip_spec import ClipSpec
+from .blocks import Trunk, layer_modules
+from .encoder import Encoder, check_clip
+
+
+class _FrameEncoder(Encoder):
+    """A 2-D ResNet-18 on every frame. A hook on one of its modules sees all frames of the batch: [B*T, C, H', W']."""
+
+    def __init__(self, clip_spec: ClipSpec, width: int) -> None:
+        super().__init__()
+        trunk = Trunk(width=width, stem_kernel=(7, 7), stem_stride=(2, 2), pool_kernel=(3, 3), pool_stride=(2, 2))
+        self.stem, self.stages, self.norm = trunk.stem, trunk.stages, trunk.norm
+        self.num_features = trunk.out_channels
+        self.clip_spec = clip_spec
+        self.layer_modules = layer_modules()
+
+    def _frame_features(self, x: Tensor) -> Tensor:
+        """[B, 3, T, H, W] -> [B, C, T, H', W'], every frame by itself."""
+        frames = x.transpose(1, 2).flatten(0, 1)  # [B*T, 3, H, W]
+        return _clips(self.norm(self.stages(self.stem(frames))), x.shape[0])
+
+
+class VIESingle(_FrameEncoder):
+    """VIE-Single: 2-D ResNet-18; of a clip, the feature maps of its frames are averaged over time.
+
+    Takes [B, 3, T, H, W] or single frames [B, 3, H, W]. Feature maps keep a time axis of length 1.
+    """
+
+    def __init__(self, clip_spec: ClipSpec, *, width: int = 64, num_classes: int | None = None) -> None:
+        super().__init__(clip_spec, width)
+        self._set_head(num_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """[B, 3, (T,) H, W] -> [B, 8 * width, 1, H/32, W/32]."""
+        x = check_clip(x.unsqueeze(2) if x.ndim == 4 else x, "vie_single")
+        return self._frame_features(x).mean(2, keepdim=True)
+
+    def _pool(self, features: Tensor) -> Tensor:
+        return features.mean((2, 3, 4))
+
+    def _layer_maps(self, output: Tensor, batch: int) -> Tensor:
+        return _clips(output, batch).mean(2, keepdim=True)
+
+
+class VIETRN(_FrameEncoder):
+    """VIE-TRN: 2-D ResNet-18 on each of `clip_spec.num_frames` frames; the pooled frames are concatenated in time order."""
+
+    def __init__(self, clip_spec: ClipSpec, *, width: int = 64, num_classes: int | None = None) -> None:
+        super().__init__(clip_spec, width)
+        self.num_features *= clip_spec.num_frames
+        self._set_head(num_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """[B, 3, T, H, W] -> [B, 8 * width, T, H/32, W/32]; T must be `clip_spec.num_frames`."""
+        check_clip(x, "vie_trn")
+        if x.shape[2] != self.clip_spec.num_frames:
+            raise ValueError(
+                f"vie_trn relates exactly {self.clip_spec.num_frames} frames, got T = {x.shape[2]}; "
+                f"sample {self.clip_spec.num_frames} frames a clip, or build with a clip_spec of {x.shape[2]} frames and train"
+            )
+        return self._frame_features(x)
+
+    def _pool(self, features: Tensor) -> Tensor:
+        return features.mean((3, 4)).transpose(1, 2).flatten(1)  # [B, T*C], time order
+
+    def _layer_maps(self, output: Tensor, batch: int) -> Tensor:
+        return _clips(output, batch)
+
+
+def _clips(frames: Tensor, batch: int) -> Tensor:
+    """[B*T, C, H, W] -> [B, C, T, H, W]."""
+    return frames.unflatten(0, (batch, -1)).transpose(1, 2)

@@ -1,0 +1,76 @@
+"""Encoders with one 3-D pathway: VIE-3DResNet, VIE-Slow and the fast pathway by itself.
+
+Source: Zhuang et al., CVPR 2020, section 3; Hara et al., "Can Spatiotemporal 3D CNNs Retrace the History of 2D CNNs and
+ImageNet?", CVPR 2018 (3DResNet); Feichtenhofer et al., "SlowFast Networks for Video Recognition", ICCV 2019 (slow, fast).
+
+B batch, C channels, T time, H height, W width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..clip_spec import ClipSpec
+from .blocks import Trunk, layer_modules
+from .encoder import Encoder, check_clip
+
+# What each pathway's trunk is, beside its width: axes are (T, H, W), time_kernels are (conv1, conv2) by stage.
+TRUNK_3DRESNET = dict(
+    stem_kernel=(7, 7, 7),
+    stem_stride=(1, 2, 2),
+    pool_kernel=(3, 3, 3),
+    pool_stride=(2, 2, 2),
+    time_kernels=((3, 3),) * 4,
+    time_stride=2,
+)
+TRUNK_SLOW = dict(
+    stem_kernel=(1, 7, 7),
+    stem_stride=(1, 2, 2),
+    pool_kernel=(1, 3, 3),
+    pool_stride=(1, 2, 2),
+    time_kernels=((1, 1), (1, 1), (3, 1), (3, 1)),
+)
+TRUNK_FAST = {**TRUNK_SLOW, "stem_kernel": (5, 7, 7), "time_kernels": ((3, 1),) * 4}
+
+
+class _ClipEncoder(Encoder):
+    """A 3-D ResNet-18 on the whole clip."""
+
+    trunk: dict[str, object]
+
+    def __init__(self, clip_spec: ClipSpec, *, width: int = 64, num_classes: int | None = None) -> None:
+        super().__init__()
+        trunk = Trunk(width=width, **self.trunk)  # type: ignore[arg-type]
+        self.stem, self.stages, self.norm = trunk.stem, trunk.stages, trunk.norm
+        self.num_features = trunk.out_channels
+        self.clip_spec = clip_spec
+        self.layer_modules = layer_modules()
+        self._set_head(num_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """[B, 3, T, H, W] -> [B, 8 * width, T', H/32, W/32]."""
+        return self.norm(self.stages(self.stem(check_clip(x, type(self).__name__))))
+
+    def _pool(self, features: Tensor) -> Tensor:
+        return features.mean((2, 3, 4))
+
+
+class VIE3DResNet(_ClipEncoder):
+    """VIE-3DResNet: 3x3x3 kernels throughout; stem's pool and stages 2-4 each halve time (T' = T / 16)."""
+
+    trunk = TRUNK_3DRESNET
+
+
+class VIESlow(_ClipEncoder):
+    """VIE-Slow: few frames far apart; kernels reach over time from stage 3 on; time is never reduced (T' = T)."""
+
+    trunk = TRUNK_SLOW
+
+
+class VIEFast(_ClipEncoder):
+    """The fast pathway by itself: many frames, few channels, kernels over time in every stage (T' = T)."""
+
+    trunk = TRUNK_FAST
+
+    def __init__(self, clip_spec: ClipSpec, *, width: int = 8, num_classes: int | None = None) -> None:
+        super().__init__(clip_spec, width=width, num_classes=num_classes)

@@ -1,0 +1,65 @@
+"""VIE-Slowfast: a slow and a fast pathway, joined by lateral connections.
+
+Source: Zhuang et al., CVPR 2020, section 3; Feichtenhofer et al., "SlowFast Networks for Video Recognition", ICCV 2019.
+
+B batch, C channels, T time, H height, W width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..clip_spec import ClipSpec
+from .blocks import Trunk, layer_modules
+from .encoder import Encoder, check_clip
+from .resnet3d import TRUNK_FAST, TRUNK_SLOW
+
+SLOW_STRIDE = 4  # the slow pathway sees every 4th frame
+LATERAL_RATIO = 2  # a lateral gives twice the channels it gets
+
+
+class Lateral(nn.Conv3d):
+    """Puts the fast pathway's maps, brought to the slow one's rate by a 5x1x1 convolution, behind the slow pathway's."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, LATERAL_RATIO * channels, (5, 1, 1), (SLOW_STRIDE, 1, 1), (2, 0, 0), bias=False)
+        nn.init.kaiming_normal_(self.weight, mode="fan_in", nonlinearity="relu")
+
+    def forward(self, slow: Tensor, fast: Tensor) -> Tensor:  # type: ignore[override]
+        """[B, C, T/4, H, W], [B, c, T, H, W] -> [B, C + 2c, T/4, H, W]."""
+        return torch.cat([slow, super().forward(fast)], dim=1)
+
+
+class VIESlowfast(Encoder):
+    """VIE-Slowfast: the clip is split inside; layers are those of the slow pathway, which receives the fast one's.
+
+    `fast_width` is width / 8 unless given.
+    """
+
+    def __init__(
+        self, clip_spec: ClipSpec, *, width: int = 64, fast_width: int | None = None, num_classes: int | None = None
+    ) -> None:
+        super().__init__()
+        fast_width = max(width // 8, 1) if fast_width is None else fast_width
+        fast_channels = [fast_width * c for c in (1, 1, 2, 4, 8)]  # after the pool and after each stage
+        self.fast = Trunk(width=fast_width, **TRUNK_FAST)  # type: ignore[arg-type]
+        self.slow = Trunk(width=width, extra=[LATERAL_RATIO * c for c in fast_channels], **TRUNK_SLOW)  # type: ignore[arg-type]
+        self.lateral = nn.ModuleList(Lateral(c) for c in fast_channels)
+        self.num_features = self.slow.out_channels + self.fast.out_channels
+        self.clip_spec = clip_spec
+        self.layer_modules = layer_modules("slow.", first="lateral.0")
+        self._set_head(num_classes)
+
+    def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, 3, T, H, W] -> slow [B, 10 * width, T/4, H/32, W/32], fast [B, 8 * fast_width, T, H/32, W/32]."""
+        check_clip(x, "vie_slowfast")
+        slow, fast = self.slow.stem(x[:, :, ::SLOW_STRIDE]), self.fast.stem(x)
+        slow = self.lateral[0](slow, fast)
+        for k in range(4):
+            slow, fast = self.slow.stages[k](slow), self.fast.stages[k](fast)
+            slow = self.lateral[k + 1](slow, fast)
+        return self.slow.norm(slow), self.fast.norm(fast)
+
+    def _pool(self, features: tuple[Tensor, Tensor]) -> Tensor:
+        return torch.cat([maps.mean((2, 3, 4)) for maps in features], dim=1)
