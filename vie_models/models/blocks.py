@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .conv import Conv2d, Conv3d
+
 BLOCKS_PER_STAGE = (2, 2, 2, 2)
 Size = tuple[int, ...]  # one entry an axis: (H, W) or (T, H, W)
 
@@ -38,9 +40,9 @@ class NormAct3d(nn.BatchNorm3d):
 NormAct = NormAct2d | NormAct3d
 
 
-def conv(in_channels: int, out_channels: int, kernel: Size, stride: Size) -> nn.Conv2d | nn.Conv3d:
+def conv(in_channels: int, out_channels: int, kernel: Size, stride: Size) -> Conv2d | Conv3d:
     """A convolution without bias, padded by (k - 1) // 2 on both sides; 2-D or 3-D by the length of `kernel`."""
-    cls = nn.Conv2d if len(kernel) == 2 else nn.Conv3d
+    cls = Conv2d if len(kernel) == 2 else Conv3d
     padding = tuple((k - 1) // 2 for k in kernel)
     return cls(in_channels, out_channels, kernel, stride, padding, bias=False)  # type: ignore[arg-type]
 
@@ -92,9 +94,7 @@ class Block(nn.Module):
     Shapes: [B, C_in, T, H, W] -> [B, C_out, T/s, H/s, W/s]. The output of `norm1` is the reference's `encode_2` ... `encode_9`.
     """
 
-    def __init__(
-        self, in_channels: int, channels: int, kernel1: Size, kernel2: Size, stride: Size, project: bool
-    ) -> None:
+    def __init__(self, in_channels: int, channels: int, kernel1: Size, kernel2: Size, stride: Size, project: bool) -> None:
         super().__init__()
         dims = len(kernel1)
         self.norm1 = norm_act(in_channels, dims)

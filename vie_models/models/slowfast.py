@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..clip_spec import ClipSpec
 from .blocks import Trunk, layer_modules
+from .conv import Conv3d
 from .encoder import Encoder, check_clip
 from .resnet3d import TRUNK_FAST, TRUNK_SLOW
 
@@ -19,7 +20,7 @@ SLOW_STRIDE = 4  # the slow pathway sees every 4th frame
 LATERAL_RATIO = 2  # a lateral gives twice the channels it gets
 
 
-class Lateral(nn.Conv3d):
+class Lateral(Conv3d):
     """Puts the fast pathway's maps, brought to the slow one's rate by a 5x1x1 convolution, behind the slow pathway's."""
 
     def __init__(self, channels: int) -> None:

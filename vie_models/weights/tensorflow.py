@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models import Encoder
-from ..models.blocks import Block, NormAct, Trunk
+from ..models.blocks import Block, NormAct
 from ..models.slowfast import VIESlowfast
 from ..models.two_pathway import VIETwoPathway
 from .crc32c import masked_crc32c
@@ -119,7 +119,9 @@ class _Region:
             self.file.seek(offset)
             return np.frombuffer(self.file.read(count * np.dtype(dtype).itemsize), dtype, count)
         except (OSError, ValueError) as error:  # the file has shrunk, or was closed, since it was opened
-            raise CheckpointError(f"cannot read {count} values at byte {offset} of {self.path or 'the tar'}: {error}") from error
+            raise CheckpointError(
+                f"cannot read {count} values at byte {offset} of {self.path or 'the tar'}: {error}"
+            ) from error
 
     def bytes(self, offset: int = 0, size: int | None = None) -> bytes:
         return self.array(offset, "|u1", self.size if size is None else size).tobytes()
@@ -188,7 +190,9 @@ class TensorBundle(Mapping[str, np.ndarray]):
             raise CheckpointError(f"{name} has TensorFlow DataType {entry.dtype}, which has no NumPy equivalent here")
         dtype, count = np.dtype(DTYPES[entry.dtype]), _product(entry.shape)
         if entry.size != count * dtype.itemsize:
-            raise CheckpointError(f"{name} {list(entry.shape)} of {dtype} takes {count * dtype.itemsize} bytes, index says {entry.size}")
+            raise CheckpointError(
+                f"{name} {list(entry.shape)} of {dtype} takes {count * dtype.itemsize} bytes, index says {entry.size}"
+            )
         if entry.shard >= len(self._shards):
             raise CheckpointError(f"{name} lies in shard {entry.shard}, there are {len(self._shards)}")
         shard = self._shards[entry.shard]
@@ -198,7 +202,9 @@ class TensorBundle(Mapping[str, np.ndarray]):
             )
         values = shard.array(entry.offset, dtype.str, count)
         if (found := masked_crc32c(values.view(np.uint8))) != entry.crc32c:
-            raise CheckpointError(f"{name} is damaged: CRC-32C {found:#010x}, the index says {entry.crc32c:#010x}; fetch the file again")
+            raise CheckpointError(
+                f"{name} is damaged: CRC-32C {found:#010x}, the index says {entry.crc32c:#010x}; fetch the file again"
+            )
         if entry.dtype == 10 and values.view(np.uint8).max(initial=0) > 1:
             raise CheckpointError(f"{name} holds bytes that are not booleans")
         values = values.reshape(entry.shape)
@@ -265,7 +271,9 @@ def _read_block(data: bytes, handle: tuple[int, int]) -> list[tuple[bytes, bytes
     if masked_crc32c(data[offset : offset + size + 1]) != stored:
         raise CheckpointError(f"the index block at byte {offset} is damaged: its CRC-32C does not match; fetch the file again")
     if (kind := data[offset + size]) != 0:
-        raise CheckpointError(f"the index block at byte {offset} is compressed (type {kind}); only raw blocks, as TensorFlow writes, are read")
+        raise CheckpointError(
+            f"the index block at byte {offset} is compressed (type {kind}); only raw blocks, as TensorFlow writes, are read"
+        )
     num_restarts = struct.unpack_from("<I", data, offset + size - 4)[0]
     reader = _Reader(data[offset : offset + size], end=size - 4 - 4 * num_restarts)
     pairs = []
@@ -273,7 +281,9 @@ def _read_block(data: bytes, handle: tuple[int, int]) -> list[tuple[bytes, bytes
     while not reader.done:
         shared, unshared, length = reader.varint(), reader.varint(), reader.varint()
         if shared > len(key):
-            raise CheckpointError(f"the index block at byte {offset} shares {shared} bytes of a {len(key)}-byte key: it is damaged")
+            raise CheckpointError(
+                f"the index block at byte {offset} shares {shared} bytes of a {len(key)}-byte key: it is damaged"
+            )
         key = key[:shared] + reader.take(unshared)
         pairs.append((key, reader.take(length)))
     return pairs
@@ -443,7 +453,9 @@ def tf_to_state_dict(variables: Mapping[str, np.ndarray], model: Encoder) -> dic
     another shape raises CheckpointError, as does a model without its embedding head.
     """
     if model.num_classes is not None:
-        raise CheckpointError(f"the reference's weights end in an embedding: build {model.model_name} with num_classes=None, then reset_classifier")
+        raise CheckpointError(
+            f"the reference's weights end in an embedding: build {model.model_name} with num_classes=None, then reset_classifier"
+        )
     names = tf_names(model)
     expected = model.state_dict()
     missing = sorted(set(names) - set(variables))
@@ -458,12 +470,12 @@ def tf_to_state_dict(variables: Mapping[str, np.ndarray], model: Encoder) -> dic
         value = variables[name]
         # kernels: ([t,] h, w, in, out) -> (out, in, [t,] h, w); dense (in, out) -> (out, in)
         axes = (value.ndim - 1, value.ndim - 2, *range(value.ndim - 2)) if name.endswith("/kernel") else range(value.ndim)
-        tensor = torch.from_numpy(np.array(value.transpose(tuple(axes)), np.float32, order="C"))
-        if tensor.shape != expected[key].shape:
+        value = value.transpose(tuple(axes))
+        if value.shape != expected[key].shape:
             raise CheckpointError(
-                f"{name} gives {key} the shape {list(tensor.shape)}, {model.model_name} has {list(expected[key].shape)}; is its width another?"
+                f"{name} gives {key} the shape {list(value.shape)}, {model.model_name} has {list(expected[key].shape)}; is its width another?"
             )
-        state[key] = tensor
+        state[key] = _copied(value, torch.float32)
     return {key: state[key] for key in expected}
 
 
@@ -473,11 +485,20 @@ def tf_memory_bank(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor] | N
         return None
     bank, labels = variables["instance/memory_bank"], variables.get("instance/all_labels")
     if labels is None or bank.ndim != 2 or labels.shape != bank.shape[:1]:
-        raise CheckpointError(f"a memory bank {list(bank.shape)} needs one label a row, got {None if labels is None else list(labels.shape)}")
+        raise CheckpointError(
+            f"a memory bank {list(bank.shape)} needs one label a row, got {None if labels is None else list(labels.shape)}"
+        )
     return {
-        "memory_bank": torch.from_numpy(np.array(bank, np.float32)),
-        "labels": torch.from_numpy(np.array(labels, np.int64)),
+        "memory_bank": _copied(bank, torch.float32),
+        "labels": _copied(labels, torch.int64),
     }
+
+
+def _copied(value: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """A tensor in memory of PyTorch's own, which is aligned: kernels, and so the last bits of results, depend on that."""
+    tensor = torch.empty(value.shape, dtype=dtype)
+    tensor.numpy()[...] = value
+    return tensor
 
 
 def tf_width(variables: Mapping[str, np.ndarray], model_name: str) -> int:
@@ -486,4 +507,6 @@ def tf_width(variables: Mapping[str, np.ndarray], model_name: str) -> int:
         for kind in ("conv3d", "conv2d"):
             if f"{scope}/{kind}/kernel" in variables:
                 return int(variables[f"{scope}/{kind}/kernel"].shape[-1])
-    raise CheckpointError(f"these variables are not of {model_name} or any other reference encoder: there is no stem convolution")
+    raise CheckpointError(
+        f"these variables are not of {model_name} or any other reference encoder: there is no stem convolution"
+    )

@@ -1,0 +1,104 @@
+"""Convolutions that are fast on CPU by themselves.
+
+For inference on CPU, oneDNN wants a weight in a blocked layout of its choice. torch.nn lays it out anew at every call, or
+takes a much slower kernel: several times the cost of the convolution at a batch of one. torch.compile keeps the laid-out
+("packed") weight when it freezes a model; so do these modules, without a compiler. Training, GPUs, autocast, torch.compile
+and torch.export see plain torch.nn convolutions, and state_dict holds the plain weight alone.
+
+The packed weight is a second copy in memory. It is made at the first no-grad forward on CPU, and made again when the
+weight's values have changed in whatever way, or the input's shape has: every call compares the weight's row sums.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+PACKED_DTYPES = (torch.float32, torch.bfloat16)
+
+
+class _PackedConv:
+    """Mixin over nn.Conv2d and nn.Conv3d."""
+
+    _packed: tuple[torch.Size, Tensor, Tensor] | None = None  # input shape, row sums of the weight, packed weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        if _can_pack(self, x):
+            return _convolve(self, x, self._packed_weight(x))
+        return super().forward(x)  # type: ignore[misc,no-any-return]
+
+    def _packed_weight(self, x: Tensor) -> Tensor:
+        weight: Tensor = self.weight.detach()  # type: ignore[attr-defined]
+        row_sums = weight.flatten(1).sum(1)
+        if self._packed is not None:
+            shape, sums, packed = self._packed
+            if shape == x.shape and sums.dtype == row_sums.dtype and torch.equal(sums, row_sums):
+                return packed
+        packed = _pack(self, x, weight)
+        self._packed = (x.shape, row_sums, packed)
+        return packed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_packed"}
+
+
+class Conv2d(_PackedConv, nn.Conv2d):
+    """nn.Conv2d that keeps its weight in oneDNN's layout for inference on CPU."""
+
+
+class Conv3d(_PackedConv, nn.Conv3d):
+    """nn.Conv3d that keeps its weight in oneDNN's layout for inference on CPU."""
+
+
+def _can_pack(conv: Any, x: Tensor) -> bool:
+    """Whether this call is plain eager inference on CPU, and this PyTorch's packed convolution is there and right."""
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or conv.training:
+        return False
+    weight = conv.weight
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype
+        and x.dtype in PACKED_DTYPES
+        and type(x) is Tensor
+        and type(weight) is nn.Parameter
+        and not torch.jit.is_tracing()
+        and not torch.is_autocast_enabled("cpu")
+        and torch._C._len_torch_dispatch_stack() == 0  # a mode (FLOP counter, fake tensors) is to see the real operator
+        and _packing_works(x.dtype)
+    )
+
+
+def _pack(conv: Any, x: Tensor, weight: Tensor) -> Tensor:
+    reorder = torch._C._nn.mkldnn_reorder_conv2d_weight if weight.ndim == 4 else torch._C._nn.mkldnn_reorder_conv3d_weight
+    return reorder(weight.to_mkldnn(), conv.padding, conv.stride, conv.dilation, conv.groups, list(x.shape))  # type: ignore[no-any-return]
+
+
+def _convolve(conv: Any, x: Tensor, packed: Tensor) -> Tensor:
+    return torch.ops.mkldnn._convolution_pointwise(  # type: ignore[no-any-return]
+        x, packed, conv.bias, conv.padding, conv.stride, conv.dilation, conv.groups, "none", [], ""
+    )
+
+
+@functools.cache
+def _packing_works(dtype: torch.dtype) -> bool:
+    """These entry points are PyTorch's own, not public: they are used where they exist and agree with torch.nn."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    generator = torch.Generator().manual_seed(0)
+    try:
+        with torch.no_grad():
+            for cls, axes in ((nn.Conv2d, 2), (nn.Conv3d, 3)):
+                conv = cls(3, 16, 3, 2, 1, bias=False)
+                conv.weight.copy_(torch.randn(conv.weight.shape, generator=generator))
+                conv = conv.to(dtype)
+                x = torch.randn(2, 3, *[7] * axes, generator=generator).to(dtype)
+                y = _convolve(conv, x, _pack(conv, x, conv.weight.detach()))
+                tolerance = 1e-4 if dtype == torch.float32 else 0.5
+                if not torch.allclose(y, conv(x), rtol=1e-2, atol=tolerance):
+                    return False
+    except (RuntimeError, AttributeError, TypeError):  # not in this build, or called otherwise there
+        return False
+    return True

@@ -1,0 +1,165 @@
+"""A weight set as a folder, laid out as its Hub repository: config.json, model.safetensors, and bank.safetensors where it has one.
+
+config.json is read by us and by timm: `architecture`, `model_args` and `pretrained_cfg` are timm's, `clip_spec` is ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..clip_spec import ClipSpec
+from ..models import Encoder, build_model
+from ..models.two_pathway import VIETwoPathway
+from .errors import WeightsError
+
+CONFIG, MODEL, BANK = "config.json", "model.safetensors", "bank.safetensors"
+
+
+def save_pretrained(model: Encoder, folder: str | os.PathLike[str]) -> None:
+    """Writes config.json and model.safetensors (float32 or as the model is), which `from_pretrained` and timm load.
+
+    Each file appears whole or not at all; what stood there before is replaced.
+    """
+    if not hasattr(model, "model_name"):
+        raise ValueError("only models made by create_model, from_pretrained or two_pathway know the name to be saved under")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / MODEL, model.state_dict())
+    with replacing(folder / CONFIG) as path:
+        path.write_text(json.dumps(model_config(model), indent=2) + "\n")
+
+
+def model_config(model: Encoder) -> dict[str, Any]:
+    """The content of config.json."""
+    args = dict(model.model_args)
+    if model.num_classes is not None:
+        args["num_classes"] = model.num_classes
+    return {
+        "architecture": model.model_name,
+        "num_features": model.num_features,
+        "model_args": args,
+        "clip_spec": model.clip_spec.to_dict(),
+        "weights": getattr(model.weights, "name", None),
+        "pretrained_cfg": timm_config(model),
+    }
+
+
+def timm_config(model: Encoder) -> dict[str, Any]:
+    """What timm's PretrainedCfg can hold of an encoder: derived from its ClipSpec, which is the one that counts."""
+    spec = model.clip_spec
+    if model.num_classes is None:
+        outputs = 256 if isinstance(model, VIETwoPathway) else 128
+    else:
+        outputs = model.num_classes
+    return {
+        "input_size": [3, spec.crop, spec.crop],
+        "crop_pct": spec.crop / spec.resize,
+        "interpolation": spec.interpolation,
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "num_classes": outputs,
+        "classifier": "head",
+    }
+
+
+def load_folder(folder: str | os.PathLike[str]) -> Encoder:
+    """The encoder in a folder, in evaluation mode; strict. A file that is missing or does not fit raises."""
+    folder = Path(folder)
+    return load_files(folder / CONFIG, folder / MODEL)
+
+
+def load_files(config_path: Path, model_path: Path) -> Encoder:
+    """As `load_folder`, from two files that need not lie together."""
+    model = build_from_config(config_path, device="meta")
+    assign_weights(model, read_tensors(model_path), model_path)
+    return model.eval()
+
+
+def build_from_config(config_path: Path, device: str = "cpu", **overrides: Any) -> Encoder:
+    """An untrained encoder as config.json describes it, `overrides` replacing its model_args."""
+    try:
+        config = json.loads(config_path.read_text())
+        spec = ClipSpec.from_dict(config["clip_spec"])
+        args = {**config["model_args"], **overrides}
+        with torch.device(device):
+            return build_model(config["architecture"], clip_spec=spec, **args)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{config_path} does not exist: a weight folder holds {CONFIG} and {MODEL}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(f"{config_path} does not describe a VIE encoder: {type(error).__name__}: {error}") from error
+
+
+def assign_weights(model: Encoder, state: Mapping[str, Tensor], source: object) -> None:
+    """Gives `model` (on the meta device or not) exactly the tensors of `state`, in float32; strict."""
+    expected = model.state_dict()
+    missing, unknown = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
+    wrong = [k for k in expected if k in state and state[k].shape != expected[k].shape]
+    if missing or unknown or wrong:
+        example = (
+            f"{wrong[0]} is {list(state[wrong[0]].shape)} there and {list(expected[wrong[0]].shape)} here"
+            if wrong
+            else f"e.g. {(missing or unknown)[0]}"
+        )
+        raise WeightsError(
+            f"{source} does not fit {model.model_name} {model.model_args}: {len(missing)} tensors missing, {len(unknown)} unknown, "
+            f"{len(wrong)} of another shape ({example}); build the model with the sizes it was saved with"
+        )
+    tensors = {k: t.to(torch.float32) if t.is_floating_point() else t for k, t in state.items()}
+    model.load_state_dict(tensors, strict=True, assign=True)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, in memory of PyTorch's own; a file that is missing or damaged raises.
+
+    The file itself aligns tensors to 8 bytes. Kernels, and so the last bits of results, depend on alignment: hence the copies.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: a weight folder holds {CONFIG} and {MODEL}")
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}; fetch or write it again") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file, whole or not at all."""
+    with replacing(path) as temporary:
+        save_file({k: t.detach().contiguous() for k, t in tensors.items()}, temporary, metadata={"format": "pt"})
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place if the block ends well, and is removed if not."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would keep a shared cache to one user
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

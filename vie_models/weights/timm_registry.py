@@ -1,0 +1,110 @@
+"""Makes timm know our models: `timm.create_model("vie_3dresnet")`, `("local-dir:FOLDER")`, `("hf-hub:org/name")`.
+
+`import vie_models` calls `register_with_timm`, which does not import timm: where timm is not loaded yet, registering waits
+for it. timm < 1.0 has no such registry; there it is left alone.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..models import Encoder, list_models
+from .catalog import CATALOG
+
+TIMM_MODULE = "timm.models"
+
+
+def register_with_timm() -> None:
+    """Registers every model with timm, now or as soon as timm is imported."""
+    if TIMM_MODULE in sys.modules:
+        _register(sys.modules[TIMM_MODULE])
+    elif not any(isinstance(finder, _WhenTimmIsImported) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _WhenTimmIsImported())
+
+
+class _WhenTimmIsImported(importlib.abc.MetaPathFinder):
+    """Finds timm.models as the other finders do, and has it registered with once it is loaded."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != TIMM_MODULE:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        load = spec.loader.exec_module
+
+        def load_and_register(module: ModuleType) -> None:
+            load(module)
+            _register(module)
+
+        spec.loader.exec_module = load_and_register  # type: ignore[method-assign]
+        return spec
+
+
+def _register(timm_models: ModuleType) -> None:
+    if not hasattr(timm_models, "register_model") or not hasattr(timm_models, "PretrainedCfg"):
+        return  # timm 0.x
+    global default_cfgs
+    cfgs: dict[str, Any] = {name: {} for name in list_models() if not any(r.model == name for r in CATALOG.values())}
+    cfgs |= {name: {"url": record.url, "license": record.licence} for name, record in CATALOG.items()}
+    default_cfgs = timm_models.generate_default_cfgs(cfgs)
+    for name in list_models():
+        timm_models.register_model(_entrypoint(name))
+
+
+default_cfgs: Any = {}  # timm reads it from the module of an entry point
+__all__: list[str] = []  # timm adds the names of entry points
+
+
+def _entrypoint(name: str) -> Callable[..., Encoder]:
+    def build(
+        pretrained: bool = False,
+        pretrained_cfg: Any = None,
+        pretrained_cfg_overlay: Any = None,
+        cache_dir: Any = None,
+        pretrained_model_args: Any = None,
+        **kwargs: Any,
+    ) -> Encoder:
+        model = _build(name, pretrained, pretrained_cfg, cache_dir, kwargs)
+        cfg = {"architecture": name, **timm_config(model), **(pretrained_cfg_overlay or {})}
+        model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]  # timm reads both
+        return model
+
+    from .folder import timm_config
+
+    build.__name__ = build.__qualname__ = name
+    return build
+
+
+def _build(name: str, pretrained: bool, cfg: Any, cache_dir: Any, kwargs: dict[str, Any]) -> Encoder:
+    from .folder import CONFIG, build_from_config
+    from .store import create_model, from_pretrained, hub_files
+
+    if isinstance(cfg, dict) and cfg.get("source") == "local-dir":
+        if pretrained:
+            return _fitted(from_pretrained(cfg["file"]), kwargs)
+        return build_from_config(Path(cfg["file"]) / CONFIG, **kwargs)
+    if isinstance(cfg, dict) and cfg.get("source") == "hf-hub":
+        repo, _, revision = cfg["hf_hub_id"].partition("@")
+        if pretrained:
+            return _fitted(from_pretrained(repo, revision=revision or None, cache_dir=cache_dir), kwargs)
+        return build_from_config(hub_files(repo, (CONFIG,), revision=revision or None, cache_dir=cache_dir)[0], **kwargs)
+    tag = f".{cfg}" if isinstance(cfg, str) and cfg and pretrained else ""
+    return create_model(name + tag, pretrained, cache_dir=cache_dir, **kwargs)
+
+
+def _fitted(model: Encoder, kwargs: dict[str, Any]) -> Encoder:
+    """`model` with the head that timm's caller wants; other arguments must be those it was saved with."""
+    from .store import check_sizes, with_classes
+
+    num_classes = kwargs.pop("num_classes", None)
+    check_sizes(model, kwargs, "the weight set")
+    return with_classes(model, num_classes)
