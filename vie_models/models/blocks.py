@@ -139,7 +139,7 @@ def _running_statistics_held(module: nn.Module) -> Iterator[None]:
     try:
         for norm in norms:
             norm.momentum = 0.0
-            norm.num_batches_tracked = norm.num_batches_tracked.clone()
+            norm.num_batches_tracked = torch.zeros_like(counts[0])  # type: ignore[arg-type]
         yield
     finally:
         for norm, momentum, count in zip(norms, momenta, counts, strict=True):

@@ -73,7 +73,7 @@ def _can_pack(conv: Any, x: Tensor) -> bool:
 
 def _pack(conv: Any, x: Tensor, weight: Tensor) -> Tensor:
     reorder = torch._C._nn.mkldnn_reorder_conv2d_weight if weight.ndim == 4 else torch._C._nn.mkldnn_reorder_conv3d_weight
-    return reorder(weight.to_mkldnn(), conv.padding, conv.stride, conv.dilation, conv.groups, list(x.shape))  # type: ignore[no-any-return]
+    return reorder(weight.to_mkldnn(), conv.padding, conv.stride, conv.dilation, conv.groups, list(x.shape))  # type: ignore[call-arg]
 
 
 def _convolve(conv: Any, x: Tensor, packed: Tensor) -> Tensor:

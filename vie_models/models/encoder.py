@@ -18,7 +18,7 @@ from .blocks import NormAct, Stage
 
 EMBEDDING_SIZE = 128
 OUTPUT = "output"  # the layer name of what `forward` returns
-FeatureMaps = Tensor | tuple[Tensor, ...]
+FeatureMaps = Any  # a tensor, or a tuple of them where pathways differ in rate: what `forward_head` takes
 
 
 class Encoder(nn.Module):

@@ -8,6 +8,9 @@ B batch, C channels, T time, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 
 from ..clip_spec import ClipSpec
@@ -15,7 +18,7 @@ from .blocks import Trunk, layer_modules
 from .encoder import Encoder, check_clip
 
 # What each pathway's trunk is, beside its width: axes are (T, H, W), time_kernels are (conv1, conv2) by stage.
-TRUNK_3DRESNET = dict(
+TRUNK_3DRESNET: dict[str, Any] = dict(
     stem_kernel=(7, 7, 7),
     stem_stride=(1, 2, 2),
     pool_kernel=(3, 3, 3),
@@ -23,24 +26,24 @@ TRUNK_3DRESNET = dict(
     time_kernels=((3, 3),) * 4,
     time_stride=2,
 )
-TRUNK_SLOW = dict(
+TRUNK_SLOW: dict[str, Any] = dict(
     stem_kernel=(1, 7, 7),
     stem_stride=(1, 2, 2),
     pool_kernel=(1, 3, 3),
     pool_stride=(1, 2, 2),
     time_kernels=((1, 1), (1, 1), (3, 1), (3, 1)),
 )
-TRUNK_FAST = {**TRUNK_SLOW, "stem_kernel": (5, 7, 7), "time_kernels": ((3, 1),) * 4}
+TRUNK_FAST: dict[str, Any] = {**TRUNK_SLOW, "stem_kernel": (5, 7, 7), "time_kernels": ((3, 1),) * 4}
 
 
 class _ClipEncoder(Encoder):
     """A 3-D ResNet-18 on the whole clip."""
 
-    trunk: dict[str, object]
+    trunk: Mapping[str, Any]
 
     def __init__(self, clip_spec: ClipSpec, *, width: int = 64, num_classes: int | None = None) -> None:
         super().__init__()
-        trunk = Trunk(width=width, **self.trunk)  # type: ignore[arg-type]
+        trunk = Trunk(width=width, **self.trunk)
         self.stem, self.stages, self.norm = trunk.stem, trunk.stages, trunk.norm
         self.num_features = trunk.out_channels
         self.clip_spec = clip_spec

@@ -44,8 +44,8 @@ class VIESlowfast(Encoder):
         super().__init__()
         fast_width = max(width // 8, 1) if fast_width is None else fast_width
         fast_channels = [fast_width * c for c in (1, 1, 2, 4, 8)]  # after the pool and after each stage
-        self.fast = Trunk(width=fast_width, **TRUNK_FAST)  # type: ignore[arg-type]
-        self.slow = Trunk(width=width, extra=[LATERAL_RATIO * c for c in fast_channels], **TRUNK_SLOW)  # type: ignore[arg-type]
+        self.fast = Trunk(width=fast_width, **TRUNK_FAST)
+        self.slow = Trunk(width=width, extra=[LATERAL_RATIO * c for c in fast_channels], **TRUNK_SLOW)
         self.lateral = nn.ModuleList(Lateral(c) for c in fast_channels)
         self.num_features = self.slow.out_channels + self.fast.out_channels
         self.clip_spec = clip_spec

@@ -52,7 +52,7 @@ class VIETwoPathway(Encoder):
         """[B, 3, T, H, W] -> what `static.forward_features` and `dynamic.forward_features` give."""
         return self.static.forward_features(x), self.dynamic.forward_features(x)
 
-    def forward_head(self, features: tuple[FeatureMaps, FeatureMaps], pre_logits: bool = False) -> Tensor:  # type: ignore[override]
+    def forward_head(self, features: FeatureMaps, pre_logits: bool = False) -> Tensor:
         """Both pathways' features -> [B, 256] embedding or [B, num_classes] logits; with `pre_logits` [B, F]."""
         if self.num_classes is None and not pre_logits:
             embeddings = [p.forward_head(f) for p, f in zip((self.static, self.dynamic), features, strict=True)]

@@ -4,7 +4,8 @@ from .catalog import CATALOG, Metric, WeightRecord, list_weights
 from .errors import WeightsError
 from .folder import save_pretrained
 from .store import create_model, from_pretrained, load_memory_bank
-from .tensorflow import CheckpointError, read_checkpoint, tf_to_state_dict
+from .tensor_bundle import CheckpointError, read_checkpoint
+from .tensorflow import tf_to_state_dict
 
 __all__ = [
     "CATALOG",

@@ -107,6 +107,6 @@ def _continue(url: str, part: Path, tag: Path, progress: bool) -> bool:
 def _disk_full(part: Path, needed: int, free: int, error: OSError | None = None) -> WeightsError:
     what = f": {error.strerror}" if error else ""
     return WeightsError(
-        f"cannot write {part}{what}: {needed / 1e6:.1f} MB are still to come, {free / 1e6:.1f} MB are free there. Make room, or "
+        f"cannot write {part}{what}: {needed / 1e6:.1f} MB are still to come, {free / 1e6:.1f} MB are free. Make room, or "
         "choose another place with TORCH_HOME or cache_dir=; what has arrived is kept and resumed"
     )

@@ -1,4 +1,4 @@
-"""A weight set as a folder, laid out as its Hub repository: config.json, model.safetensors, and bank.safetensors where it has one.
+"""A weight set as a folder, laid out as its Hub repository: config.json, model.safetensors, perhaps bank.safetensors.
 
 config.json is read by us and by timm: `architecture`, `model_args` and `pretrained_cfg` are timm's, `clip_spec` is ours.
 """
@@ -113,7 +113,8 @@ def assign_weights(model: Encoder, state: Mapping[str, Tensor], source: object) 
             else f"e.g. {(missing or unknown)[0]}"
         )
         raise WeightsError(
-            f"{source} does not fit {model.model_name} {model.model_args}: {len(missing)} tensors missing, {len(unknown)} unknown, "
+            f"{source} does not fit {model.model_name} {model.model_args}: {len(missing)} tensors missing, "
+            f"{len(unknown)} unknown, "
             f"{len(wrong)} of another shape ({example}); build the model with the sizes it was saved with"
         )
     tensors = {k: t.to(torch.float32) if t.is_floating_point() else t for k, t in state.items()}
@@ -151,7 +152,7 @@ def replacing(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would keep a shared cache to one user
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -2,7 +2,8 @@
 
 A catalog record's file is fetched once, converted once, and kept as a weight folder (see folder.py) under
 `torch.hub.get_dir()/checkpoints/vie_models/<name>`, which follows TORCH_HOME and XDG_CACHE_HOME; hashes.json in it says what
-was fetched and what each file must be, and <name>.sha256 beside it what every later fetch must be. Hub repositories stay in the Hub's own cache (HF_HOME, HF_HUB_CACHE).
+was fetched and what each file must be, and <name>.sha256 beside it what every later fetch must be.
+Hub repositories stay in the Hub's own cache (HF_HOME, HF_HUB_CACHE).
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from .folder import (
     sha256_of,
     write_tensors,
 )
-from .tensorflow import CheckpointError, read_checkpoint, tf_memory_bank, tf_to_state_dict
+from .tensor_bundle import CheckpointError, read_checkpoint
+from .tensorflow import tf_memory_bank, tf_to_state_dict
 
 HASHES = "hashes.json"
 
@@ -62,7 +64,8 @@ def create_model(
         pretrained: load the model's default published weight set.
         checkpoint_path: load weights from here instead: a weight folder, a .safetensors file, a TensorFlow checkpoint
             (tar, prefix or .index) or a PyTorch state_dict (read with weights_only=True).
-        num_classes: None embeds, 0 gives pooled features, N gives the logits of a new head (or of the checkpoint's, if it has N).
+        num_classes: None embeds, 0 gives pooled features, N gives logits: of the checkpoint's head if it has N classes,
+            else of a new one.
         clip_spec: clips the model is for, where they are not the registered ones.
         cache_dir: where fetched weights are kept, instead of torch.hub's folder.
         progress: show a bar while fetching.
@@ -150,13 +153,14 @@ def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def fetch(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> Path:
-    """The record's weight folder in the cache, fetched and converted first if it is not there. One process does it, others wait."""
+    """The record's weight folder in the cache, fetched and converted first if need be; one process does it, others wait."""
     folder = cache_root(cache_dir) / record.name
     if (folder / HASHES).exists():  # written last and renamed in with the folder: all of it is there
         return folder
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise WeightsError(
-            f"{record.name} is not in {folder.parent}, and HF_HUB_OFFLINE forbids fetching it: unset it once, or copy {folder} here"
+            f"{record.name} is not in {folder.parent}, and HF_HUB_OFFLINE forbids fetching it: "
+            f"unset it once, or copy {folder.name}/ there from a machine that has it"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(record.name + ".lock")):
@@ -339,5 +343,6 @@ def _verify_blob(path: Path) -> None:
         return  # a file system without links: the cache does not say what the file should be
     if found != name:
         raise WeightsError(
-            f"{path} is not what it should be: expected {name}, found {found}. Delete {path.resolve()} and load again to fetch it anew"
+            f"{path} is not what it should be: expected {name}, found {found}. "
+            f"Delete {path.resolve()} and load again to fetch it anew"
         )
