@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -37,16 +38,27 @@ class ModelEntry:
     """Sizes that differ from the builder's defaults."""
 
 
-def _two_pathway(dynamic: Callable[..., Encoder]) -> Callable[..., Encoder]:
-    def build(
-        clip_spec: ClipSpec, *, width: int = 64, static_width: int | None = None, num_classes: int | None = None, **sizes: int
-    ) -> Encoder:
-        static_spec = dataclasses.replace(clip_spec, num_frames=1, frame_interval=1)
-        static_encoder = VIESingle(static_spec, width=width if static_width is None else static_width)
-        dynamic_encoder = dynamic(clip_spec, width=width, **sizes)
-        return VIETwoPathway(static_encoder, dynamic_encoder, num_classes=num_classes)
+def _two_pathway_slow(
+    clip_spec: ClipSpec, *, width: int = 64, static_width: int | None = None, num_classes: int | None = None
+) -> Encoder:
+    static = VIESingle(_single_frame(clip_spec), width=static_width or width)
+    return VIETwoPathway(static, VIESlow(clip_spec, width=width), num_classes=num_classes)
 
-    return build
+
+def _two_pathway_slowfast(
+    clip_spec: ClipSpec,
+    *,
+    width: int = 64,
+    fast_width: int | None = None,
+    static_width: int | None = None,
+    num_classes: int | None = None,
+) -> Encoder:
+    static = VIESingle(_single_frame(clip_spec), width=static_width or width)
+    return VIETwoPathway(static, VIESlowfast(clip_spec, width=width, fast_width=fast_width), num_classes=num_classes)
+
+
+def _single_frame(clip_spec: ClipSpec) -> ClipSpec:
+    return dataclasses.replace(clip_spec, num_frames=1, frame_interval=1)
 
 
 def _tiny(entry: ModelEntry, **sizes: int) -> ModelEntry:
@@ -63,11 +75,9 @@ MODELS: dict[str, ModelEntry] = {
     "vie_slow": ModelEntry(VIESlow, SLOW, "slow", "slow pathway: 4 frames, 16 apart"),
     "vie_fast": ModelEntry(VIEFast, FAST, "fast_a4", "fast pathway by itself: 16 frames, 4 apart, few channels"),
     "vie_slowfast": ModelEntry(VIESlowfast, FAST, "slowfast_a4", "slow and fast pathways with lateral connections"),
-    "vie_twopathway_slow": ModelEntry(
-        _two_pathway(VIESlow), SLOW, "slowsingle_avg", "static (Single) and dynamic (Slow) pathways"
-    ),
+    "vie_twopathway_slow": ModelEntry(_two_pathway_slow, SLOW, "slowsingle_avg", "static (Single) and dynamic (Slow) pathways"),
     "vie_twopathway": ModelEntry(
-        _two_pathway(VIESlowfast), FAST, "slowfastsingle_avg", "static (Single) and dynamic (Slowfast) pathways"
+        _two_pathway_slowfast, FAST, "slowfastsingle_avg", "static (Single) and dynamic (Slowfast) pathways"
     ),
 }
 for _name, _sizes in {"single": {}, "3dresnet": {}, "slowfast": {"fast_width": 4}, "twopathway": {"fast_width": 4}}.items():
@@ -89,11 +99,12 @@ def model_entry(name: str) -> ModelEntry:
 def build_model(name: str, *, clip_spec: ClipSpec | None = None, num_classes: int | None = None, **sizes: Any) -> Encoder:
     """An untrained encoder, in training mode. `sizes` are the builder's: width, fast_width, static_width."""
     entry = model_entry(name)
-    model_args = {**entry.sizes, **sizes}
-    try:
-        model = entry.build(clip_spec or entry.clip_spec, num_classes=num_classes, **model_args)
-    except TypeError as error:
-        raise ValueError(f"{name} cannot be built with {sorted(sizes)}: {error}") from error
+    parameters = inspect.signature(entry.build).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "num_classes"}
+    if unknown := sorted(set(sizes) - set(defaults)):
+        raise ValueError(f"{name} has no size {', '.join(unknown)}; it has {', '.join(defaults)}")
+    model_args = {**defaults, **entry.sizes, **sizes}
+    model = entry.build(clip_spec or entry.clip_spec, num_classes=num_classes, **model_args)
     model.model_name, model.model_args = name, model_args
     return model
 

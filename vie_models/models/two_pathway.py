@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from .encoder import OUTPUT, Encoder, FeatureMaps
+from .encoder import OUTPUT, Encoder, FeatureMaps, check_clip
 from .slowfast import VIESlowfast
 
 
@@ -50,6 +50,7 @@ class VIETwoPathway(Encoder):
 
     def forward_features(self, x: Tensor) -> tuple[FeatureMaps, FeatureMaps]:  # type: ignore[override]
         """[B, 3, T, H, W] -> what `static.forward_features` and `dynamic.forward_features` give."""
+        check_clip(x, "a two-pathway model")
         return self.static.forward_features(x), self.dynamic.forward_features(x)
 
     def forward_head(self, features: FeatureMaps, pre_logits: bool = False) -> Tensor:

@@ -41,7 +41,7 @@ from .folder import (
     write_tensors,
 )
 from .tensor_bundle import CheckpointError, read_checkpoint
-from .tensorflow import tf_memory_bank, tf_to_state_dict
+from .tensorflow import tf_memory_bank, tf_to_state_dict, tf_width
 
 HASHES = "hashes.json"
 
@@ -100,10 +100,10 @@ def with_classes(model: Encoder, num_classes: int | None) -> Encoder:
 
 
 def check_sizes(model: Encoder, sizes: dict[str, Any], source: str) -> None:
+    """ValueError unless `sizes` are those that loaded weights have."""
     for size, value in sizes.items():
-        if model.model_args.get(size, value) != value or size not in model.model_args:
-            have = model.model_args.get(size, "the model's default")
-            raise ValueError(f"{source} has {size}={have}, got {size}={value}; leave it out, or train your own")
+        if size not in model.model_args or model.model_args[size] != value:
+            raise ValueError(f"{source} has the sizes {model.model_args}, got {size}={value}; leave it out, or train your own")
 
 
 def find_record(name: str, tag: str = "") -> WeightRecord:
@@ -171,6 +171,12 @@ def fetch(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = No
             _convert_archive(record, archive, folder)
             archive.unlink()
     return folder
+
+
+def cache_state(record: WeightRecord, cache_dir: str | os.PathLike[str] | None = None) -> str:
+    """In words: whether the record's weights are in the cache, and where."""
+    folder = cache_root(cache_dir) / record.name
+    return f"in {folder}" if (folder / HASHES).exists() else "not fetched yet"
 
 
 def _convert_archive(record: WeightRecord, archive: Path, folder: Path) -> None:
@@ -274,9 +280,9 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def load_tensorflow(variables: Any, name: str, source: object, **sizes: Any) -> Encoder:
-    """The model `name` with TensorFlow variables, in evaluation mode."""
+    """The model `name` with TensorFlow variables, in evaluation mode; as wide as they are unless `sizes` say otherwise."""
     with torch.device("meta"):
-        model = build_model(name, **sizes)
+        model = build_model(name, **{"width": tf_width(variables), **sizes})
     assign_weights(model, tf_to_state_dict(variables, model), source)
     return model.eval()
 

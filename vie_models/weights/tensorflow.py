@@ -134,12 +134,12 @@ def _copied(value: np.ndarray, dtype: torch.dtype) -> Tensor:
     return tensor
 
 
-def tf_width(variables: Mapping[str, np.ndarray], model_name: str) -> int:
+def tf_width(variables: Mapping[str, np.ndarray]) -> int:
     """Base width of the encoder behind the variables: the output channels of its (slow pathway's) stem."""
     for scope in ("resnet_model_slow", "resnet_model"):
         for kind in ("conv3d", "conv2d"):
             if f"{scope}/{kind}/kernel" in variables:
                 return int(variables[f"{scope}/{kind}/kernel"].shape[-1])
     raise CheckpointError(
-        f"these variables are not of {model_name} or any other reference encoder: there is no stem convolution"
+        "these are not the variables of one of the reference's encoders: there is no resnet_model/conv3d/kernel or the like"
     )

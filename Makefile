@@ -1,0 +1,26 @@
+# `make demo` and `make test` set up .venv by themselves; the second time they start at once.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo test test-slow benchmark clean
+
+demo: .venv/ready
+	$(BIN)/python examples/demo.py demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+test-slow: .venv/ready
+	$(BIN)/python -m pytest -m slow
+
+benchmark: .venv/ready
+	$(BIN)/python benchmarks/forward.py
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 is needed; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv demo .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,65 @@
+"""torch.hub entry points; hubconf.py re-exports them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .models import MODELS, Encoder
+from .weights import create_model, list_weights
+
+if TYPE_CHECKING:
+    from .video.transforms import ClipTransform
+
+
+def _entry_point(name: str) -> Callable[..., Encoder]:
+    def load(pretrained: bool = False, **kwargs: Any) -> Encoder:
+        return create_model(name, pretrained, **kwargs)
+
+    published = ", ".join(list_weights(f"{name}.*")) or "none yet"
+    spec = MODELS[name].clip_spec
+    load.__name__ = load.__qualname__ = name
+    load.__doc__ = f"""VIE encoder: {MODELS[name].summary}.
+
+    Takes clips [B, 3, {spec.num_frames}, {spec.crop}, {spec.crop}] and gives unit embeddings [B, D]. Published weights: {published}.
+
+    Args:
+        pretrained (bool): load the published weights.
+        checkpoint_path: load these instead (folder, .safetensors, TensorFlow checkpoint, PyTorch state_dict).
+        num_classes: 0 for pooled features, N for logits of a new head; None embeds.
+        **kwargs: as vie_models.create_model takes them (width=, cache_dir=, progress=, ...).
+    """
+    return load
+
+
+vie_single = _entry_point("vie_single")
+vie_trn = _entry_point("vie_trn")
+vie_3dresnet = _entry_point("vie_3dresnet")
+vie_slow = _entry_point("vie_slow")
+vie_fast = _entry_point("vie_fast")
+vie_slowfast = _entry_point("vie_slowfast")
+vie_twopathway_slow = _entry_point("vie_twopathway_slow")
+vie_twopathway = _entry_point("vie_twopathway")
+vie_single_tiny = _entry_point("vie_single_tiny")
+vie_3dresnet_tiny = _entry_point("vie_3dresnet_tiny")
+vie_slowfast_tiny = _entry_point("vie_slowfast_tiny")
+vie_twopathway_tiny = _entry_point("vie_twopathway_tiny")
+
+
+def vie_embedder(
+    model: str = "vie_3dresnet", *, checkpoint_path: Any = None, **kwargs: Any
+) -> tuple[Encoder, ClipTransform]:
+    """A pretrained VIE encoder and the transform that makes its input, together.
+
+        encoder, transform = torch.hub.load(REPO, "vie_embedder")
+        embedding = encoder(transform(frames)[None])   # frames: uint8 [T, H, W, 3] -> [1, 128]
+
+    Args:
+        model: a model with published weights, or a weight set ("vie_3dresnet.k400").
+        checkpoint_path: weights to load instead of the published ones.
+        **kwargs: as vie_models.create_model takes them.
+    """
+    from .video.transforms import clip_transform
+
+    encoder = create_model(model, pretrained=checkpoint_path is None, checkpoint_path=checkpoint_path, **kwargs)
+    return encoder, clip_transform(encoder)
