@@ -21,7 +21,8 @@ def _entry_point(name: str) -> Callable[..., Encoder]:
     load.__name__ = load.__qualname__ = name
     load.__doc__ = f"""VIE encoder: {MODELS[name].summary}.
 
-    Takes clips [B, 3, {spec.num_frames}, {spec.crop}, {spec.crop}] and gives unit embeddings [B, D]. Published weights: {published}.
+    Takes clips [B, 3, {spec.num_frames}, {spec.crop}, {spec.crop}] and gives unit embeddings [B, D].
+    Published weights: {published}.
 
     Args:
         pretrained (bool): load the published weights.
@@ -46,9 +47,7 @@ vie_slowfast_tiny = _entry_point("vie_slowfast_tiny")
 vie_twopathway_tiny = _entry_point("vie_twopathway_tiny")
 
 
-def vie_embedder(
-    model: str = "vie_3dresnet", *, checkpoint_path: Any = None, **kwargs: Any
-) -> tuple[Encoder, ClipTransform]:
+def vie_embedder(model: str = "vie_3dresnet", *, checkpoint_path: Any = None, **kwargs: Any) -> tuple[Encoder, ClipTransform]:
     """A pretrained VIE encoder and the transform that makes its input, together.
 
         encoder, transform = torch.hub.load(REPO, "vie_embedder")

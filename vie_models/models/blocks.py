@@ -192,13 +192,13 @@ class Trunk(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.norm = norm_act(in_channels, dims)
         self.out_channels = in_channels
-        _init_weights(self)
+        init_convolutions(self)
 
 
-def _init_weights(trunk: nn.Module) -> None:
-    """He normal for convolutions (TensorFlow's variance scaling, fan in), ones and zeros for norms."""
-    for module in trunk.modules():
-        if isinstance(module, nn.Conv2d | nn.Conv3d):
+def init_convolutions(model: nn.Module) -> None:
+    """He normal, fan in; norms are ones and zeros already. The meta device has nothing to fill."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
 
 

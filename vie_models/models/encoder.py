@@ -156,8 +156,9 @@ def new_head(num_features: int, size: int) -> nn.Module:
     if size == 0:
         return nn.Identity()
     head = nn.Linear(num_features, size)
-    nn.init.normal_(head.weight, std=0.01)
-    nn.init.zeros_(head.bias)
+    if not head.weight.is_meta:
+        nn.init.normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.bias)
     return head
 
 

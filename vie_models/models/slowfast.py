@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..clip_spec import ClipSpec
-from .blocks import Trunk, layer_modules
+from .blocks import Trunk, init_convolutions, layer_modules
 from .conv import Conv3d
 from .encoder import Encoder, check_clip
 from .resnet3d import TRUNK_FAST, TRUNK_SLOW
@@ -25,7 +25,6 @@ class Lateral(Conv3d):
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, LATERAL_RATIO * channels, (5, 1, 1), (SLOW_STRIDE, 1, 1), (2, 0, 0), bias=False)
-        nn.init.kaiming_normal_(self.weight, mode="fan_in", nonlinearity="relu")
 
     def forward(self, slow: Tensor, fast: Tensor) -> Tensor:  # type: ignore[override]
         """[B, C, T/4, H, W], [B, c, T, H, W] -> [B, C + 2c, T/4, H, W]."""
@@ -47,6 +46,7 @@ class VIESlowfast(Encoder):
         self.fast = Trunk(width=fast_width, **TRUNK_FAST)
         self.slow = Trunk(width=width, extra=[LATERAL_RATIO * c for c in fast_channels], **TRUNK_SLOW)
         self.lateral = nn.ModuleList(Lateral(c) for c in fast_channels)
+        init_convolutions(self.lateral)
         self.num_features = self.slow.out_channels + self.fast.out_channels
         self.clip_spec = clip_spec
         self.layer_modules = layer_modules("slow.", first="lateral.0")
