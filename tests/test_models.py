@@ -417,6 +417,8 @@ def test_only_plain_inference_is_packed():
         assert not packed(conv)
         model(x)
         assert packed(conv)
+        torch.testing.assert_close(torch.func.vmap(model)(x[None]), model(x)[None])
         for shape in ((1, 3, 16, 48, 48), (2, 3, 8, 40, 56)):  # another input shape wants another layout
             y = torch.randn(shape)
             torch.testing.assert_close(model(y), pickle.loads(pickle.dumps(model))(y))
+        assert not packed(model.train().stem.conv)

@@ -41,6 +41,15 @@ class _PackedConv:
         self._packed = (x.shape, row_sums, packed)
         return packed
 
+    def train(self, mode: bool = True) -> Any:
+        if mode:
+            self._packed = None
+        return super().train(mode)  # type: ignore[misc]
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:  # to another device or type
+        self._packed = None
+        return super()._apply(*args, **kwargs)  # type: ignore[misc]
+
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_packed"}
 
@@ -59,11 +68,12 @@ def _can_pack(conv: Any, x: Tensor) -> bool:
         return False
     weight = conv.weight
     return (
-        x.device.type == "cpu"
+        type(x) is Tensor
+        and type(weight) is nn.Parameter
+        and x.device.type == "cpu"
         and x.dtype == weight.dtype
         and x.dtype in PACKED_DTYPES
-        and type(x) is Tensor
-        and type(weight) is nn.Parameter
+        and torch._C._functorch.maybe_current_level() is None  # vmap and its like
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled("cpu")
         and torch._C._len_torch_dispatch_stack() == 0  # a mode (FLOP counter, fake tensors) is to see the real operator

@@ -51,7 +51,6 @@ def model_config(model: Encoder) -> dict[str, Any]:
         "num_features": model.num_features,
         "model_args": args,
         "clip_spec": model.clip_spec.to_dict(),
-        "weights": getattr(model.weights, "name", None),
         "pretrained_cfg": timm_config(model),
     }
 
