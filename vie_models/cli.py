@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tyro.conf import FlagConversionOff, Positional, arg
+from tyro.conf import Positional, arg
 
 EXIT_FAILED, EXIT_USAGE, EXIT_SOME_FAILED = 1, 2, 3
 
@@ -112,9 +112,7 @@ def main(args: list[str] | None = None) -> int:
         print(f"vie_models {__version__}")
         return 0
     commands: dict[str, Any] = {"list": List, "info": Info, "extract": Extract, "convert": Convert}
-    command = tyro.extras.subcommand_cli_from_dict(
-        commands, prog="vie", description=__doc__, args=arguments, config=(FlagConversionOff,)
-    )
+    command = tyro.extras.subcommand_cli_from_dict(commands, prog="vie", description=__doc__, args=arguments)
     try:
         return command.run()
     except (ValueError, FileNotFoundError) as error:

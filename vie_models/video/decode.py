@@ -162,13 +162,22 @@ def _nearest(seconds: Fraction, rate: Fraction) -> int:
 
 
 def _rgb(frame: Any, size: tuple[int, ...] | None) -> np.ndarray:
-    """uint8 [H, W, 3], turned as the display matrix says (degrees counter-clockwise)."""
-    rotation = int(getattr(frame, "rotation", 0))
+    """uint8 [H, W, 3], turned upright; scaled to `size` [H, W, ...] where that is given."""
+    quarter_turns = _quarter_turns(frame)
     height, width = (None, None) if size is None else size[:2]
-    if rotation % 180:
+    if quarter_turns % 2:
         height, width = width, height
     image = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
-    return np.ascontiguousarray(np.rot90(image, round(rotation / 90)))
+    return np.ascontiguousarray(np.rot90(image, quarter_turns))
+
+
+def _quarter_turns(frame: Any) -> int:
+    """Quarter turns counter-clockwise that the frame's display matrix asks for (3 x 3 integers, rows of the rotation first)."""
+    for side_data in frame.side_data:
+        if side_data.type.name == "DISPLAYMATRIX":
+            cosine, sine = np.frombuffer(bytes(side_data), "<i4")[:2].tolist()
+            return round(math.atan2(-sine, cosine) / (math.pi / 2))
+    return 0
 
 
 def _import_av() -> Any:
