@@ -1,6 +1,6 @@
 """The command line: `vie list`, `vie info`, `vie extract`, `vie convert`.
 
-Exit codes: 0 all done; 1 the job could not be done; 2 wrong arguments; 3 done, but some videos failed.
+Exit codes: 0 all done; 1 the job could not be done; 2 wrong arguments; 3 done, but some videos failed or are damaged.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Info:
 class Extract:
     """Writes features of videos: one .npz a video, and manifest.jsonl in which every video appears.
 
-    Exit code 3 says that some videos failed; the features of the others are there, and the manifest has the reasons.
+    Exit code 3 says that some videos failed or are damaged; what could be had is there, and the manifest has the reasons.
     """
 
     videos: Positional[tuple[Path, ...]]

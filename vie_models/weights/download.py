@@ -24,15 +24,14 @@ def download(url: str, path: Path, *, progress: bool = True) -> None:
     """Fetches `url` to `path`.
 
     What has arrived is kept in `path` + ".part" over broken connections, failures and restarts, and resumed if the server
-    still has the same file (its ETag says). An attempt that gained bytes does not count against the limit of attempts.
+    still has the same file (its ETag says). An attempt that got further than any before does not count against the limit.
 
-    Raises WeightsError: the server has no such file, sends a web page, keeps breaking off, or the disk is full.
+    Raises WeightsError: the server has no such file, sends a web page, keeps breaking off, or the disk is full or read-only.
     """
     part, tag = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.etag")
     path.parent.mkdir(parents=True, exist_ok=True)
-    failures = 0
+    failures, reached = 0, _size(part)
     while True:
-        before = part.stat().st_size if part.exists() else 0
         try:
             if _continue(url, part, tag, progress):
                 part.replace(path)
@@ -49,21 +48,25 @@ def download(url: str, path: Path, *, progress: bool = True) -> None:
                     "see whether a newer vie_models knows another source, or pass a copy as checkpoint_path="
                 ) from error
             reason = f"{error.code} {error.reason}"
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        except (OSError, http.client.HTTPException) as error:  # of the network: what the disk refuses is a WeightsError
             reason = str(getattr(error, "reason", error)) or type(error).__name__
-        after = part.stat().st_size if part.exists() else 0
-        failures = 0 if after > before else failures + 1
+        have = _size(part)
+        failures, reached = (0, have) if have > reached else (failures + 1, reached)
         if failures >= ATTEMPTS:
             raise WeightsError(
-                f"cannot fetch {url}: {reason} ({failures} attempts without a new byte; {after} bytes are kept in {part} and "
+                f"cannot fetch {url}: {reason} ({failures} attempts without a new byte; {have} bytes are kept in {part}, to be "
                 "resumed next time). Check the network and proxy settings, or pass a copy as checkpoint_path="
             )
         time.sleep(BACKOFF * 2 ** max(failures - 1, 0))
 
 
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
 def _continue(url: str, part: Path, tag: Path, progress: bool) -> bool:
     """Appends to `part` what the server sends until it stops; True once the file is whole."""
-    have = part.stat().st_size if part.exists() else 0
+    have = _size(part)
     etag = tag.read_text() if have and tag.exists() else ""
     request = urllib.request.Request(url, headers={"User-Agent": "vie_models"})
     if etag:  # without a validator a half file cannot be trusted to be half of the same file
@@ -75,38 +78,45 @@ def _continue(url: str, part: Path, tag: Path, progress: bool) -> bool:
                 f"{url} answered with a web page instead of a file: a login, proxy or error page? Open it in a browser, "
                 "or pass a copy as checkpoint_path="
             )
-        resumed = response.status == 206
-        if resumed:
+        new_etag = response.headers.get("ETag", "")
+        total: int | None
+        if response.status == 206:
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-            if span is None or int(span[1]) != have:
+            if span is None or int(span[1]) != have or new_etag not in ("", etag):  # not the rest of what we have
                 part.unlink()
                 return False
-            total: int | None = int(span[2])
+            total = int(span[2])
         else:
+            part.unlink(missing_ok=True)  # before the tag changes: a tag never stands beside another file's bytes
             have, total = 0, int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
-        new_etag = response.headers.get("ETag", "")
-        tag.write_text("" if new_etag.startswith("W/") else new_etag)  # If-Range wants a strong one
-        free = shutil.disk_usage(part.parent).free
-        if total is not None and free < total - have:
-            raise _disk_full(part, total - have, free)
         bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1], disable=not progress)
-        with part.open("ab" if resumed else "wb") as file, bar:
-            while chunk := response.read(CHUNK):
-                try:
-                    file.write(chunk)
-                    file.flush()
-                except OSError as error:
-                    raise _disk_full(
-                        part, (total or have + len(chunk)) - have, shutil.disk_usage(part.parent).free, error
-                    ) from error
-                have += len(chunk)
-                bar.update(len(chunk))
+        with bar:
+            if total is not None and shutil.disk_usage(part.parent).free < total - have:
+                raise _cannot_write(part, total - have)
+            try:
+                if not have:
+                    tag.write_text("" if new_etag.startswith("W/") else new_etag)  # If-Range wants a strong one
+                file = part.open("ab", buffering=0)
+            except OSError as error:
+                raise _cannot_write(part, total and total - have, error) from error
+            with file:
+                while chunk := response.read(CHUNK):
+                    rest = memoryview(chunk)
+                    while rest:  # a disk that fills up takes a part
+                        try:
+                            written = file.write(rest)
+                        except OSError as error:
+                            raise _cannot_write(part, total and total - have, error) from error
+                        rest = rest[written:]
+                        have += written
+                        bar.update(written)
     return total is None or have == total
 
 
-def _disk_full(part: Path, needed: int, free: int, error: OSError | None = None) -> WeightsError:
+def _cannot_write(part: Path, needed: int | None, error: OSError | None = None) -> WeightsError:
     what = f": {error.strerror}" if error else ""
+    needs = "" if needed is None else f"{needed / 1e6:.1f} MB are still to come, "
     return WeightsError(
-        f"cannot write {part}{what}: {needed / 1e6:.1f} MB are still to come, {free / 1e6:.1f} MB are free. Make room, or "
-        "choose another place with TORCH_HOME or cache_dir=; what has arrived is kept and resumed"
+        f"cannot write {part}{what}: {needs}{shutil.disk_usage(part.parent).free / 1e6:.1f} MB are free. Make room, or choose "
+        "another place with TORCH_HOME or cache_dir=; what has arrived is kept and resumed"
     )

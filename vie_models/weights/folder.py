@@ -114,7 +114,7 @@ def assign_weights(model: Encoder, state: Mapping[str, Tensor], source: object) 
         raise WeightsError(
             f"{source} does not fit {model.model_name} {model.model_args}: {len(missing)} tensors missing, "
             f"{len(unknown)} unknown, "
-            f"{len(wrong)} of another shape ({example}); build the model with the sizes it was saved with"
+            f"{len(wrong)} of another shape ({example}); build the model with the sizes and num_classes it was saved with"
         )
     tensors = {k: t.to(torch.float32) if t.is_floating_point() else t for k, t in state.items()}
     model.load_state_dict(tensors, strict=True, assign=True)

@@ -13,17 +13,19 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..clip_spec import ClipSpec
 from ..models import Encoder, build_model, model_entry
+from ..models.encoder import EMBEDDING_SIZE
 from .catalog import WeightRecord, list_weights, weights_of
 from .download import download
 from .errors import WeightsError
@@ -65,7 +67,7 @@ def create_model(
         checkpoint_path: load weights from here instead: a weight folder, a .safetensors file, a TensorFlow checkpoint
             (tar, prefix or .index) or a PyTorch state_dict (read with weights_only=True).
         num_classes: None embeds, 0 gives pooled features, N gives logits: of the checkpoint's head if it has N classes,
-            else of a new one.
+            else of a new one. A weight folder says what its head is: there None keeps it.
         clip_spec: clips the model is for, where they are not the registered ones.
         cache_dir: where fetched weights are kept, instead of torch.hub's folder.
         progress: show a bar while fetching.
@@ -128,7 +130,7 @@ def find_record(name: str, tag: str = "") -> WeightRecord:
 def load_record(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> Encoder:
     """The encoder of a catalog record, fetched if it is not in the cache, verified either way."""
     folder = fetch(record, cache_dir=cache_dir, progress=progress)
-    _verify(folder, CONFIG, MODEL)
+    _verify(record, folder, CONFIG, MODEL)
     model = load_folder(folder)
     model.weights = record
     return model
@@ -140,10 +142,11 @@ def load_memory_bank(name: str, *, cache_dir: str | os.PathLike[str] | None = No
     Returns `memory_bank` float32 [N, 128], the unit embedding of each training video, and `labels` int64 [N].
     """
     model, _, tag = name.partition(".")
-    folder = fetch(find_record(model, tag), cache_dir=cache_dir, progress=progress)
+    record = find_record(model, tag)
+    folder = fetch(record, cache_dir=cache_dir, progress=progress)
     if not (folder / BANK).exists():
         raise WeightsError(f"{name} came without a memory bank")
-    _verify(folder, BANK)
+    _verify(record, folder, BANK)
     return read_tensors(folder / BANK)
 
 
@@ -162,14 +165,29 @@ def fetch(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = No
             f"{record.name} is not in {folder.parent}, and HF_HUB_OFFLINE forbids fetching it: "
             f"unset it once, or copy {folder.name}/ there from a machine that has it"
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(record.name + ".lock")):
+    lock = FileLock(folder.with_name(record.name + ".lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise WeightsError(
+            f"cannot write to {folder.parent}, where {record.name} would be kept: {error.strerror}. "
+            "Choose another place with TORCH_HOME or cache_dir="
+        ) from error
+    try:
         if not (folder / HASHES).exists():
+            if folder.exists():
+                raise WeightsError(
+                    f"{folder} is in the way and not ours: it has no {HASHES}. Delete it or move it away, or choose another "
+                    "place with TORCH_HOME or cache_dir="
+                )
             archive = folder.with_name(record.name + ".tar")
             if not archive.exists():
                 download(record.url, archive, progress=progress)
             _convert_archive(record, archive, folder)
             archive.unlink()
+    finally:
+        lock.release()
     return folder
 
 
@@ -190,16 +208,11 @@ def _convert_archive(record: WeightRecord, archive: Path, folder: Path) -> None:
         if record.sha256 is None:
             remedy += f". If the publisher has replaced the file and you trust it, delete {first}"
         raise _mismatch(record.url, expected, digest, remedy)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{record.name}.") as name:
-        made = Path(name) / record.name
+    made = folder.with_name(f".{record.name}")  # always this name, so that what a killed process left does not pile up
+    shutil.rmtree(made, ignore_errors=True)
+    try:
         made.mkdir()
-        try:
-            convert_tensorflow(archive, made, record.model, record=record, **record.model_args)
-        except CheckpointError as error:
-            archive.unlink()
-            raise WeightsError(
-                f"what {record.url} sent is not {record.name}: {error}. The file was removed; load again to fetch it anew"
-            ) from error
+        convert_tensorflow(archive, made, record.model, record=record, **record.model_args)
         hashes = {
             "source": {"url": record.url, "sha256": digest},
             "files": {path.name: sha256_of(path) for path in sorted(made.iterdir())},
@@ -207,9 +220,20 @@ def _convert_archive(record: WeightRecord, archive: Path, folder: Path) -> None:
         (made / HASHES).write_text(json.dumps(hashes, indent=2) + "\n")
         with replacing(first) as path:
             path.write_text(digest + "\n")
-        if folder.exists():  # left by hand, without hashes.json: not ours to trust
-            shutil.rmtree(folder)
         made.rename(folder)
+    except CheckpointError as error:
+        archive.unlink()
+        raise WeightsError(
+            f"what {record.url} sent is not {record.name}: {error}. The file was removed; load again to fetch it anew"
+        ) from error
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
+        raise WeightsError(
+            f"cannot convert {archive}: {error}; about {archive.stat().st_size / 1e6:.1f} MB are needed for it, "
+            f"{shutil.disk_usage(folder.parent).free / 1e6:.1f} MB are free. Make room, or choose another place with TORCH_HOME "
+            "or cache_dir=; the file fetched is kept"
+        ) from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def convert_tensorflow(
@@ -225,13 +249,16 @@ def convert_tensorflow(
     return model
 
 
-def _verify(folder: Path, *names: str) -> None:
-    """The files are what hashes.json recorded."""
+def _verify(record: WeightRecord, folder: Path, *names: str) -> None:
+    """The files are what hashes.json recorded, and made of the file that the record is of."""
     try:
-        recorded = json.loads((folder / HASHES).read_text())["files"]
-        expected = {name: str(recorded[name]) for name in names}
+        recorded = json.loads((folder / HASHES).read_text())
+        source = str(recorded["source"]["sha256"])
+        expected = {name: str(recorded["files"][name]) for name in names}
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{folder / HASHES} is damaged ({error!r}); delete {folder} and load again") from error
+    if record.sha256 not in (None, source):
+        raise _mismatch(f"what {folder} was made of", str(record.sha256), source, f"Delete {folder} and load again")
     for name, digest in expected.items():
         found = sha256_of(folder / name) if (folder / name).exists() else "no file"
         if found != digest:
@@ -260,12 +287,18 @@ def load_checkpoint(name: str, path: str | os.PathLike[str], *, num_classes: int
         state = _read_torch(path)
     else:
         return load_tensorflow(read_checkpoint(path), name, path, **sizes).eval()
-    head = state.get("head.weight")
-    own_head = num_classes == (0 if head is None else head.shape[0])
     with torch.device("meta"):
-        model = build_model(name, num_classes=num_classes if own_head else None, **sizes)
+        model = build_model(name, num_classes=None if num_classes is None else _saved_classes(state, num_classes), **sizes)
     assign_weights(model, state, path)
     return model.eval()
+
+
+def _saved_classes(state: Mapping[str, Tensor], wanted: int) -> int | None:
+    """num_classes of the head in `state`. One of 128 rows embeds, unless 128 classes are wanted: the file does not say."""
+    if "static.head.weight" in state:
+        return None
+    rows = state["head.weight"].shape[0] if "head.weight" in state else 0
+    return None if rows == EMBEDDING_SIZE != wanted else rows
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -339,7 +372,7 @@ def hub_files(repo_id: str, names: tuple[str, ...], **options: Any) -> list[Path
 
 def _verify_blob(path: Path) -> None:
     """The Hub's cache names a blob by its ETag: the SHA-256 of a large file, git's SHA-1 of a small one."""
-    name = path.resolve().name
+    name = path.readlink().name if path.is_symlink() else ""  # the blob may itself be a link, to where repositories share
     if re.fullmatch(r"[0-9a-f]{64}", name):
         found = sha256_of(path)
     elif re.fullmatch(r"[0-9a-f]{40}", name):
