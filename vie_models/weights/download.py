@@ -89,27 +89,26 @@ def _continue(url: str, part: Path, tag: Path, progress: bool) -> bool:
         else:
             part.unlink(missing_ok=True)  # before the tag changes: a tag never stands beside another file's bytes
             have, total = 0, int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
+        if total is not None and shutil.disk_usage(part.parent).free < total - have:
+            raise _cannot_write(part, total - have)
+        try:
+            if not have:
+                tag.write_text("" if new_etag.startswith("W/") else new_etag)  # If-Range wants a strong one
+            file = part.open("ab", buffering=0)
+        except OSError as error:
+            raise _cannot_write(part, total and total - have, error) from error
         bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1], disable=not progress)
-        with bar:
-            if total is not None and shutil.disk_usage(part.parent).free < total - have:
-                raise _cannot_write(part, total - have)
-            try:
-                if not have:
-                    tag.write_text("" if new_etag.startswith("W/") else new_etag)  # If-Range wants a strong one
-                file = part.open("ab", buffering=0)
-            except OSError as error:
-                raise _cannot_write(part, total and total - have, error) from error
-            with file:
-                while chunk := response.read(CHUNK):
-                    rest = memoryview(chunk)
-                    while rest:  # a disk that fills up takes a part
-                        try:
-                            written = file.write(rest)
-                        except OSError as error:
-                            raise _cannot_write(part, total and total - have, error) from error
-                        rest = rest[written:]
-                        have += written
-                        bar.update(written)
+        with file, bar:
+            while chunk := response.read(CHUNK):
+                rest = memoryview(chunk)
+                while rest:  # a disk that fills up takes a part
+                    try:
+                        written = file.write(rest)
+                    except OSError as error:
+                        raise _cannot_write(part, total and total - have, error) from error
+                    rest = rest[written:]
+                    have += written
+                    bar.update(written)
     return total is None or have == total
 
 

@@ -107,9 +107,9 @@ def assign_weights(model: Encoder, state: Mapping[str, Tensor], source: object) 
     wrong = [k for k in expected if k in state and state[k].shape != expected[k].shape]
     if missing or unknown or wrong:
         example = (
-            f"{wrong[0]} is {list(state[wrong[0]].shape)} there and {list(expected[wrong[0]].shape)} here"
-            if wrong
-            else f"e.g. {(missing or unknown)[0]}"
+            f"e.g. {', '.join([*missing[:1], *unknown[:1]])}"
+            if missing or unknown
+            else f"{wrong[0]} is {list(state[wrong[0]].shape)} there and {list(expected[wrong[0]].shape)} here"
         )
         raise WeightsError(
             f"{source} does not fit {model.model_name} {model.model_args}: {len(missing)} tensors missing, "

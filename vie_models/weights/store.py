@@ -229,8 +229,8 @@ def _convert_archive(record: WeightRecord, archive: Path, folder: Path) -> None:
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
         raise WeightsError(
             f"cannot convert {archive}: {error}; about {archive.stat().st_size / 1e6:.1f} MB are needed for it, "
-            f"{shutil.disk_usage(folder.parent).free / 1e6:.1f} MB are free. Make room, or choose another place with TORCH_HOME "
-            "or cache_dir=; the file fetched is kept"
+            f"{shutil.disk_usage(folder.parent).free / 1e6:.1f} MB are free. Make room, or choose another place with "
+            "TORCH_HOME or cache_dir=; the file fetched is kept"
         ) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)

@@ -1,0 +1,219 @@
+"""Servers on the loopback interface: one that stands for S3 and breaks on demand, one that stands for the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+
+class LocalServer:
+    """An HTTP server in a thread: `with LocalServer() as server: server.url`. Subclasses say what it answers."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        raise NotImplementedError
+
+    def __enter__(self):
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.answer(self)
+
+            do_HEAD = do_GET  # noqa: N815
+
+            def log_message(self, *args) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Goes away: whoever connects after this is refused."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def send(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, object], body: bytes = b"") -> int:
+    """Sends an answer, returns how many bytes of its body went out before the client was gone."""
+    handler.send_response(status)
+    for name, value in headers.items():
+        if value is not None:
+            handler.send_header(name, str(value))
+    handler.end_headers()
+    if handler.command == "HEAD":
+        return 0
+    try:
+        handler.wfile.write(body)
+        handler.wfile.flush()
+    except ConnectionError:
+        return 0
+    return len(body)
+
+
+def range_start(handler: BaseHTTPRequestHandler) -> int:
+    """K of "Range: bytes=K-", 0 where there is none."""
+    match = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+    return int(match[1]) if match else 0
+
+
+# --- S3 ------------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(kw_only=True)
+class Fault:
+    """How one answer departs from what S3 would say. Several can be combined."""
+
+    cut: int | None = None
+    """Close the connection after so many bytes of the body."""
+    status: int | None = None
+    """Answer with this status instead."""
+    html: bool = False
+    """Status 200 and a page to log in on."""
+    content_range: str | None = None
+    """What a 206 claims to be."""
+    etag: bool = True
+    """Send an ETag, and honour If-Range."""
+    if_range: bool = True
+    """Honour If-Range; without, a range is sent of whatever file there is."""
+    length: bool = True
+    """Send a Content-Length."""
+    content: bytes | None = None
+    """From this request on, the file is another one."""
+    delay: float = 0.0
+    """Seconds to wait before the body."""
+    stall_at: int | None = None
+    """Send so many bytes, then nothing until `server.resume` is set."""
+
+
+@dataclasses.dataclass
+class Request:
+    """What a client asked for and got."""
+
+    path: str
+    range: str | None
+    if_range: str | None
+    status: int = 0
+    sent: int = 0
+    """Bytes of the body."""
+
+
+class FileServer(LocalServer):
+    """One file, under any path, with S3's headers. The k-th request meets `faults[k]`, later ones `always`."""
+
+    def __init__(self, content: bytes, *faults: Fault, always: Fault | None = None) -> None:
+        super().__init__()
+        self.content = content
+        self.faults = list(faults)
+        self.always = always or Fault()
+        self.requests: list[Request] = []
+        self.resume = threading.Event()
+
+    @property
+    def sent(self) -> int:
+        return sum(request.sent for request in self.requests)
+
+    @property
+    def ranges(self) -> list[str | None]:
+        return [request.range for request in self.requests]
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        request = Request(handler.path, handler.headers.get("Range"), handler.headers.get("If-Range"))
+        with self.lock:
+            self.requests.append(request)
+            fault = self.faults.pop(0) if self.faults else self.always
+            if fault.content is not None:
+                self.content = fault.content
+        content, start = self.content, range_start(handler)
+        etag = f'"{hashlib.md5(content).hexdigest()}"' if fault.etag else None
+        if fault.if_range and request.if_range not in (None, etag):
+            start = 0  # another file than the client has the beginning of: all of it
+        request.status, headers, body = 200, {"Content-Type": "application/x-tar", "ETag": etag}, content[start:]
+        if fault.status:
+            request.status, headers, body = fault.status, {"Content-Type": "application/xml"}, b"<Error/>"
+        elif fault.html:
+            headers, body = {"Content-Type": "text/html; charset=utf-8"}, b"<html>Log in</html>"
+        elif start and start >= len(content):
+            request.status, headers["Content-Range"], body = 416, f"bytes */{len(content)}", b""
+        elif start:
+            request.status = 206
+            headers["Content-Range"] = fault.content_range or f"bytes {start}-{len(content) - 1}/{len(content)}"
+        if fault.length:
+            headers["Content-Length"] = len(body)
+        time.sleep(fault.delay)
+        if fault.stall_at is not None:
+            request.sent = send(handler, request.status, headers, body[: fault.stall_at])
+            self.resume.wait(60)
+        else:
+            request.sent = send(handler, request.status, headers, body[: fault.cut])
+
+
+# --- the Hugging Face Hub ------------------------------------------------------------------------------------------------
+
+
+class HubServer(LocalServer):
+    """Enough of the Hub for hf_hub_download, old and new: point HF_ENDPOINT at `url`.
+
+    `put("org/name", {"config.json": b"..."}, revision="v1")` makes a commit and returns its hash. *.safetensors are large
+    files (LFS), whose ETag is their SHA-256; others have git's SHA-1. With `token` set, repositories are private.
+    """
+
+    def __init__(self, token: str | None = None) -> None:
+        super().__init__()
+        self.token = token
+        self.refs: dict[str, dict[str, str]] = {}  # repository -> branch, tag or commit -> commit
+        self.commits: dict[str, dict[str, bytes]] = {}
+        self.requests: list[str] = []
+
+    def put(self, repo: str, files: dict[str, bytes], revision: str = "main") -> str:
+        digest = hashlib.sha1(repo.encode())
+        for name, content in sorted(files.items()):
+            digest.update(name.encode() + content)
+        commit = digest.hexdigest()
+        self.commits[commit] = files
+        self.refs.setdefault(repo, {}).update({revision: commit, commit: commit})
+        return commit
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        with self.lock:
+            self.requests.append(f"{handler.command} {handler.path}")
+        match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", unquote(handler.path))
+        repo, revision, name = match.groups() if match else ("", "", "")
+        if repo not in self.refs or (self.token and handler.headers.get("Authorization") != f"Bearer {self.token}"):
+            return self._refuse(handler, 401, "RepoNotFound")
+        if revision not in self.refs[repo]:
+            return self._refuse(handler, 404, "RevisionNotFound")
+        commit = self.refs[repo][revision]
+        if name not in self.commits[commit]:
+            return self._refuse(handler, 404, "EntryNotFound", commit)
+        content, start = self.commits[commit][name], range_start(handler)
+        headers: dict[str, object] = {"X-Repo-Commit": commit, "Content-Length": len(content) - start, "Accept-Ranges": "bytes"}
+        if name.endswith(".safetensors"):
+            sha256 = hashlib.sha256(content).hexdigest()
+            headers |= {"ETag": f'"{sha256[:32]}"', "X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": len(content)}
+        else:
+            headers["ETag"] = f'"{git_sha1(content)}"'
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        send(handler, 206 if start else 200, headers, content[start:])
+
+    def _refuse(self, handler: BaseHTTPRequestHandler, status: int, code: str, commit: str | None = None) -> None:
+        send(handler, status, {"X-Error-Code": code, "X-Repo-Commit": commit, "Content-Length": 0})
+
+
+def git_sha1(content: bytes) -> str:
+    """The name git gives a file."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -1,0 +1,940 @@
+"""The published path, end to end, against servers on the loopback interface: fetch, verify, convert, keep, load; files; Hub."""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REFERENCE, small_clip
+from local_servers import Fault, FileServer, HubServer
+
+import vie_models as vie
+from vie_models.weights import catalog, download, folder
+from vie_models.weights.catalog import WeightRecord
+
+TAR = REFERENCE / "checkpoint-3.tar"
+CONTENT = TAR.read_bytes()
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+SIZE = len(CONTENT)
+NAME = "vie_3dresnet.test"
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr(download, "BACKOFF", 0.0)
+
+
+@pytest.fixture
+def publish(monkeypatch):
+    """Adds the checkpoint, as `server` sends it, to the catalog."""
+
+    def add(server: FileServer, sha256: str | None = None) -> WeightRecord:
+        record = WeightRecord(
+            name=NAME,
+            url=f"{server.url}/vie/checkpoint-3.tar",
+            sha256=sha256,
+            size=SIZE,
+            licence="none",
+            provenance="a test",
+            model_args={"width": 4},
+        )
+        monkeypatch.setitem(catalog.CATALOG, NAME, record)
+        return record
+
+    return add
+
+
+@pytest.fixture
+def server(publish):
+    with FileServer(CONTENT) as server:
+        publish(server)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return torch.randn(2, 3, 16, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def expected(clip):
+    """What the checkpoint, read directly, makes of the clip."""
+    return embed(vie.create_model("vie_3dresnet", checkpoint_path=TAR, width=4), clip)
+
+
+def embed(model: vie.Encoder, clip: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(clip)
+
+
+def load(cache: Path) -> vie.Encoder:
+    return vie.create_model(NAME, cache_dir=cache, progress=False)
+
+
+def kept(cache: Path) -> list[str]:
+    """What is in the cache, but for the lock."""
+    return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
+
+
+def flip(path: Path, position: int = -1) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def damaged_tar() -> bytes:
+    """The checkpoint with one wrong bit in the kernel of the stem."""
+    kernel = vie.read_checkpoint(TAR)["resnet_model/conv3d/kernel"].tobytes()
+    content = bytearray(CONTENT)
+    content[content.index(kernel) + 5] ^= 1
+    return bytes(content)
+
+
+def other_tar() -> bytes:
+    """The same variables in a tar of other bytes."""
+    with tarfile.open(TAR) as old, io.BytesIO() as file:
+        with tarfile.open(fileobj=file, mode="w") as new:
+            for member in old:
+                member.mtime += 1
+                new.addfile(member, old.extractfile(member))
+        return file.getvalue()
+
+
+def start_python(script: str, server: FileServer, cache: Path, **env: str) -> subprocess.Popen:
+    """Another process, to which the checkpoint is published as it is to this one."""
+    prelude = f"""
+        import os, signal, sys, torch
+        import vie_models as vie
+        from vie_models.weights import catalog, download, store
+        torch.set_num_threads(1)
+        download.BACKOFF, download.CHUNK = 0.0, 1 << 14
+        catalog.CATALOG[{NAME!r}] = catalog.WeightRecord(
+            name={NAME!r}, url={server.url!r} + "/checkpoint-3.tar", sha256=None, size=None, licence="none",
+            provenance="a test", model_args={{"width": 4}})
+        def load():
+            return vie.create_model({NAME!r}, cache_dir={str(cache)!r}, progress=False)
+    """
+    script = textwrap.dedent(prelude) + textwrap.dedent(script)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, "-c", script], stdin=pipe, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **env}
+    )
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened for a minute"
+        time.sleep(0.02)
+
+
+# --- fetched, converted, kept --------------------------------------------------------------------------------------------
+
+
+def test_published_weights_are_fetched_once_and_equal_the_checkpoint(server, tmp_path, clip, expected):
+    model = load(tmp_path)
+    assert model.weights is catalog.CATALOG[NAME]
+    assert not any(module.training for module in model.modules())
+    assert all(p.requires_grad and p.device.type == "cpu" for p in model.parameters())
+    assert torch.equal(embed(model, clip), expected)
+    assert kept(tmp_path) == [NAME, f"{NAME}.sha256"]
+    hashes = json.loads((tmp_path / NAME / "hashes.json").read_text())
+    assert hashes["source"] == {"url": catalog.CATALOG[NAME].url, "sha256": DIGEST}
+    assert hashes["files"] == {
+        name: hashlib.sha256((tmp_path / NAME / name).read_bytes()).hexdigest()
+        for name in ("bank.safetensors", "config.json", "model.safetensors")
+    }
+    assert (tmp_path / f"{NAME}.sha256").read_text().strip() == DIGEST
+
+    server.stop()  # from here on there is no network
+    assert torch.equal(embed(load(tmp_path), clip), expected)
+    assert len(server.requests) == 1
+
+
+def test_the_memory_bank_is_the_checkpoints(server, tmp_path):
+    bank = vie.load_memory_bank(NAME, cache_dir=tmp_path, progress=False)
+    variables = vie.read_checkpoint(TAR)
+    assert torch.equal(bank["memory_bank"], torch.tensor(variables["instance/memory_bank"]))
+    assert bank["labels"].tolist() == variables["instance/all_labels"].tolist()
+    assert bank["labels"].dtype == torch.int64
+    load(tmp_path)
+    assert len(server.requests) == 1
+
+
+def test_pretrained_takes_the_models_default_weight_set(server, tmp_path, clip, expected, monkeypatch):
+    monkeypatch.delitem(catalog.CATALOG, "vie_3dresnet.k400")
+    model = vie.create_model("vie_3dresnet", pretrained=True, cache_dir=tmp_path, progress=False)
+    assert model.weights.name == NAME
+    assert torch.equal(embed(model, clip), expected)
+
+
+def test_the_cache_is_where_the_environment_says(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    vie.create_model(NAME, progress=False)
+    assert (tmp_path / "torch/hub/checkpoints/vie_models" / NAME / "hashes.json").exists()
+    monkeypatch.delenv("TORCH_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    vie.create_model(NAME, progress=False)
+    assert (tmp_path / "xdg/torch/hub/checkpoints/vie_models" / NAME / "hashes.json").exists()
+    vie.create_model(NAME, cache_dir=str(tmp_path / "mine"), progress=False)
+    assert (tmp_path / "mine" / NAME / "hashes.json").exists()
+
+
+def test_offline_without_a_copy_says_so_and_asks_nobody(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(vie.WeightsError, match=r"HF_HUB_OFFLINE forbids fetching it.*unset it once"):
+        load(tmp_path)
+    assert not server.requests
+
+
+# --- a network that breaks -----------------------------------------------------------------------------------------------
+
+
+def test_a_broken_connection_is_resumed(server, tmp_path, clip, expected):
+    cut = int(0.4 * SIZE)
+    server.faults = [Fault(cut=cut)]
+    assert torch.equal(embed(load(tmp_path), clip), expected)
+    assert server.ranges == [None, f"bytes={cut}-"]
+    assert server.requests[1].status == 206
+    assert server.sent < 1.1 * SIZE
+
+
+def test_a_connection_that_always_breaks_still_gets_there(server, tmp_path):
+    server.always = Fault(cut=SIZE // 9)  # more attempts than are allowed without progress
+    load(tmp_path)
+    assert len(server.requests) == 10
+    assert server.sent == SIZE
+
+
+def test_a_restart_resumes_what_was_kept(server, tmp_path, clip, expected):
+    cut = int(0.4 * SIZE)
+    server.faults, server.always = [Fault(cut=cut)], Fault(status=503)
+    with pytest.raises(vie.WeightsError, match=rf"503 Service Unavailable.*{cut} bytes are kept in .*{NAME}.tar.part"):
+        load(tmp_path)
+    assert kept(tmp_path) == [f"{NAME}.tar.part", f"{NAME}.tar.part.etag"]
+    server.requests.clear()
+    server.always = Fault()
+    assert torch.equal(embed(load(tmp_path), clip), expected)
+    assert server.ranges == [f"bytes={cut}-"]
+    assert server.sent == SIZE - cut
+
+
+@pytest.mark.parametrize("if_range", [True, False], ids=["If-Range honoured", "If-Range ignored"])
+def test_a_file_that_changed_meanwhile_is_begun_anew(if_range, server, tmp_path):
+    new = other_tar()
+    server.faults = [Fault(cut=SIZE // 2), Fault(content=new, if_range=if_range)]
+    load(tmp_path)
+    assert (tmp_path / f"{NAME}.sha256").read_text().strip() == hashlib.sha256(new).hexdigest()
+
+
+def test_a_server_without_etag_is_asked_for_all_of_it_again(server, tmp_path, clip, expected):
+    server.faults, server.always = [Fault(cut=SIZE // 2, etag=False)], Fault(etag=False)
+    assert torch.equal(embed(load(tmp_path), clip), expected)
+    assert server.ranges == [None, None]
+
+
+def test_a_range_that_was_not_asked_for_is_not_taken(server, tmp_path, clip, expected):
+    server.faults = [Fault(cut=SIZE // 2), Fault(content_range=f"bytes 7-{SIZE - 1}/{SIZE}")]
+    assert torch.equal(embed(load(tmp_path), clip), expected)
+    assert server.ranges == [None, f"bytes={SIZE // 2}-", None]
+
+
+def test_a_part_that_is_longer_than_the_file_is_begun_anew(server, tmp_path, clip, expected):
+    (tmp_path / f"{NAME}.tar.part").write_bytes(CONTENT + b"more")
+    (tmp_path / f"{NAME}.tar.part.etag").write_text(f'"{hashlib.md5(CONTENT).hexdigest()}"')
+    assert torch.equal(embed(load(tmp_path), clip), expected)
+    assert [request.status for request in server.requests] == [416, 200]
+
+
+def test_a_server_without_content_length_will_do(server, tmp_path, clip, expected):
+    server.always = Fault(length=False)
+    assert torch.equal(embed(load(tmp_path), clip), expected)
+    # a cut then looks like an end: what came is not a whole tar, and is not kept
+    server.always = Fault(length=False, cut=SIZE // 2)
+    with pytest.raises(vie.WeightsError, match="load again to fetch it anew"):
+        load(tmp_path / "other")
+    assert kept(tmp_path / "other") == []
+
+
+def test_never_getting_further_ends_in_an_error(server, tmp_path):
+    # each answer to a range is useless, each full answer breaks off: bytes arrive, but never more than before
+    server.always = Fault(cut=SIZE // 2, content_range="bytes 0-1/2")
+    with pytest.raises(vie.WeightsError, match="5 attempts without a new byte"):
+        load(tmp_path)
+    assert len(server.requests) <= 12
+
+
+def test_a_missing_file_is_reported_at_once(server, tmp_path):
+    server.always = Fault(status=404)
+    with pytest.raises(vie.WeightsError, match=r"checkpoint-3.tar answered 404 Not Found.*checkpoint_path="):
+        load(tmp_path)
+    assert len(server.requests) == 1
+
+
+def test_server_errors_are_tried_again(server, tmp_path):
+    server.faults = [Fault(status=500), Fault(status=503), Fault(status=429)]
+    load(tmp_path)
+    assert len(server.requests) == 4
+
+
+def test_nobody_there(server, tmp_path):
+    server.stop()
+    with pytest.raises(vie.WeightsError, match=r"cannot fetch http://127.*refused.*network and proxy settings"):
+        load(tmp_path)
+
+
+def test_a_web_page_is_not_weights(server, tmp_path):
+    server.always = Fault(html=True)
+    with pytest.raises(vie.WeightsError, match="web page instead of a file"):
+        load(tmp_path)
+    assert kept(tmp_path) == []
+
+
+# --- content that is not what it should be -------------------------------------------------------------------------------
+
+
+def test_a_wrong_bit_in_the_tar_is_found_and_nothing_kept(server, tmp_path, clip, expected):
+    server.content = damaged_tar()
+    with pytest.raises(vie.WeightsError, match=rf"is not {NAME}: .*resnet_model/conv3d/kernel.*load again to fetch it anew"):
+        load(tmp_path)
+    assert kept(tmp_path) == []
+    server.content = CONTENT
+    assert torch.equal(embed(load(tmp_path), clip), expected)
+
+
+def test_a_file_that_is_no_tar(server, tmp_path):
+    server.content = b"not a tar at all" * 1000
+    with pytest.raises(vie.WeightsError, match="load again to fetch it anew"):
+        load(tmp_path)
+    assert kept(tmp_path) == []
+
+
+def test_the_catalogs_hash_is_kept_to(server, publish, tmp_path, clip, expected):
+    publish(server, sha256="0" * 64)
+    with pytest.raises(vie.WeightsError, match=rf"checkpoint-3.tar .*expected SHA-256 0{{64}}, found {DIGEST}.*load again"):
+        load(tmp_path)
+    assert kept(tmp_path) == []
+    publish(server, sha256=DIGEST)
+    assert torch.equal(embed(load(tmp_path), clip), expected)
+    # a later release may know the hash of what an earlier one fetched on trust
+    publish(server, sha256="1" * 64)
+    with pytest.raises(vie.WeightsError, match=rf"expected SHA-256 1{{64}}, found {DIGEST}.*Delete .*{NAME}"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "bank.safetensors"])
+def test_a_changed_byte_in_the_cache_is_found(name, server, tmp_path, clip, expected):
+    load(tmp_path)
+    path = tmp_path / NAME / name
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    flip(path)
+    after = hashlib.sha256(path.read_bytes()).hexdigest()
+    message = rf"{name} is not .*expected SHA-256 {before}, found {after}. Delete {tmp_path / NAME} and load again"
+    with pytest.raises(vie.WeightsError, match=message):
+        vie.load_memory_bank(NAME, cache_dir=tmp_path) if name.startswith("bank") else load(tmp_path)
+    shutil.rmtree(tmp_path / NAME)  # the remedy
+    assert torch.equal(embed(load(tmp_path), clip), expected)
+
+
+def test_a_missing_or_unlisted_file_in_the_cache_is_found(server, tmp_path):
+    load(tmp_path)
+    (tmp_path / NAME / "model.safetensors").unlink()
+    with pytest.raises(vie.WeightsError, match=r"model.safetensors is not .*found no file. Delete"):
+        load(tmp_path)
+    for content in ("", "null", "{}", '{"files": {}}', '{"files": []}'):
+        (tmp_path / NAME / "hashes.json").write_text(content)
+        with pytest.raises(vie.WeightsError, match=r"hashes.json is damaged .*delete .* and load again"):
+            load(tmp_path)
+
+
+def test_a_publisher_who_replaces_the_file_is_noticed(server, tmp_path, clip, expected):
+    load(tmp_path)
+    shutil.rmtree(tmp_path / NAME)
+    server.content = other_tar()
+    found = hashlib.sha256(server.content).hexdigest()
+    with pytest.raises(vie.WeightsError, match=rf"expected SHA-256 {DIGEST}, found {found}.*replaced .*delete .*{NAME}.sha256"):
+        load(tmp_path)
+    assert kept(tmp_path) == [f"{NAME}.sha256"]
+    (tmp_path / f"{NAME}.sha256").unlink()  # the remedy, for who trusts the new file
+    assert torch.equal(embed(load(tmp_path), clip), expected)
+
+
+def test_a_folder_of_the_users_is_not_replaced(server, tmp_path):
+    (tmp_path / NAME).mkdir()
+    (tmp_path / NAME / "notes.txt").write_text("mine")
+    with pytest.raises(vie.WeightsError, match=rf"{NAME} .*no hashes.json.*move it away"):
+        load(tmp_path)
+    assert (tmp_path / NAME / "notes.txt").read_text() == "mine"
+    assert not server.requests
+
+
+# --- disks ---------------------------------------------------------------------------------------------------------------
+
+
+class SmallDisk:
+    """A file system of our own: `with SmallDisk(path, "600k") as disk: disk.remount("size=8m")`."""
+
+    def __init__(self, path: Path, size: str) -> None:
+        self.path, self.size = path, size
+
+    def __enter__(self):
+        self.path.mkdir()
+        try:
+            made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.size}", "tmpfs", self.path], capture_output=True)
+        except FileNotFoundError:
+            pytest.skip("there is no mount command to make a small disk with")
+        if made.returncode:
+            pytest.skip(f"a small disk cannot be mounted here: {made.stderr.decode().strip()}")
+        return self
+
+    def __exit__(self, *exc) -> None:
+        subprocess.run(["umount", "-l", self.path], check=True)
+
+    def remount(self, options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", self.path], check=True)
+
+
+def test_a_disk_too_small_is_told_before_it_is_full(server, tmp_path, clip, expected):
+    with SmallDisk(tmp_path / "disk", "600k") as disk:
+        with pytest.raises(vie.WeightsError, match=r"1\.1 MB are still to come, 0\.6 MB are free. Make room, or .*cache_dir="):
+            load(disk.path)
+        disk.remount("size=8m")
+        assert torch.equal(embed(load(disk.path), clip), expected)
+
+
+def test_a_disk_that_runs_full_keeps_what_has_arrived(server, tmp_path, clip, expected):
+    server.faults = [Fault(length=False)]  # how much is to come is not known beforehand
+    with SmallDisk(tmp_path / "disk", "600k") as disk:
+        with pytest.raises(vie.WeightsError, match=r"No space left on device.*0\.0 MB are free. Make room"):
+            load(disk.path)
+        have = (disk.path / f"{NAME}.tar.part").stat().st_size
+        assert have > 500_000
+        # still full: not even the note of the ETag could be written anew, and nothing may be lost by trying
+        with pytest.raises(vie.WeightsError, match=r"still to come, 0\.0 MB are free. Make room"):
+            load(disk.path)
+        disk.remount("size=8m")
+        assert torch.equal(embed(load(disk.path), clip), expected)
+        assert server.ranges == [None, f"bytes={have}-", f"bytes={have}-"]
+
+
+def test_a_full_disk_never_mixes_two_files(server, tmp_path):
+    new = other_tar()
+    with SmallDisk(tmp_path / "disk", "600k") as disk:
+        server.faults = [Fault(length=False), Fault(content=new)]
+        for _ in range(2):  # the second finds another file, and no room for it
+            with pytest.raises(vie.WeightsError, match="Make room"):
+                load(disk.path)
+        disk.remount("size=8m")
+        load(disk.path)
+        assert (disk.path / f"{NAME}.sha256").read_text().strip() == hashlib.sha256(new).hexdigest()
+
+
+def test_a_disk_too_small_for_the_conversion(server, tmp_path, clip, expected):
+    with SmallDisk(tmp_path / "disk", "1300k") as disk:
+        with pytest.raises(vie.WeightsError, match=r"cannot .*MB are free. Make room.*is kept"):
+            load(disk.path)
+        assert kept(disk.path) == [f"{NAME}.tar"]
+        disk.remount("size=8m")
+        assert torch.equal(embed(load(disk.path), clip), expected)
+    assert len(server.requests) == 1
+
+
+def test_a_write_that_fails_midway_is_resumed(server, tmp_path, clip, expected):
+    script = """
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, resource.RLIM_INFINITY))
+        try:
+            load()
+        except vie.WeightsError as error:
+            print(error)
+    """
+    output, errors = start_python(script, server, tmp_path).communicate(timeout=120)
+    assert "File too large: " in output, errors
+    assert "MB are still to come" in output
+    assert "MB are free. Make room, or choose another place with TORCH_HOME or cache_dir=" in output
+    assert (tmp_path / f"{NAME}.tar.part").read_bytes() == CONTENT[:600_000]
+    assert torch.equal(embed(load(tmp_path), clip), expected)
+    assert server.ranges == [None, "bytes=600000-"]
+
+
+@contextlib.contextmanager
+def read_only(path: Path):
+    """A folder nobody can write to; for root, who can write anywhere, a file system mounted so."""
+    if os.geteuid():
+        path.mkdir()
+        yield path, lambda: path.chmod(0o555)
+        path.chmod(0o755)
+    else:
+        with SmallDisk(path, "8m") as disk:
+            yield path, lambda: disk.remount("ro")
+
+
+def test_a_read_only_cache_is_loaded_from(server, tmp_path, clip, expected):
+    with read_only(tmp_path / "shared") as (cache, close):
+        load(cache)
+        close()
+        assert torch.equal(embed(load(cache), clip), expected)
+
+
+def test_a_read_only_cache_without_the_weights_says_where_else(server, tmp_path):
+    with read_only(tmp_path / "shared") as (cache, close):
+        close()
+        with pytest.raises(vie.WeightsError, match=r"cannot write to .*shared.*TORCH_HOME or cache_dir="):
+            load(cache)
+    assert not server.requests
+
+
+# --- several processes, and killed ones ----------------------------------------------------------------------------------
+
+
+def test_two_processes_at_once_fetch_once(server, tmp_path, clip, expected):
+    server.always = Fault(delay=1.0)  # long enough for both to have asked
+    torch.save(clip, tmp_path / "clip.pt")
+    script = f"""
+        clip = torch.load({str(tmp_path / "clip.pt")!r})
+        print("ready", flush=True)
+        path = sys.stdin.readline().strip()
+        with torch.inference_mode():
+            torch.save(load()(clip), path)
+    """
+    cache = tmp_path / "cache"
+    processes = [start_python(script, server, cache) for _ in range(2)]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 2
+    for k, process in enumerate(processes):
+        process.stdin.write(f"{tmp_path / str(k)}.pt\n")
+        process.stdin.flush()
+    for k, process in enumerate(processes):
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert torch.equal(torch.load(tmp_path / f"{k}.pt"), expected)
+    assert server.sent == SIZE
+    assert kept(cache) == [NAME, f"{NAME}.sha256"]
+
+
+def test_killed_while_fetching(server, tmp_path, clip, expected):
+    server.faults = [Fault(stall_at=SIZE // 2)]
+    process = start_python("load()", server, tmp_path)
+    part = tmp_path / f"{NAME}.tar.part"
+    wait_for(lambda: part.exists() and part.stat().st_size > SIZE // 3)
+    process.kill()
+    process.communicate()
+    server.resume.set()
+    have = part.stat().st_size
+    assert torch.equal(embed(load(tmp_path), clip), expected)
+    assert server.ranges == [None, f"bytes={have}-"]
+    assert kept(tmp_path) == [NAME, f"{NAME}.sha256"]
+
+
+def test_killed_while_converting(server, tmp_path, clip, expected):
+    script = """
+        def write_and_die(path, tensors):
+            path.write_bytes(b"half a file")
+            os.kill(os.getpid(), signal.SIGKILL)
+        store.write_tensors = write_and_die
+        load()
+    """
+    process = start_python(script, server, tmp_path)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, errors
+    assert f"{NAME}.tar" in kept(tmp_path)
+    assert torch.equal(embed(load(tmp_path), clip), expected)
+    assert len(server.requests) == 1
+    assert kept(tmp_path) == [NAME, f"{NAME}.sha256"]  # nothing of the killed process is left
+
+
+# --- asking for what there is not ----------------------------------------------------------------------------------------
+
+
+def test_unpublished_weights_say_what_can_be_done():
+    with pytest.raises(vie.WeightsError) as caught:
+        vie.create_model("vie_slow", pretrained=True)
+    for part in (
+        "nobody has published weights for vie_slow",
+        "create_model('vie_slow')",
+        "checkpoint_path=",
+        "vie_3dresnet.k400",
+    ):
+        assert part in str(caught.value)
+    with pytest.raises(vie.WeightsError, match=r"for vie_3dresnet\.imagenet.*vie_3dresnet\.k400"):
+        vie.create_model("vie_3dresnet.imagenet")
+    with pytest.raises(ValueError, match="unknown model 'vie_resnet'; known models are"):
+        vie.create_model("vie_resnet.k400")
+    with pytest.raises(vie.WeightsError, match="nobody has published"):
+        vie.load_memory_bank("vie_slow")
+
+
+@pytest.mark.parametrize("name", ["vie_3dresnet", "vie_3dresnet.k400"])
+def test_pretrained_and_a_checkpoint_exclude_each_other(name):
+    with pytest.raises(ValueError, match="not both"):
+        vie.create_model(name, pretrained="." not in name, checkpoint_path=TAR)
+
+
+def test_sizes_must_be_those_of_the_weights(server, tmp_path):
+    assert vie.create_model(NAME, width=4, cache_dir=tmp_path, progress=False).model_args["width"] == 4
+    with pytest.raises(ValueError, match=rf"{NAME} has the sizes .*'width': 4.*, got width=8; leave it out"):
+        vie.create_model(NAME, width=8, cache_dir=tmp_path)
+    with pytest.raises(ValueError, match="got depth=3"):
+        vie.create_model(NAME, depth=3, cache_dir=tmp_path)
+    with pytest.raises(ValueError, match="width"):
+        vie.create_model("vie_3dresnet", checkpoint_path=TAR, width=8)
+
+
+# --- heads ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Saves a small model in each way it can be passed as checkpoint_path."""
+
+    def save(name: str, num_classes: int | None) -> dict[str, Path]:
+        model = vie.create_model(name, width=8, num_classes=num_classes)
+        vie.save_pretrained(model, tmp_path / "folder")
+        torch.save(model.state_dict(), tmp_path / "model.pt")
+        torch.save({"state_dict": model.state_dict(), "step": 3}, tmp_path / "train.pt")
+        return {
+            "folder": tmp_path / "folder",
+            "safetensors": tmp_path / "folder/model.safetensors",
+            "pt": tmp_path / "model.pt",
+            "train": tmp_path / "train.pt",
+        }
+
+    return save
+
+
+@pytest.mark.parametrize("source", ["catalog", "tar"])
+@pytest.mark.parametrize("num_classes", [None, 0, 5, 128])
+def test_heads_of_published_weights(source, num_classes, server, tmp_path, clip, expected):
+    where = {"checkpoint_path": TAR} if source == "tar" else {"pretrained": True, "cache_dir": tmp_path, "progress": False}
+    name = "vie_3dresnet" if source == "tar" else NAME
+    model = vie.create_model(name, num_classes=num_classes, **where)
+    assert model.num_classes == num_classes
+    assert not model.training
+    output = embed(model, clip)
+    assert output.shape == (2, {None: 128, 0: model.num_features}.get(num_classes, num_classes))
+    if num_classes is None:
+        assert torch.equal(output, expected)
+
+
+@pytest.mark.parametrize("route", ["folder", "safetensors", "pt", "train"])
+@pytest.mark.parametrize("name", ["vie_slow", "vie_twopathway_slow"])
+@pytest.mark.parametrize("had", [None, 0, 7])
+@pytest.mark.parametrize("wanted", [None, 0, 7, 5])
+def test_heads_of_checkpoints(route, name, had, wanted, saved):
+    """The head that was saved if it fits what is asked for, a new one if not; without an answer to "which", no guess."""
+    path = saved(name, had)[route]
+    if wanted is None and had is not None and route != "folder":  # a folder says what its head is
+        with pytest.raises(vie.WeightsError, match=r"head\.(bias|weight).*num_classes"):
+            vie.create_model(name, checkpoint_path=path, width=8)
+        return
+    model = vie.create_model(name, checkpoint_path=path, num_classes=wanted, width=8)
+    assert not model.training
+    assert model.num_classes == (had if wanted is None else wanted)
+    state = folder.read_tensors(saved_path(path))
+    same = [key for key, value in model.state_dict().items() if key in state and torch.equal(value, state[key])]
+    trunk = [key for key in state if "head." not in key]
+    assert set(trunk) <= set(same)
+    heads = {key for key in model.state_dict() if "head." in key}
+    assert heads.issubset(same) == (wanted in (None, had) or wanted == 0)
+
+
+def saved_path(path: Path) -> Path:
+    parent = path if path.is_dir() else path.parent
+    return next(p for p in (parent / "model.safetensors", parent / "folder/model.safetensors") if p.exists())
+
+
+# --- files and folders of the user's -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["tar", "prefix", "index", "folder"])
+def test_tensorflow_checkpoints_load_in_every_form(kind, tmp_path, clip, expected):
+    with tarfile.open(TAR) as tar:
+        tar.extractall(tmp_path, filter="data")
+    path = {"tar": TAR, "prefix": tmp_path / "checkpoint-3", "index": tmp_path / "checkpoint-3.index", "folder": tmp_path}[kind]
+    model = vie.create_model("vie_3dresnet", checkpoint_path=path)
+    assert model.model_args["width"] == 4
+    assert model.weights is None
+    assert torch.equal(embed(model, clip), expected)
+
+
+@pytest.mark.parametrize("route", ["folder", "safetensors", "pt", "train"])
+def test_wrong_weights_name_the_tensors(route, saved):
+    path = saved("vie_slow", None)[route]
+    with pytest.raises((vie.WeightsError, ValueError), match=r"217 tensors missing.*fast\.norm|holds vie_slow, not"):
+        vie.create_model("vie_slowfast", checkpoint_path=path, width=8)
+    with pytest.raises((vie.WeightsError, ValueError), match=r"width"):
+        vie.create_model("vie_slow", checkpoint_path=path, width=16)
+
+
+def test_a_tensorflow_checkpoint_of_another_model():
+    with pytest.raises(vie.CheckpointError, match=r"not the variables of vie_slowfast: \d+ missing \(.*\), \d+ unknown \("):
+        vie.create_model("vie_slowfast", checkpoint_path=TAR)
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path(os.environ["EVIL"]),))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_with_code_is_refused_and_not_run(legacy, tmp_path, monkeypatch):
+    monkeypatch.setenv("EVIL", str(tmp_path / "ran"))
+    path = tmp_path / "model.pt"
+    torch.save({"state_dict": {}, "evil": Evil()}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises((vie.WeightsError, vie.CheckpointError)):
+        vie.create_model("vie_slow", checkpoint_path=path)
+    path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises((vie.WeightsError, vie.CheckpointError)):
+        vie.create_model("vie_slow", checkpoint_path=path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"state_dict": [1]}, {"step": 3}], ids=["list", "no dict", "no tensors"])
+def test_a_torch_file_that_is_no_state_dict(content, tmp_path):
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(vie.WeightsError, match="must hold a state_dict"):
+        vie.create_model("vie_slow", checkpoint_path=tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pt", "checkpoint-7"])
+def test_a_checkpoint_that_is_not_there(name, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"{name}.* does not exist"):
+        vie.create_model("vie_slow", checkpoint_path=tmp_path / name)
+
+
+# --- folders -------------------------------------------------------------------------------------------------------------
+
+
+def build(name: str) -> vie.Encoder:
+    """A model quick enough for every name, with running statistics that are not those of a new one."""
+    model = vie.create_model(name) if name.endswith("_tiny") else vie.create_model(name, width=8)
+    embed(model, small_clip(model))
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", vie.list_models())
+def test_folders_round_trip_bit_for_bit(name, tmp_path):
+    model = build(name)
+    model.clip_spec = dataclasses.replace(model.clip_spec, fps=12.5)
+    vie.save_pretrained(model, tmp_path)
+    again = vie.from_pretrained(tmp_path)
+    assert not again.training
+    assert (again.model_name, again.model_args, again.clip_spec) == (name, model.model_args, model.clip_spec)
+    assert {k: v.dtype for k, v in again.state_dict().items()} == {k: v.dtype for k, v in model.state_dict().items()}
+    assert all(p.requires_grad == q.requires_grad for p, q in zip(model.parameters(), again.parameters(), strict=True))
+    x = small_clip(model)
+    assert torch.equal(embed(again, x), embed(model, x))
+    by_path = vie.create_model(name, checkpoint_path=tmp_path)
+    assert torch.equal(embed(by_path, x), embed(model, x))
+
+
+@pytest.mark.parametrize("num_classes", [0, 7])
+def test_folders_keep_their_head(num_classes, tmp_path):
+    model = vie.create_model("vie_single_tiny", num_classes=num_classes).eval()
+    vie.save_pretrained(model, tmp_path)
+    x = small_clip(model)
+    assert torch.equal(embed(vie.from_pretrained(tmp_path), x), embed(model, x))
+    assert embed(vie.from_pretrained(tmp_path, num_classes=3), x).shape == (2, 3)
+    assert embed(vie.from_pretrained(tmp_path, num_classes=0), x).shape == (2, model.num_features)
+
+
+@pytest.fixture
+def saved_folder(tmp_path):
+    vie.save_pretrained(vie.create_model("vie_single_tiny"), tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_folder_without_one_of_its_files(name, saved_folder):
+    (saved_folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{name} does not exist: a weight folder holds"):
+        vie.from_pretrained(saved_folder)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither a folder here nor a Hub repository id"):
+        vie.from_pretrained(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe\x00",
+        b"{}",
+        '{"architecture": "vie_single_tiny"}',
+        {"architecture": "vit"},
+        {"architecture": None},
+        {"architecture": []},
+        {"model_args": None},
+        {"model_args": {"depth": 3}},
+        {"model_args": {"width": "wide"}},
+        {"model_args": {"width": -1}},
+        {"model_args": {"width": 0}},
+        {"model_args": {"num_classes": -1}},
+        {"clip_spec": None},
+        {"clip_spec": {}},
+        {"clip_spec": {"num_frames": 0}},
+        {"clip_spec": {"num_frames": 1, "codec": "h264"}},
+        {"clip_spec": {"num_frames": 1, "fps": "fast"}},
+        {"clip_spec": {"num_frames": 1, "mean": 0.5}},
+    ],
+    ids=str,
+)
+def test_a_config_that_describes_no_encoder(content, saved_folder):
+    path = saved_folder / "config.json"
+    if isinstance(content, dict):
+        content = json.dumps({**json.loads(path.read_text()), **content})
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(vie.WeightsError, match=r"config.json does not describe a VIE encoder|model.safetensors does not fit"):
+        vie.from_pretrained(saved_folder)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_a_truncated_safetensors(keep, saved_folder):
+    path = saved_folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(vie.WeightsError, match=r"model.safetensors is not a readable safetensors file.*again"):
+        vie.from_pretrained(saved_folder)
+
+
+def test_a_folder_with_weights_of_another_width_names_a_tensor(saved_folder):
+    path = saved_folder / "config.json"
+    path.write_text(path.read_text().replace('"width": 16', '"width": 32'))
+    with pytest.raises(vie.WeightsError, match=r"does not fit vie_single_tiny .*of another shape \(.* is \[.*\] there and \["):
+        vie.from_pretrained(saved_folder)
+
+
+# --- the Hub -------------------------------------------------------------------------------------------------------------
+
+
+def run_with_hub(script: str, hub: HubServer, home: Path, *args: object) -> None:
+    """Runs `script` in a process whose Hub is ours: huggingface_hub reads HF_ENDPOINT when it is imported."""
+    prelude = """
+        import sys, torch, pytest
+        from pathlib import Path
+        import huggingface_hub.utils as hub
+        import vie_models as vie
+    """
+    env = {
+        **os.environ,
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+    }
+    env.pop("HF_TOKEN", None)
+    script = textwrap.dedent(prelude) + textwrap.dedent(script)
+    done = subprocess.run([sys.executable, "-c", script, *map(str, args)], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def as_repository(path: Path) -> dict[str, bytes]:
+    return {name: (path / name).read_bytes() for name in ("config.json", "model.safetensors")}
+
+
+def test_every_model_round_trips_over_the_hub(tmp_path):
+    with HubServer() as hub:
+        for name in vie.list_models():
+            model = build(name)
+            x = small_clip(model)
+            vie.save_pretrained(model, tmp_path / name)
+            torch.save({"x": x, "y": embed(model, x), "threads": torch.get_num_threads()}, tmp_path / f"{name}.pt")
+            hub.put(f"neuroai/{name}", as_repository(tmp_path / name))
+        script = """
+            for name in vie.list_models():
+                want = torch.load(f"{sys.argv[1]}/{name}.pt")
+                torch.set_num_threads(want["threads"])
+                model = vie.from_pretrained(f"neuroai/{name}")
+                assert not model.training and model.model_name == name
+                with torch.inference_mode():
+                    assert torch.equal(model(want["x"]), want["y"]), name
+        """
+        run_with_hub(script, hub, tmp_path / "hf", tmp_path)
+
+
+def test_hub_revisions_tokens_caches_and_damage(tmp_path):
+    for width in (8, 16):
+        vie.save_pretrained(vie.create_model("vie_single_tiny", width=width), tmp_path / str(width))
+    vie.save_pretrained(vie.create_model("vie_single_tiny", width=8, num_classes=7), tmp_path / "classes")
+    with HubServer(token="secret") as hub:
+        hub.put("org/net", as_repository(tmp_path / "8"))
+        commit = hub.put("org/net", as_repository(tmp_path / "16"), revision="v2")
+        hub.put("org/net", as_repository(tmp_path / "classes"), revision="classes")
+        hub.put("org/net", {"config.json": (tmp_path / "8/config.json").read_bytes()}, revision="half")
+        script = """
+            commit, cache = sys.argv[1], sys.argv[2]
+            def width(**options):
+                return vie.from_pretrained("org/net", **{"token": "secret", **options}).model_args["width"]
+
+            assert width() == 8
+            assert width(revision="v2") == 16
+            assert width(revision=commit) == 16
+            model = vie.from_pretrained("org/net", token="secret", revision="classes")
+            assert model.num_classes == 7
+            assert vie.from_pretrained("org/net", token="secret", revision="classes", num_classes=3).num_classes == 3
+            assert width(revision="v2", cache_dir=cache) == 16
+            assert list(Path(cache).glob("models--org--net/snapshots/*/model.safetensors"))
+
+            for error, name, options in (
+                (hub.RepositoryNotFoundError, "org/nothing", {"token": "secret"}),
+                (hub.RepositoryNotFoundError, "org/net", {"token": "wrong", "cache_dir": cache + "2"}),
+                (hub.RevisionNotFoundError, "org/net", {"token": "secret", "revision": "v3"}),
+                (hub.EntryNotFoundError, "org/net", {"token": "secret", "revision": "half"}),
+                (hub.LocalEntryNotFoundError, "org/net", {"local_files_only": True, "cache_dir": cache + "3"}),
+            ):
+                with pytest.raises(error):
+                    vie.from_pretrained(name, **options)
+        """
+        run_with_hub(script, hub, tmp_path / "hf", commit, tmp_path / "cache")
+
+    # the Hub is gone now
+    cache = tmp_path / "hf/hub/models--org--net"
+    script = """
+        from vie_models.weights import store
+        cache, shared = Path(sys.argv[1]), Path(sys.argv[1]).parent / "blobs/ab"
+        def load():
+            return vie.from_pretrained("org/net", local_files_only=True)
+
+        x = torch.randn(1, 3, 1, 64, 64)
+        with torch.inference_mode():
+            assert torch.equal(load()(x), vie.from_pretrained(sys.argv[2])(x))
+
+        commit = (cache / "refs/main").read_text()
+        for name in ("config.json", "model.safetensors"):
+            path = cache / "snapshots" / commit / name
+            content = path.read_bytes()
+            path.resolve().write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+            expected = path.resolve().name
+            message = f"{name} is not what it should be: expected {expected}, found .*Delete .*{expected}"
+            with pytest.raises(vie.WeightsError, match=message):
+                load()
+            path.resolve().write_bytes(content)
+
+        # huggingface_hub >= 2 keeps large files where several repositories share them, under names of its own
+        blob = path.resolve()
+        shared.mkdir(parents=True)
+        blob.rename(shared / ("ab" * 32))
+        blob.symlink_to(shared / ("ab" * 32))
+        load()
+        (shared / ("ab" * 32)).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(vie.WeightsError, match=f"expected {blob.name}, found .*Delete {shared / ('ab' * 32)}"):
+            load()
+    """
+    run_with_hub(script, hub, tmp_path / "hf", cache, tmp_path / "8")
