@@ -64,3 +64,14 @@ def grey_levels(num_frames: int, height: int = 48, width: int = 64) -> np.ndarra
     """A video in which frame k is a plain grey of level 5 k + 10, modulo 240: a frame's number can be read from it."""
     levels = (5 * np.arange(num_frames) + 10) % 240
     return np.broadcast_to(levels[:, None, None, None], (num_frames, height, width, 3)).astype(np.uint8)
+
+
+def embed(model: vie.Encoder, clip: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(clip)
+
+
+def flip(path: Path, position: int = -1) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
