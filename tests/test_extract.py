@@ -26,7 +26,7 @@ def model():
 def videos(tmp_path):
     folder = tmp_path / "videos"
     (folder / "sub").mkdir(parents=True)
-    write_video(folder / "long.mp4", grey_levels(40))
+    write_video(folder / "long.mp4", grey_levels(60))
     write_video(folder / "sub" / "short.mp4", grey_levels(6))
     (folder / "broken.mp4").write_bytes(b"not a video")
     (folder / "notes.txt").write_text("not a video either")
@@ -46,7 +46,7 @@ def test_every_file_is_accounted_for(model, videos, tmp_path):
     }
     assert records["sub/short.mp4"].looped == 3
     assert records["long.mp4"].looped == 0
-    assert records["long.mp4"].duration == pytest.approx(1.6)
+    assert records["long.mp4"].duration == pytest.approx(2.4)
     lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
     assert [line["path"] for line in lines] == [r.path for r in records.values()]
     assert all(line["reason"] for line in lines if line["status"] != "ok")
@@ -57,8 +57,8 @@ def test_every_file_is_accounted_for(model, videos, tmp_path):
             "start": (3,),
             "end": (3,),
         }
-        assert features["start"] == pytest.approx([0, 0.48, 0.96])
-        clip = vie.load_clip(videos / "long.mp4", model.clip_spec, start=0.48)
+        assert features["start"] == pytest.approx([0, 0.88, 1.76])
+        clip = vie.load_clip(videos / "long.mp4", model.clip_spec, start=0.88)
         with torch.inference_mode():
             expected = model(vie.clip_transform(model)(clip)[None])[0]
         np.testing.assert_array_equal(features["embedding"][1], expected.numpy())

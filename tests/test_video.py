@@ -8,7 +8,6 @@ from conftest import grey_levels, write_video
 from PIL import Image
 
 import vie_models as vie
-from vie_models.video.clips import clip_starts
 from vie_models.video.decode import count_grid, read_grid
 
 av = pytest.importorskip("av")
@@ -29,6 +28,7 @@ def test_clip_spec_checks_its_fields_and_travels_as_json():
         "crop": 41,
         "std": (1, 1),
         "interpolation": "area",
+        "placement": "anywhere",
         "frame_interval": 1.5,
     }.items():
         with pytest.raises(ValueError, match=field):
@@ -119,15 +119,6 @@ def test_rotation_metadata_turns_frames_upright(clips_folder):
         clip = vie.load_clip(clips_folder / name, SPEC).float()
         assert clip.shape[1:3] == ((568, 320) if quarter_turns == 1 else (320, 568))
     assert vie.load_clip(clips_folder / "nasa_13013_rotated.mp4", SPEC).shape[1:3] == (480, 270)
-
-
-def test_clip_starts_are_evenly_placed():
-    spec = vie.ClipSpec(num_frames=16)
-    assert clip_starts(250, spec, 5) == [0, 58, 117, 175, 234]
-    assert clip_starts(16, spec, 3) == [0, 0, 0]
-    assert clip_starts(100, spec, 1) == [0]
-    with pytest.raises(ValueError, match="at least one clip"):
-        clip_starts(100, spec, 0)
 
 
 def test_transform_equals_pil_and_can_be_pickled():

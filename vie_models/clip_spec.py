@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -30,6 +30,8 @@ class ClipSpec:
     """Per-channel standard deviation (RGB, of values in [0, 1]) that is divided by."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """Interpolation of the resize."""
+    placement: Literal["ends", "tiled", "inner", "segments", "bins"] = "ends"
+    """How several test clips are placed in a video, and whether frames are drawn from bins: see video/clips.py."""
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "frame_interval", "resize", "crop"):
@@ -47,8 +49,10 @@ class ClipSpec:
             object.__setattr__(self, name, tuple(float(v) for v in value))  # JSON gives lists
         if min(self.std) <= 0:
             raise ValueError(f"ClipSpec.std must be > 0 in every channel, got {self.std!r}")
-        if self.interpolation not in ("bilinear", "bicubic"):
-            raise ValueError(f"ClipSpec.interpolation must be 'bilinear' or 'bicubic', got {self.interpolation!r}")
+        for name in ("interpolation", "placement"):
+            choices = get_args(get_type_hints(ClipSpec)[name])
+            if getattr(self, name) not in choices:
+                raise ValueError(f"ClipSpec.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
 
     @property
     def seconds(self) -> float:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from .models import Encoder
-from .video.clips import clip_starts
-from .video.decode import VideoError, count_grid, read_clip
+from .video.clips import test_clips
+from .video.decode import VideoError, count_grid, read_grid
 from .video.transforms import clip_transform
 from .weights.folder import replacing
 
@@ -102,23 +102,23 @@ class Extractor:
         spec = self.model.clip_spec
         counted = count_grid(path, spec.fps)
         assert counted.num_frames is not None
-        starts = clip_starts(counted.num_frames, spec, self.clips)
+        clips = test_clips(counted.num_frames, spec, self.clips)
         outputs: dict[str, list[Any]] = {name: [] for name in ["output", *self.layers]}
-        looped = 0
         device = next(self.model.parameters()).device
-        for first in starts:
-            clip, was_looped = read_clip(path, spec, first)
-            looped += was_looped
+        for clip in clips:
+            frames = read_grid(path, spec.fps, clip.indices).frames
+            x = self._transform(np.stack([frames[k] for k in clip.indices]))[None].to(device)
             with torch.inference_mode():
-                maps = self.model.forward_intermediates(self._transform(clip)[None].to(device), outputs)
+                maps = self.model.forward_intermediates(x, outputs)
             for name, value in maps.items():
                 outputs[name].append((value if value.ndim == 2 else value.mean((2, 3, 4)))[0].float().cpu().numpy())
         arrays = {"embedding" if name == "output" else name: np.stack(values) for name, values in outputs.items()}
-        arrays["start"] = np.array(starts) / spec.fps
+        arrays["start"] = np.array([clip.start for clip in clips]) / spec.fps
         arrays["end"] = arrays["start"] + spec.seconds
         status = "damaged" if counted.damage else "ok"
+        looped = sum(clip.looped for clip in clips)
         record = VideoRecord(
-            str(path), status, counted.damage, clips=len(starts), looped=looped, duration=counted.num_frames / spec.fps
+            str(path), status, counted.damage, clips=len(clips), looped=looped, duration=counted.num_frames / spec.fps
         )
         return arrays, record
 

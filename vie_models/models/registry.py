@@ -15,10 +15,10 @@ from .resnet3d import VIE3DResNet, VIEFast, VIESlow
 from .slowfast import VIESlowfast
 from .two_pathway import VIETwoPathway
 
-SINGLE = ClipSpec(num_frames=1)
-TRN = ClipSpec(num_frames=4, frame_interval=12)  # four successive bins of 12 frames, one frame of each
+SINGLE = ClipSpec(num_frames=1, placement="segments")
+TRN = ClipSpec(num_frames=4, frame_interval=12, placement="bins")
 RESNET3D = ClipSpec(num_frames=16, frame_interval=1, resize=128, crop=112)
-SLOW = ClipSpec(num_frames=4, frame_interval=16)
+SLOW = ClipSpec(num_frames=4, frame_interval=16, placement="inner")
 FAST = ClipSpec(num_frames=16, frame_interval=4)
 
 
@@ -58,7 +58,7 @@ def _two_pathway_slowfast(
 
 
 def _single_frame(clip_spec: ClipSpec) -> ClipSpec:
-    return dataclasses.replace(clip_spec, num_frames=1, frame_interval=1)
+    return dataclasses.replace(clip_spec, num_frames=1, frame_interval=1, placement="segments")
 
 
 def _tiny(entry: ModelEntry, **sizes: int) -> ModelEntry:

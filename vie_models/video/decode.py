@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..clip_spec import ClipSpec
+from .clips import regular_clip
 
 
 class VideoError(ValueError):
@@ -54,24 +55,16 @@ def load_clip(path: str | os.PathLike[str], spec: ClipSpec, *, start: float = 0.
     if not start >= 0:
         raise ValueError(f"start must be >= 0 seconds, got {start}")
     first = round(start * spec.fps)
-    frames, _ = read_clip(path, spec, first)
-    return frames
-
-
-def read_clip(path: str | os.PathLike[str], spec: ClipSpec, first: int) -> tuple[Tensor, bool]:
-    """The clip from grid index `first`, uint8 [T, H, W, 3], and whether it was looped; errors as `load_clip`."""
     indices = [first + k * spec.frame_interval for k in range(spec.num_frames)]
     read = read_grid(path, spec.fps, indices)
-    looped = False
     if read.num_frames is not None and indices[-1] >= read.num_frames:
         if first >= read.num_frames:
             raise ValueError(
                 f"start must lie in the video: {path} lasts {read.num_frames / spec.fps:.2f} s, got {first / spec.fps:.2f} s"
             )
-        looped = True
-        indices = [k % read.num_frames for k in indices]
+        indices = list(regular_clip(read.num_frames, spec, first).indices)
         read.frames |= read_grid(path, spec.fps, set(indices) - set(read.frames)).frames
-    return torch.from_numpy(np.stack([read.frames[k] for k in indices])), looped
+    return torch.from_numpy(np.stack([read.frames[k] for k in indices]))
 
 
 def count_grid(path: str | os.PathLike[str], fps: float) -> GridFrames:
