@@ -1,11 +1,9 @@
-import pickle
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 from conftest import grey_levels, write_video
-from PIL import Image
 
 import vie_models as vie
 from vie_models.video.decode import count_grid, read_grid
@@ -119,20 +117,3 @@ def test_rotation_metadata_turns_frames_upright(clips_folder):
         clip = vie.load_clip(clips_folder / name, SPEC).float()
         assert clip.shape[1:3] == ((568, 320) if quarter_turns == 1 else (320, 568))
     assert vie.load_clip(clips_folder / "nasa_13013_rotated.mp4", SPEC).shape[1:3] == (480, 270)
-
-
-def test_transform_equals_pil_and_can_be_pickled():
-    frame = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)).resize((320, 240))
-    clip = torch.from_numpy(np.array(frame))[None].repeat(2, 1, 1, 1)
-    transform = pickle.loads(pickle.dumps(vie.clip_transform(vie.ClipSpec(num_frames=2, resize=128, crop=112))))
-    x = transform(clip)
-    assert x.shape == (3, 2, 112, 112)
-    assert x.dtype == torch.float32
-    small = frame.resize((170, 128), Image.Resampling.BILINEAR).crop((29, 8, 141, 120))
-    expected = (np.asarray(small) / 255 - transform.spec.mean) / transform.spec.std
-    difference = np.abs(x[:, 1].permute(1, 2, 0).numpy() - expected) * transform.spec.std * 255
-    assert difference.max() <= 3
-    assert difference.mean() <= 1
-    assert torch.equal(transform(clip.numpy()), x)
-    with pytest.raises(ValueError, match=r"uint8 \[T, H, W, 3\], got torch.float32"):
-        transform(clip.float())

@@ -33,14 +33,16 @@ from .weights.timm_registry import register_with_timm
 if TYPE_CHECKING:
     from .extract import Extractor
     from .video.decode import VideoError, load_clip
-    from .video.transforms import ClipTransform, clip_transform
+    from .video.transforms import ClipTransform, TrainTransform, clip_transform, train_transform
 
 _LAZY = {
     "Extractor": "vie_models.extract",
     "VideoError": "vie_models.video.decode",
     "load_clip": "vie_models.video.decode",
     "ClipTransform": "vie_models.video.transforms",
+    "TrainTransform": "vie_models.video.transforms",
     "clip_transform": "vie_models.video.transforms",
+    "train_transform": "vie_models.video.transforms",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "ClipTransform",
     "Encoder",
     "Extractor",
+    "TrainTransform",
     "VideoError",
     "WeightsError",
     "clip_transform",
@@ -61,6 +64,7 @@ __all__ = [
     "read_checkpoint",
     "save_pretrained",
     "tf_to_state_dict",
+    "train_transform",
     "two_pathway",
 ]
 

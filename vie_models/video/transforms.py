@@ -1,46 +1,117 @@
-"""From frames to an encoder's input, on torchvision's transforms v2.
+"""From frames to an encoder's input, on torchvision's transforms v2. One draw serves all frames of a clip.
 
 T time, H height, W width.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 from ..clip_spec import ClipSpec
 from ..models import Encoder
 
+MULTI_SCALES = (1.0, 0.841, 0.707, 0.595, 0.5)
+Recipe = Literal["color_jitter", "multi_scale_crop"]
+
 
 class ClipTransform:
-    """The evaluation transform of a ClipSpec: short side resized, centre crop, scaled to [0, 1], normalised. Picklable."""
+    """uint8 [T, H, W, 3] -> float32 [3, T, crop, crop], normalised. Picklable. The steps are those of evaluation.
+
+    Short side resized to `spec.resize`, centre crop of `spec.crop`.
+    """
 
     def __init__(self, spec: ClipSpec) -> None:
-        from torchvision.transforms import v2
-
         self.spec = spec
-        self._steps = v2.Compose(
-            [
-                v2.Resize(spec.resize, v2.InterpolationMode(spec.interpolation), antialias=True),
-                v2.CenterCrop(spec.crop),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(spec.mean, spec.std),
-            ]
-        )
+        self._normalise = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(spec.mean, spec.std)])
+        self._crop = v2.Compose([v2.Resize(spec.resize, self._interpolation, antialias=True), v2.CenterCrop(spec.crop)])
+
+    @property
+    def _interpolation(self) -> v2.InterpolationMode:
+        return v2.InterpolationMode(self.spec.interpolation)
 
     def __call__(self, clip: Tensor | np.ndarray) -> Tensor:
         """uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]."""
+        return self._finish(self._crop(self._frames(clip)))
+
+    def _frames(self, clip: Tensor | np.ndarray) -> Tensor:
+        """[T, H, W, 3] -> [T, 3, H, W]."""
         clip = torch.as_tensor(clip)
         if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != torch.uint8 or not clip.numel():
             raise ValueError(f"a clip is uint8 [T, H, W, 3], got {clip.dtype} {list(clip.shape)}")
-        frames = self._steps(clip.permute(0, 3, 1, 2))  # [T, 3, crop, crop]
-        return frames.transpose(0, 1).contiguous()
+        return clip.permute(0, 3, 1, 2)
+
+    def _finish(self, frames: Tensor) -> Tensor:
+        """uint8 [T, 3, crop, crop] -> float32 [3, T, crop, crop]."""
+        return self._normalise(frames).transpose(0, 1).contiguous()
 
     def __repr__(self) -> str:
-        return f"ClipTransform({self.spec})"
+        return f"{type(self).__name__}({self.spec})"
+
+
+class TrainTransform(ClipTransform):
+    """A random view of a clip, by one of the original's two recipes.
+
+    "color_jitter" (pre-training): short side resized to a random length from 8/7 to 10/7 of the crop (256 to 320 for 224),
+    random crop; brightness, contrast and saturation changed by up to 0.4, hue by up to 0.4, in random order; grey with
+    probability 0.3; mirrored with probability 0.5.
+
+    "multi_scale_crop" (fine-tuning): a square at one of the four corners or the centre, its side the short side times 1,
+    0.841, 0.707, 0.595 or 0.5, resized to the crop; mirrored with probability 0.5.
+    """
+
+    def __init__(self, spec: ClipSpec, recipe: Recipe = "color_jitter") -> None:
+        super().__init__(spec)
+        self.recipe = recipe
+        if recipe == "color_jitter":
+            lengths = list(range(spec.crop * 8 // 7, spec.crop * 10 // 7 + 1))
+            self._crop = v2.Compose(
+                [
+                    v2.RandomShortestSize(lengths, interpolation=self._interpolation, antialias=True),
+                    v2.RandomCrop(spec.crop),
+                    v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4),
+                    v2.RandomGrayscale(0.3),
+                    v2.RandomHorizontalFlip(0.5),
+                ]
+            )
+        elif recipe == "multi_scale_crop":
+            self._crop = v2.Compose([self._multi_scale_crop, v2.RandomHorizontalFlip(0.5)])
+        else:
+            raise ValueError(f"recipe must be 'color_jitter' or 'multi_scale_crop', got {recipe!r}")
+
+    def __call__(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> Tensor:
+        """uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]; the draw depends on `generator` alone (default: torch's own)."""
+        frames = self._frames(clip)
+        seed = int(torch.randint(2**62, (), generator=generator))
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator
+            torch.manual_seed(seed)
+            frames = self._crop(frames)
+        return self._finish(frames)
+
+    def _multi_scale_crop(self, frames: Tensor) -> Tensor:
+        height, width = frames.shape[-2:]
+        side = round(min(height, width) * MULTI_SCALES[int(torch.randint(len(MULTI_SCALES), ()))])
+        down, right = height - side, width - side
+        corners = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
+        top, left = corners[int(torch.randint(len(corners), ()))]
+        size = [self.spec.crop, self.spec.crop]
+        return functional.resized_crop(frames, top, left, side, side, size, self._interpolation, antialias=True)
 
 
 def clip_transform(model_or_spec: Encoder | ClipSpec) -> ClipTransform:
     """The evaluation transform for a model, or for a ClipSpec: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]."""
-    return ClipTransform(model_or_spec if isinstance(model_or_spec, ClipSpec) else model_or_spec.clip_spec)
+    return ClipTransform(_spec(model_or_spec))
+
+
+def train_transform(model_or_spec: Encoder | ClipSpec, recipe: Recipe = "color_jitter") -> TrainTransform:
+    """A training transform for a model, or for a ClipSpec: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]."""
+    return TrainTransform(_spec(model_or_spec), recipe)
+
+
+def _spec(model_or_spec: Encoder | ClipSpec) -> ClipSpec:
+    return model_or_spec if isinstance(model_or_spec, ClipSpec) else model_or_spec.clip_spec

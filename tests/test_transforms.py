@@ -1,0 +1,93 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vie_models as vie
+from vie_models.video.transforms import MULTI_SCALES, train_transform
+
+SPEC = vie.ClipSpec(num_frames=3, resize=128, crop=112)
+RECIPES = ("color_jitter", "multi_scale_crop")
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(frames: int = 3, height: int = 120, width: int = 160) -> torch.Tensor:
+    return torch.randint(0, 256, (frames, height, width, 3), dtype=torch.uint8)
+
+
+def pixels(x: torch.Tensor) -> torch.Tensor:
+    """What the transform normalised, back in [0, 1]."""
+    return x * torch.tensor(SPEC.std)[:, None, None, None] + torch.tensor(SPEC.mean)[:, None, None, None]
+
+
+def test_evaluation_equals_pil():
+    frame = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)).resize((320, 240))
+    clip = torch.from_numpy(np.array(frame))[None].repeat(2, 1, 1, 1)
+    transform = vie.clip_transform(SPEC)
+    x = transform(clip)
+    assert x.shape == (3, 2, 112, 112)
+    assert x.dtype == torch.float32
+    small = frame.resize((170, 128), Image.Resampling.BILINEAR).crop((29, 8, 141, 120))
+    difference = np.abs(pixels(x)[:, 1].permute(1, 2, 0).numpy() * 255 - np.asarray(small))
+    assert difference.max() <= 3
+    assert difference.mean() <= 1
+    assert torch.equal(transform(clip.numpy()), x)
+    assert torch.equal(pickle.loads(pickle.dumps(transform))(clip), x)
+
+
+@pytest.mark.parametrize("bad", [noise().float(), noise()[0], noise().permute(0, 3, 1, 2), noise()[:0]])
+def test_what_is_no_clip_is_named(bad):
+    for transform in (vie.clip_transform(SPEC), train_transform(SPEC)):
+        with pytest.raises(ValueError, match=r"a clip is uint8 \[T, H, W, 3\], got"):
+            transform(bad)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_draw_is_the_generators_and_the_whole_clips(recipe):
+    transform = pickle.loads(pickle.dumps(train_transform(SPEC, recipe)))
+    clip = noise(1).repeat(3, 1, 1, 1)
+    state = torch.get_rng_state()
+    views = [transform(clip, seeded(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(torch.get_rng_state(), state), "a draw from a generator leaves torch's own alone"
+    assert views[0].shape == (3, 3, 112, 112)
+    assert torch.equal(views[0], views[1])
+    assert not torch.equal(views[0], views[2])
+    for view in views:
+        torch.testing.assert_close(view[:, 0], view[:, 2])
+    assert not torch.equal(transform(clip), transform(clip))
+
+
+def test_color_jitter_recipe_has_the_original_rates():
+    transform = train_transform(SPEC)
+    clip = torch.zeros(1, 128, 160, 3, dtype=torch.uint8)
+    clip[..., 0] = torch.arange(100, 180, dtype=torch.uint8).repeat_interleave(2)  # red rises to the right
+    views = [pixels(transform(clip, seeded(k)))[:, 0] for k in range(300)]
+    grey = sum(torch.allclose(v[0], v[1], atol=1e-3) and torch.allclose(v[0], v[2], atol=1e-3) for v in views)
+    mirrored = sum(bool(v.sum(0)[:, 0].mean() > v.sum(0)[:, -1].mean()) for v in views)
+    assert grey / 300 == pytest.approx(0.3, abs=0.1)
+    assert mirrored / 300 == pytest.approx(0.5, abs=0.1)
+
+
+def test_multi_scale_crop_takes_corners_and_centre_at_five_scales():
+    height, width = 100, 140
+    clip = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+    clip[..., 0] = torch.arange(width, dtype=torch.uint8)  # red is the column, green the row
+    clip[..., 1] = torch.arange(height, dtype=torch.uint8)[:, None]
+    seen = set()
+    for seed in range(400):
+        view = pixels(train_transform(SPEC, "multi_scale_crop")(clip, seeded(seed)))[:, 0] * 255
+        row, columns = view[1, :, 0], view[0, 0]
+        side = (row[-1] - row[0]).item() * 112 / 111
+        seen.add((round(side / height, 1), round(row.mean().item() / height, 1), round(columns.mean().item() / width, 1)))
+    assert {side for side, _, _ in seen} == {round(scale, 1) for scale in MULTI_SCALES}
+    assert len(seen) > 15
+
+
+def test_unknown_recipe_is_named():
+    with pytest.raises(ValueError, match="recipe must be 'color_jitter' or 'multi_scale_crop', got 'randaugment'"):
+        train_transform(SPEC, "randaugment")
