@@ -371,11 +371,12 @@ def packed(conv) -> bool:
 
 
 @pytest.mark.skipif(not conv_module._packing_works(torch.float32), reason="this PyTorch has no packed convolution")
-@pytest.mark.parametrize("change", ["optimiser", "data", "lesion", "swap", "load"])
-def test_a_packed_weight_never_outlives_its_values(change):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("change", ["optimiser", "data", "lesion", "swap", "mirror", "one value", "load"])
+def test_a_packed_weight_never_outlives_its_values(change, dtype):
     """Also not where PyTorch counts no version: weights edited through .data, as moving averages and lesion studies do."""
-    model = small("vie_slow").eval()
-    x = small_clip(model)
+    model = small("vie_slow").eval().to(dtype)
+    x = small_clip(model).to(dtype)
     with torch.inference_mode():
         before = model(x)
     conv = model.stages[1][0].conv1
@@ -389,6 +390,10 @@ def test_a_packed_weight_never_outlives_its_values(change):
         conv.weight.data[3] = 0
     elif change == "swap":
         conv.weight.data.copy_(conv.weight.data.flip(0).clone())
+    elif change == "mirror":
+        conv.weight.data.copy_(conv.weight.data.flip(-1).clone())
+    elif change == "one value":
+        conv.weight.data[3, 1, 0, 1, 1] += 2
     else:
         model.load_state_dict(small("vie_slow").state_dict())
     with torch.inference_mode():

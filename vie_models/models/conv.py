@@ -5,8 +5,9 @@ takes a much slower kernel: several times the cost of the convolution at a batch
 ("packed") weight when it freezes a model; so do these modules, without a compiler. Training, GPUs, autocast, torch.compile
 and torch.export see plain torch.nn convolutions, and state_dict holds the plain weight alone.
 
-The packed weight is a second copy in memory. It is made at the first no-grad forward on CPU, and made again when the
-weight's values have changed in whatever way, or the input's shape has: every call compares the weight's row sums.
+The packed weight is a second copy in memory. It is made at the first no-grad forward on CPU, and made again when the input's
+shape has changed or the weight has, in whatever way (PyTorch counts no version where `.data` is written to): every call
+compares a checksum of the weight's values and their places.
 """
 
 from __future__ import annotations
@@ -17,13 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-PACKED_DTYPES = (torch.float32, torch.bfloat16)
-
 
 class _PackedConv:
     """Mixin over nn.Conv2d and nn.Conv3d."""
 
-    _packed: tuple[torch.Size, Tensor, Tensor] | None = None  # input shape, row sums of the weight, packed weight
+    _packed: tuple[torch.Size, Tensor, Tensor] | None = None  # input shape, checksum of the weight, packed weight
 
     def forward(self, x: Tensor) -> Tensor:
         if _can_pack(self, x):
@@ -32,13 +31,13 @@ class _PackedConv:
 
     def _packed_weight(self, x: Tensor) -> Tensor:
         weight: Tensor = self.weight.detach()  # type: ignore[attr-defined]
-        row_sums = weight.flatten(1).sum(1)
+        checksum = _checksum(weight)
         if self._packed is not None:
-            shape, sums, packed = self._packed
-            if shape == x.shape and sums.dtype == row_sums.dtype and torch.equal(sums, row_sums):
+            shape, expected, packed = self._packed
+            if shape == x.shape and torch.equal(checksum, expected):
                 return packed
         packed = _pack(self, x, weight)
-        self._packed = (x.shape, row_sums, packed)
+        self._packed = (x.shape, checksum, packed)
         return packed
 
     def train(self, mode: bool = True) -> Any:
@@ -72,13 +71,29 @@ def _can_pack(conv: Any, x: Tensor) -> bool:
         and type(weight) is nn.Parameter
         and x.device.type == "cpu"
         and x.dtype == weight.dtype
-        and x.dtype in PACKED_DTYPES
+        and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and len(weight) % 2 == 0))  # see _checksum
         and torch._C._functorch.maybe_current_level() is None  # vmap and its like
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled("cpu")
         and torch._C._len_torch_dispatch_stack() == 0  # a mode (FLOP counter, fake tensors) is to see the real operator
         and _packing_works(x.dtype)
     )
+
+
+def _checksum(weight: Tensor) -> Tensor:
+    """float32 [rows]: sums of the weight's rows, each value weighted by its place.
+
+    Two bfloat16 values are read as one float32 (its upper half, and the lower bits), so that no change is rounded away.
+    """
+    rows = weight.flatten(1)
+    if weight.dtype == torch.bfloat16:
+        rows = rows.reshape(len(rows) // 2, -1).view(torch.float32)
+    return torch.mv(rows, _weights_of_places(rows.shape[1]))
+
+
+@functools.cache
+def _weights_of_places(length: int) -> Tensor:
+    return torch.randn(length, generator=torch.Generator().manual_seed(0))
 
 
 def _pack(conv: Any, x: Tensor, weight: Tensor) -> Tensor:
