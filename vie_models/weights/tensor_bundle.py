@@ -121,14 +121,33 @@ class _Region:
         return self.array(offset, "|u1", self.size if size is None else size).tobytes()
 
 
+class _Headers:
+    """An open tar as tarfile may read it: headers only. A damaged one may claim any size, and would be given that memory."""
+
+    MAX_SIZE = 1 << 16  # a long name or an extended header has a few hundred bytes
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= self.MAX_SIZE:
+            raise CheckpointError(f"a header of the tar claims {size} bytes, {self.MAX_SIZE} are allowed: it is damaged")
+        return self.file.read(size)
+
+
 def _tar_members(file: IO[bytes], path: Path | None) -> dict[str, _Region]:
     """The regular members of an uncompressed tar by base name, not extracted."""
     end = file.seek(0, io.SEEK_END)
     file.seek(0)
+    headers: Any = _Headers(file)
     regions: dict[str, _Region] = {}
+    position = 0
     try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
+        with tarfile.open(fileobj=headers, mode="r:") as tar:
             for member in tar:
+                if member.offset_data <= position:  # through a negative size: some tarfiles would go round for ever
+                    raise CheckpointError(f"tar member {member.name!r} lies before the one that precedes it: it is damaged")
+                position = member.offset_data
                 name = member.name.rsplit("/", 1)[-1]
                 if not member.isreg() or member.sparse is not None:
                     continue
@@ -140,9 +159,9 @@ def _tar_members(file: IO[bytes], path: Path | None) -> dict[str, _Region]:
                 if name in regions:
                     raise CheckpointError(f"the tar holds two members named {name!r}; it must hold one checkpoint")
                 regions[name] = _Region(path, None if path else file, member.offset_data, member.size)
-    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except CheckpointError:
+        raise
+    except (tarfile.TarError, OSError, ValueError, OverflowError, IndexError, RecursionError) as error:  # tarfile, on damage
         where = path or "the file object"
         raise CheckpointError(f"{where} is not an uncompressed tar of a TensorFlow checkpoint: {error}") from error
     return regions
@@ -202,7 +221,10 @@ class TensorBundle(Mapping[str, np.ndarray]):
             )
         if entry.dtype == 10 and values.view(np.uint8).max(initial=0) > 1:
             raise CheckpointError(f"{name} holds bytes that are not booleans")
-        values = values.reshape(entry.shape)
+        try:
+            values = values.reshape(entry.shape)
+        except ValueError as error:  # more axes, or longer empty ones, than NumPy has
+            raise CheckpointError(f"{name} has a shape that NumPy cannot hold, {list(entry.shape)}: {error}") from error
         values.flags.writeable = False
         return values
 

@@ -101,8 +101,8 @@ def tf_to_state_dict(variables: Mapping[str, np.ndarray], model: Encoder) -> dic
     for name, key in names.items():
         value = variables[name]
         # kernels: ([t,] h, w, in, out) -> (out, in, [t,] h, w); dense (in, out) -> (out, in)
-        axes = (value.ndim - 1, value.ndim - 2, *range(value.ndim - 2)) if name.endswith("/kernel") else range(value.ndim)
-        value = value.transpose(tuple(axes))
+        if name.endswith("/kernel") and value.ndim >= 2:
+            value = value.transpose(-1, -2, *range(value.ndim - 2))
         if value.shape != expected[key].shape:
             raise CheckpointError(
                 f"{name} gives {key} the shape {list(value.shape)}, {model.model_name} has {list(expected[key].shape)}; "
