@@ -6,7 +6,7 @@ import torch
 from conftest import grey_levels, write_video
 
 import vie_models as vie
-from vie_models.video.decode import count_grid, read_grid
+from vie_models.video.decode import count_grid, read_clips, read_grid
 
 av = pytest.importorskip("av")
 SPEC = vie.ClipSpec(num_frames=4, frame_interval=2, resize=40, crop=32)
@@ -117,3 +117,12 @@ def test_rotation_metadata_turns_frames_upright(clips_folder):
         clip = vie.load_clip(clips_folder / name, SPEC).float()
         assert clip.shape[1:3] == ((568, 320) if quarter_turns == 1 else (320, 568))
     assert vie.load_clip(clips_folder / "nasa_13013_rotated.mp4", SPEC).shape[1:3] == (480, 270)
+
+
+def test_clips_of_one_pass_are_those_of_several(tmp_path):
+    path = write_video(tmp_path / "v.mp4", grey_levels(40))
+    clips = [[0, 2, 4], [3, 4, 5], [30, 31, 0], [7, 7, 8], [39, 38, 37]]
+    found = list(read_clips(path, 25, clips))
+    assert [numbers(clip) for clip in found] == clips
+    with pytest.raises(vie.VideoError, match="ends before grid frame 40"):
+        list(read_clips(path, 25, [[0, 1], [39, 40]]))

@@ -14,7 +14,7 @@ import torch
 
 from .models import Encoder
 from .video.clips import test_clips
-from .video.decode import VideoError, count_grid, read_grid
+from .video.decode import VideoError, count_grid, read_clips
 from .video.transforms import clip_transform
 from .weights.folder import replacing
 
@@ -105,9 +105,8 @@ class Extractor:
         clips = test_clips(counted.num_frames, spec, self.clips)
         outputs: dict[str, list[Any]] = {name: [] for name in ["output", *self.layers]}
         device = next(self.model.parameters()).device
-        for clip in clips:
-            frames = read_grid(path, spec.fps, clip.indices).frames
-            x = self._transform(np.stack([frames[k] for k in clip.indices]))[None].to(device)
+        for frames in read_clips(path, spec.fps, [clip.indices for clip in clips]):
+            x = self._transform(frames)[None].to(device)
             with torch.inference_mode():
                 maps = self.model.forward_intermediates(x, outputs)
             for name, value in maps.items():

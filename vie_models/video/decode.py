@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -77,20 +78,45 @@ def read_grid(path: str | os.PathLike[str], fps: float, indices: Iterable[int]) 
 
     Only frames that are asked for are converted to RGB. All have the size of the first one.
     """
-    wanted = set(indices)
-    to_the_end = not wanted
     result = GridFrames({}, None, None)
+    for hits, image in _images(path, fps, set(indices), result):
+        result.frames.update(dict.fromkeys(hits, image))
+    return result
+
+
+def read_clips(path: str | os.PathLike[str], fps: float, clips: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+    """uint8 [T, H, W, 3] for each clip (its grid indices), in order, in one pass over the file.
+
+    A frame is kept only as long as a clip to come needs it. Raises VideoError where the file ends before a clip is whole.
+    """
+    frames: dict[int, np.ndarray] = {}
+    uses = Counter(k for clip in clips for k in clip)
+    to_come = deque(clips)
+    for hits, image in _images(path, fps, set(uses), GridFrames({}, None, None)):
+        frames.update(dict.fromkeys(hits, image))
+        while to_come and all(k in frames for k in to_come[0]):
+            clip = to_come.popleft()
+            yield np.stack([frames[k] for k in clip])
+            uses.subtract(clip)
+            frames = {k: frame for k, frame in frames.items() if uses[k] > 0}
+    if to_come:
+        raise VideoError(path, f"ends before grid frame {max(to_come[0])}, which it had when it was read before")
+
+
+def _images(
+    path: str | os.PathLike[str], fps: float, wanted: set[int], result: GridFrames
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """(grid indices, their RGB image) for the wanted indices, as they come; with none wanted, reads to the end all the same."""
+    to_the_end = not wanted
+    size: tuple[int, ...] | None = None
     for frame, begin, end in _shown(path, fps, result):
-        hits = [k for k in wanted if begin <= k < end]
-        if hits:
-            size = next(iter(result.frames.values())).shape if result.frames else None
+        if hits := [k for k in wanted if begin <= k < end]:
             image = _rgb(frame, size)
-            for k in hits:
-                result.frames[k] = image
+            size = image.shape
+            yield hits, image
             wanted.difference_update(hits)
         if not wanted and not to_the_end:
             break
-    return result
 
 
 def _shown(path: str | os.PathLike[str], fps: float, result: GridFrames) -> Iterator[tuple[Any, int, int]]:
