@@ -48,21 +48,24 @@ def _remainder(message: np.ndarray) -> int:
 
 def _multiply_words(words: np.ndarray, bits: int) -> np.ndarray:
     """Each uint32 word times x^bits, modulo the polynomial."""
-    low, high = _tables(bits)
-    return low[words & 0xFFFF] ^ high[words >> 16]
+    table = _tables(bits)
+    product = table[0][words & 0xFF]
+    for k in (1, 2, 3):
+        product ^= table[k][(words >> (8 * k)) & 0xFF]
+    return product
 
 
 @functools.lru_cache(maxsize=64)
-def _tables(bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Products with x^bits of all words whose set bits lie in the lower, and in the upper, 16 bits."""
+def _tables(bits: int) -> np.ndarray:
+    """uint32 [4, 256]: products with x^bits of all words whose set bits lie in byte k; 4 KiB, small beside any checkpoint."""
     factor = _power(bits)
     tables = []
-    for shift in (0, 16):
+    for k in range(4):
         table = np.zeros(1, np.uint32)
-        for bit in range(16):
-            table = np.concatenate([table, table ^ np.uint32(_multiply(1 << (shift + bit), factor))])
+        for bit in range(8):
+            table = np.concatenate([table, table ^ np.uint32(_multiply(1 << (8 * k + bit), factor))])
         tables.append(table)
-    return tables[0], tables[1]
+    return np.stack(tables)
 
 
 @functools.lru_cache(maxsize=1024)
