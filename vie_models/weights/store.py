@@ -286,7 +286,7 @@ def load_checkpoint(name: str, path: str | os.PathLike[str], *, num_classes: int
     elif path.is_file() and zipfile.is_zipfile(path):
         state = _read_torch(path)
     else:
-        return load_tensorflow(read_checkpoint(path), name, path, **sizes).eval()
+        return load_tensorflow(read_checkpoint(path), name, path, **sizes)
     with torch.device("meta"):
         model = build_model(name, num_classes=None if num_classes is None else _saved_classes(state, num_classes), **sizes)
     assign_weights(model, state, path)

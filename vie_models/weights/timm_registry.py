@@ -17,6 +17,8 @@ from typing import Any
 
 from ..models import Encoder, list_models
 from .catalog import CATALOG
+from .folder import CONFIG, build_from_config, timm_config
+from .store import check_sizes, create_model, from_pretrained, hub_files, with_classes
 
 TIMM_MODULE = "timm.models"
 
@@ -78,16 +80,11 @@ def _entrypoint(name: str) -> Callable[..., Encoder]:
         model.pretrained_cfg = model.default_cfg = cfg  # type: ignore[assignment]  # timm reads both
         return model
 
-    from .folder import timm_config
-
     build.__name__ = build.__qualname__ = name
     return build
 
 
 def _build(name: str, pretrained: bool, cfg: Any, cache_dir: Any, kwargs: dict[str, Any]) -> Encoder:
-    from .folder import CONFIG, build_from_config
-    from .store import create_model, from_pretrained, hub_files
-
     if isinstance(cfg, dict) and cfg.get("source") == "local-dir":
         if pretrained:
             return _fitted(from_pretrained(cfg["file"]), kwargs)
@@ -103,8 +100,6 @@ def _build(name: str, pretrained: bool, cfg: Any, cache_dir: Any, kwargs: dict[s
 
 def _fitted(model: Encoder, kwargs: dict[str, Any]) -> Encoder:
     """`model` with the head that timm's caller wants; other arguments must be those it was saved with."""
-    from .store import check_sizes, with_classes
-
     num_classes = kwargs.pop("num_classes", None)
     check_sizes(model, kwargs, "the weight set")
     return with_classes(model, num_classes)
