@@ -1,134 +1,385 @@
-"""Features of many videos, each in its own file, with a manifest in which every video appears."""
+"""Features of many videos, each in its own file, with a manifest in which every video appears.
+
+Worker processes decode and crop; their clips, of whatever video, are gathered into batches for the model here. Every batch has the
+same size, the last one being filled up, so that features do not depend on which clips happened to share a batch.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from .feature_folder import FeatureFolder, Format, VideoRecord, identity
 from .models import Encoder
-from .video.clips import test_clips
-from .video.decode import VideoError, count_grid, read_clips
+from .video.decode import Source
+from .video.frames import FrameFolder, VideoError
+from .video.sampling import ClipRead, Sampling, VideoRead, read_video
 from .video.transforms import clip_transform
-from .weights.folder import replacing
+from .video.workers import Message, read_videos
+from .weights.folder import hash_of_weights
 
-MANIFEST = "manifest.jsonl"
 VIDEO_SUFFIXES = frozenset(  # of containers; a file with another is tried where it is named itself
     ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split()  # noqa: SIM905
 )
 
 
-@dataclasses.dataclass
-class VideoRecord:
-    """One line of the manifest."""
-
-    path: str
-    status: str
-    """"ok"; "damaged": features of what could be read; "failed": none; "skipped": not a video by its name."""
-    reason: str | None = None
-    features: str | None = None
-    """The .npz, relative to the output folder."""
-    clips: int = 0
-    looped: int = 0
-    """Clips that ran over the end of the video and began again."""
-    duration: float | None = None
-    """Seconds, to the end of the last frame that could be read."""
+class TooManyFailuresError(RuntimeError):
+    """More videos failed than the job was allowed."""
 
 
 class Extractor:
     """Runs an encoder over videos.
 
     Args:
-        model: the encoder; it is put in evaluation mode and stays where it is.
-        layers: layer names whose maps, averaged over space and time, are written beside the embedding.
-        clips: clips a video, evenly placed.
+        model: the encoder; it is put in evaluation mode, and on `device` where that is given.
+        layers: layer names whose maps are written beside the embedding.
+        pool: "avg": a layer's maps are averaged over space and time, [C]; None: whole, [C, T, H, W].
+        clips: clips a video, evenly placed (default 5, unless there is a `stride`).
+        window: seconds that a sliding window spans (default: a clip of the model); its T frames are spread evenly over it.
+        stride: seconds from the start of one window to that of the next.
+        batch_size: clips that go through the model at a time (default: 4 on CPU, 32 elsewhere).
+        workers: processes that decode (default: one a core, 16 at most; 0: decode in this process, one video after the other).
+        threads: of each decoder (default: 1 in a worker, as many as it finds useful with workers=0).
+        dtype: torch.float32, or torch.bfloat16 or float16 for autocast. Features are float32 all the same.
+        device: where the model runs (default: where it is).
+        compile: run the model through torch.compile.
+        time_limit: seconds that a worker may take for the next clip before it is stopped and the video given up.
     """
 
-    def __init__(self, model: Encoder, *, layers: Sequence[str] = (), clips: int = 5) -> None:
-        if clips < 1:
-            raise ValueError(f"clips must be >= 1, got {clips}")
+    def __init__(
+        self,
+        model: Encoder,
+        *,
+        layers: Sequence[str] = (),
+        pool: Literal["avg"] | None = "avg",
+        clips: int | None = None,
+        window: float | None = None,
+        stride: float | None = None,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        threads: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device | None = None,
+        compile: bool = False,
+        time_limit: float = 300.0,
+    ) -> None:
+        if clips is None and stride is None:
+            clips = 5
         if unknown := sorted(set(layers) - set(model.layer_names)):
             raise ValueError(f"{model.model_name} has no layer {', '.join(unknown)}; it has {', '.join(model.layer_names)}")
-        self.model, self.layers, self.clips = model.eval(), list(layers), clips
-        self._transform = clip_transform(model)
+        if pool not in ("avg", None):
+            raise ValueError(f"pool must be 'avg' or None, got {pool!r}")
+        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise ValueError(f"dtype must be torch.float32, bfloat16 or float16, got {dtype}")
+        for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("threads", threads, 1)):
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be >= {least}, got {value}")
+        if not time_limit > 0:
+            raise ValueError(f"time_limit must be > 0 seconds, got {time_limit}")
+        self.sampling = Sampling(spec=model.clip_spec, clips=clips, window=window, stride=stride)
+        self.model, self.layers, self.pool = model.eval(), list(dict.fromkeys(layers)), pool
+        if device is not None:
+            self.model.to(device)
+        self.device = next(model.parameters()).device
+        self.dtype, self.time_limit, self.threads = dtype, time_limit, threads
+        self.batch_size = batch_size or (4 if self.device.type == "cpu" else 32)
+        self.workers = min(_cores(), 16) if workers is None else workers
+        self._normalise = clip_transform(model).normalise
+        self._run = torch.compile(self._maps) if compile else self._maps
 
-    def extract(self, paths: Iterable[str | os.PathLike[str]], out_dir: str | os.PathLike[str]) -> list[VideoRecord]:
-        """Writes `<name>.npz` for every video that can be read, and adds to the manifest; returns the new records.
+    def features(self, source: Source, *, fps: float | None = None) -> tuple[dict[str, np.ndarray], VideoRecord]:
+        """Features of one video, decoded in this process.
 
-        `paths` are video files, tried whatever their name, and folders, searched for files with a video's suffix. A file's
-        features go to OUT/<file name>.npz, those of a file in a folder to OUT/<path in that folder>.npz.
+        Args:
+            source: a video file (path, bytes or binary file object), a folder of `%06d.jpg`, or frames, uint8 [T, H, W, 3].
+            fps: the rate of frames that have none: required for arrays, 25 for folders if not given.
 
-        Where a video stands in the manifest more than once, the last line counts.
-        Each .npz holds `embedding` [clips, D], one array [clips, C] a layer, and `start` and `end` of the clips in seconds.
+        Returns:
+            `embedding` [clips, D], an array a layer [clips, C] or [clips, C, T, H, W], `start`, `end` [clips] and `frame_times`
+            [clips, T] in seconds after the video's first frame, `looped` [clips]; and the record.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            VideoError: nothing can be decoded from it.
         """
+        path = str(source) if isinstance(source, (str, os.PathLike)) else f"<{type(source).__name__}>"
+        read = read_video(source, self.sampling, source_fps=fps, threads=self.threads)
+        ((_, record, arrays),) = self._embedded((0, message) for message in read)
+        assert arrays is not None
+        return arrays, dataclasses.replace(record, name=Path(path).name, path=path)
+
+    def extract(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        out_dir: str | os.PathLike[str],
+        *,
+        root: str | os.PathLike[str] | None = None,
+        format: Format = "npz",
+        max_failures: int | None = None,
+        shard: tuple[int, int] = (0, 1),
+        progress: bool = False,
+    ) -> list[VideoRecord]:
+        """Writes the features of every video that can be read, and a line of the manifest for every video. Can be stopped at any
+        time, and goes on where it was when called again: videos with features are not done again, failed ones are.
+
+        Args:
+            paths: video files, tried whatever their name, and folders, searched for files with a video's suffix and for folders
+                of `%06d.jpg` frames. A file's features go to OUT/<file name>.npz, those of what is found in a folder to
+                OUT/<path in that folder>.npz. Each .npz holds the arrays that `features` returns.
+            out_dir: folder to write to.
+            root: paths are relative to it, and features go to OUT/<path>.npz.
+            format: "npz", or "parquet" (extra `parquet`): one row a clip, pooled layers only.
+            max_failures: how many videos may fail before the job is given up.
+            shard: (i, N): do part i of N of the videos, as one of N jobs that write to one folder.
+            progress: show a progress bar.
+
+        Returns:
+            The records of all videos of this shard, in order.
+
+        Raises:
+            ValueError: features in `out_dir` were made with other settings or weights, or of another file of the same name.
+            BlockingIOError: another run is writing to `out_dir`.
+            TooManyFailuresError: more than `max_failures` videos failed.
+        """
+        if format == "parquet" and self.layers and self.pool is None:
+            raise ValueError("Parquet takes pooled layers only: use pool='avg', or format='npz'")
         out_dir = Path(out_dir)
-        jobs = list(_jobs(paths))
-        targets = [target for _, target in jobs if target]
-        if twice := sorted({t for t in targets if targets.count(t) > 1}):
-            raise ValueError(f"two videos would be written to {twice[0]}.npz; extract from their common folder instead")
-        out_dir.mkdir(parents=True, exist_ok=True)
-        records = []
-        with (out_dir / MANIFEST).open("a") as manifest:
-            for path, target in jobs:
-                record = self._one(path, target, out_dir)
-                records.append(record)
-                manifest.write(json.dumps(dataclasses.asdict(record)) + "\n")
-                manifest.flush()
-        return records
+        jobs = _jobs(paths, None if root is None else Path(root), out_dir)
+        index, count = shard
+        records: dict[int, VideoRecord] = {}
+        with FeatureFolder(out_dir, self.settings(), format, shard) as folder:
+            mine = dict(enumerate(jobs[index::count]))
+            for number, job in mine.items():
+                if not job.is_video:
+                    records[number] = VideoRecord(
+                        job.name, str(job.path), "skipped", "not a video by its name; name the file itself to try it"
+                    )
+                    folder.write(records[number])
+                elif done := folder.finished(job.name, job.path):
+                    records[number] = done
+            to_do = [number for number in mine if number not in records]
+            with _progress(len(to_do), progress) as bar:
+                for i, record, arrays in self._results([mine[number] for number in to_do]):
+                    folder.write(record, arrays)
+                    records[to_do[i]] = record
+                    bar.add(record)
+                    if max_failures is not None and bar.failures > max_failures:
+                        raise TooManyFailuresError(
+                            f"{bar.failures} videos failed, and {max_failures} were allowed; the last one: {record.path}: "
+                            f"{record.reason}. What is done is kept in {out_dir}"
+                        )
+        return [records[number] for number in sorted(records)]
 
-    def _one(self, path: Path, target: str | None, out_dir: Path) -> VideoRecord:
-        if target is None:
-            return VideoRecord(str(path), "skipped", "not a video by its name; name the file itself to try it")
-        try:
-            arrays, record = self._features(path)
-        except VideoError as error:
-            return VideoRecord(str(path), "failed", error.reason)
-        except OSError as error:
-            return VideoRecord(str(path), "failed", f"cannot be read: {error.strerror or error}")
-        record.features = f"{target}.npz"
-        file = out_dir / record.features
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary, temporary.open("wb") as handle:
-            np.savez(handle, **arrays)  # type: ignore[arg-type]
-        return record
+    def settings(self) -> dict[str, Any]:
+        """What the features depend on, as JSON-ready values."""
+        return {
+            "model": self.model.model_name,
+            "weights": hash_of_weights(self.model),
+            "clip_spec": {**self.sampling.spec.to_dict(), "mean": list(self.sampling.spec.mean), "std": list(self.sampling.spec.std)},
+            "clips": self.sampling.clips,
+            "window": self.sampling.window,
+            "stride": self.sampling.stride,
+            "layers": self.layers,
+            "pool": self.pool,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
 
-    def _features(self, path: Path) -> tuple[dict[str, np.ndarray], VideoRecord]:
-        spec = self.model.clip_spec
-        counted = count_grid(path, spec.fps)
-        assert counted.num_frames is not None
-        clips = test_clips(counted.num_frames, spec, self.clips)
-        outputs: dict[str, list[Any]] = {name: [] for name in ["output", *self.layers]}
-        device = next(self.model.parameters()).device
-        for frames in read_clips(path, spec.fps, [clip.indices for clip in clips]):
-            x = self._transform(frames)[None].to(device)
-            with torch.inference_mode():
-                maps = self.model.forward_intermediates(x, outputs)
-            for name, value in maps.items():
-                outputs[name].append((value if value.ndim == 2 else value.mean((2, 3, 4)))[0].float().cpu().numpy())
-        arrays = {"embedding" if name == "output" else name: np.stack(values) for name, values in outputs.items()}
-        arrays["start"] = np.array([clip.start for clip in clips]) / spec.fps
-        arrays["end"] = arrays["start"] + spec.seconds
-        status = "damaged" if counted.damage else "ok"
-        looped = sum(clip.looped for clip in clips)
-        record = VideoRecord(
-            str(path), status, counted.damage, clips=len(clips), looped=looped, duration=counted.num_frames / spec.fps
+    def _results(self, jobs: Sequence[_Job]) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
+        """(number of the job, its record, its features if there are any), as they are ready."""
+        settings, versions = self.settings(), _versions()
+        messages = read_videos(
+            [job.path for job in jobs],
+            self.sampling,
+            workers=min(self.workers, len(jobs)),
+            threads=self.threads,
+            time_limit=self.time_limit,
+            ahead=2 * self.batch_size,
+            nice=self.device.type == "cpu",
         )
-        return arrays, record
+        for number, record, arrays in self._embedded(messages):
+            job = jobs[number]
+            try:
+                size, fingerprint = identity(job.path)
+            except OSError:  # the record says so already
+                size, fingerprint = None, None
+            yield number, dataclasses.replace(
+                record,
+                name=job.name,
+                path=str(job.path),
+                size=size,
+                fingerprint=fingerprint,
+                settings=settings,
+                versions=versions,
+            ), arrays
+
+    def _embedded(
+        self, messages: Iterable[tuple[int, Message]]
+    ) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
+        """(number, record without names, features if there are any) of each video, once its last clip went through the model."""
+        videos: dict[int, _Video] = {}
+        batch: list[tuple[_Video, ClipRead]] = []
+        running: list[tuple[list[tuple[_Video, ClipRead]], dict[str, Tensor]]] = []  # at most one batch, on the device
+
+        def collect() -> None:
+            for clips, maps in running:
+                for name, values in maps.items():
+                    for (video, _), value in zip(clips, values.float().cpu().numpy(), strict=False):
+                        video.outputs.setdefault(name, []).append(value)
+            running.clear()
+
+        def launch() -> None:
+            maps = self._forward([clip.pixels for _, clip in batch])
+            for _, clip in batch:
+                clip.pixels = np.empty(0)
+            collect()
+            running.append((batch.copy(), maps))
+            batch.clear()
+
+        def finished() -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
+            for number, video in list(videos.items()):
+                if video.end and len(video.outputs.get("output", ())) == len(video.clips):
+                    yield number, *self._result(videos.pop(number), video.end)
+
+        for number, message in messages:
+            video = videos.setdefault(number, _Video())
+            if message is None:
+                videos[number] = _Video()
+            elif isinstance(message, VideoError):
+                del videos[number]
+                yield number, VideoRecord("", "", "failed", message.reason), None
+            elif isinstance(message, VideoRead):
+                video.end = message
+            else:
+                video.clips.append(message)
+                batch.append((video, message))
+                if len(batch) == self.batch_size:
+                    launch()
+                    yield from finished()
+        if batch:
+            launch()
+        collect()
+        yield from finished()
+        assert not videos
+
+    def _result(self, video: _Video, end: VideoRead) -> tuple[VideoRecord, dict[str, np.ndarray]]:
+        fps = self.sampling.spec.fps
+        arrays = {"embedding" if name == "output" else name: np.stack(values) for name, values in video.outputs.items()}
+        arrays |= {name: np.array([getattr(clip, name) for clip in video.clips]) for name in ("start", "end", "looped")}
+        arrays["frame_times"] = np.array([clip.indices for clip in video.clips]) / fps
+        record = VideoRecord(
+            "",
+            "",
+            "damaged" if end.damage else "ok",
+            end.damage,
+            clips=len(video.clips),
+            looped=sum(clip.looped for clip in video.clips),
+            duration=end.num_frames / fps,
+            video=end.facts,
+        )
+        return record, arrays
+
+    def _forward(self, clips: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """uint8 [T, 3, crop, crop] each -> {"output": [batch_size, D], layer: ...}, on the device; fills the batch up."""
+        pixels = torch.from_numpy(np.stack([*clips, *[clips[-1]] * (self.batch_size - len(clips))]))
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self._run(self._normalise(pixels.to(self.device, non_blocking=True)))
+
+    def _maps(self, x: Tensor) -> dict[str, Tensor]:
+        maps = self.model.forward_intermediates(x, [*self.layers, "output"])
+        if self.pool is None:
+            return maps
+        return {name: value if value.ndim == 2 else value.mean((2, 3, 4)) for name, value in maps.items()}
 
 
-def _jobs(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[Path, str | None]]:
-    """(file, name of its features without .npz); None for a file in a folder that is no video by its name."""
-    for path in map(Path, paths):
-        if not path.is_dir():
-            yield path, path.name
+class _Video:
+    """What has come of a video so far."""
+
+    def __init__(self) -> None:
+        self.clips: list[ClipRead] = []
+        self.outputs: dict[str, list[np.ndarray]] = {}
+        self.end: VideoRead | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    name: str
+    path: Path
+    is_video: bool = True
+
+
+def _jobs(paths: Iterable[str | os.PathLike[str]], root: Path | None, out_dir: Path) -> list[_Job]:
+    """What is to be done; a file in a folder that is no video by its name is there to be recorded."""
+    jobs: list[_Job] = []
+    for given in map(Path, paths):
+        path = given if root is None else root / given
+        name = path.name if root is None else given.as_posix()
+        if not path.is_dir() or FrameFolder.is_one(path):
+            jobs.append(_Job(name, path))
+        else:
+            jobs += _search(path, path, out_dir.resolve())
+    names = Counter(job.name for job in jobs if job.is_video)
+    if twice := sorted(name for name, number in names.items() if number > 1):
+        raise ValueError(
+            f"two videos would be written to {twice[0]}.npz; extract from their common folder, or give paths relative to a root"
+        )
+    if outside := [job.name for job in jobs if ".." in Path(job.name).parts or Path(job.name).is_absolute()]:
+        raise ValueError(f"paths must lie in the root, got {outside[0]}")
+    return jobs
+
+
+def _search(folder: Path, top: Path, out_dir: Path) -> Iterator[_Job]:
+    """Files and folders of frames in a folder, in order of name, without hidden ones and without our own output."""
+    for path in sorted(folder.iterdir()):
+        name = path.relative_to(top).as_posix()
+        if path.name.startswith(".") or path.resolve() == out_dir:
             continue
-        for file in sorted(path.rglob("*")):
-            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
-                is_video = file.suffix.lower() in VIDEO_SUFFIXES
-                yield file, file.relative_to(path).as_posix() if is_video else None
+        if path.is_dir() and not FrameFolder.is_one(path):
+            yield from _search(path, top, out_dir)
+        elif path.is_dir() or path.is_file():
+            yield _Job(name, path, is_video=path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES)
+
+
+class _progress:  # noqa: N801
+    """A progress bar over videos, which also counts failures."""
+
+    def __init__(self, videos: int, show: bool) -> None:
+        from tqdm import tqdm
+
+        self.clips = self.failures = 0
+        self._bar = tqdm(total=videos, unit="video", disable=not show, smoothing=0.05)
+
+    def add(self, record: VideoRecord) -> None:
+        self.clips += record.clips
+        self.failures += record.status == "failed"
+        rate = self.clips / max(self._bar.format_dict["elapsed"], 1e-9)
+        self._bar.set_postfix_str(f"{rate:.1f} clips/s, {self.failures} failed", refresh=False)
+        self._bar.update()
+
+    def __enter__(self) -> _progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
+def _versions() -> dict[str, str]:
+    import av
+
+    from . import __version__
+
+    codec = ".".join(map(str, av.library_versions["libavcodec"]))
+    return {"vie_models": __version__, "torch": torch.__version__, "av": av.__version__, "libavcodec": codec}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

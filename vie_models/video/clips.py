@@ -91,6 +91,16 @@ def regular_clip(num_frames: int, spec: ClipSpec, start: int) -> Clip:
     return _clip([start + t * spec.frame_interval for t in range(spec.num_frames)], num_frames)
 
 
+def window_offsets(num_frames: int, length: int) -> tuple[int, ...]:
+    """Where the frames of a window of `length` grid points lie in it: in the middle of each of `num_frames` equal parts.
+
+        T = 4, length 4: 0, 1, 2, 3        T = 4, length 48: 6, 18, 30, 42        T = 1, length 50: 25
+    """
+    if not 1 <= num_frames <= length:
+        raise ValueError(f"a window must have room for its frames, got {num_frames} frames in {length} grid points")
+    return tuple((2 * t + 1) * length // (2 * num_frames) for t in range(num_frames))
+
+
 def _clip(indices: Sequence[int], num_frames: int) -> Clip:
     return Clip(tuple(k % num_frames for k in indices), looped=indices[-1] >= num_frames)
 

@@ -1,19 +1,23 @@
-"""Frames of a video file by presentation time, on a regular grid, whatever the container claims about its rate.
+"""Video files through PyAV: frames by presentation time, whatever the container claims about its rate and length.
 
-Grid point k lies k / fps seconds after the first frame. It shows the frame that ffmpeg's `fps` filter (round=near) puts there:
-each frame's time is rounded to the nearest grid point, and holds from there until the next one's.
+Only what is needed is decoded. The length is read from the packets at the end of the file, and reading jumps to the key frame
+before the frames that are wanted where that skips something. Both are shortcuts: where decoding contradicts what the packets said
+(`LengthError`), and where the packets leave room for doubt from the start, the file is decoded from its beginning, which defines
+what its frames are.
+
+A file is read up to its first damaged frame. What cannot be decoded before the first good frame is skipped.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import io
+import itertools
 import math
 import os
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -21,173 +25,368 @@ from torch import Tensor
 
 from ..clip_spec import ClipSpec
 from .clips import regular_clip
+from .frames import ArrayVideo, FrameFolder, LengthError, Video, VideoError
+
+Source = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray | Tensor
+
+MAX_PIXELS = 2**26  # of a frame, twice 8K: what claims more is taken for damage
+_JUMP = 12  # grid points between wanted frames from which on it is worth asking for the key frame before the next one
 
 
-class VideoError(ValueError):
-    """A file from which no frame can be had; `reason` says why."""
+def open_video(source: Source, fps: float, *, source_fps: float | None = None, threads: int | None = None) -> Video:
+    """A video on a grid of `fps`, to be used in a `with` statement.
 
-    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.reason = reason
+    Args:
+        source: a video file, as a path, its bytes or a binary file object that can seek; a folder of `%06d.jpg` frames; or
+            frames, uint8 [T, H, W, 3].
+        source_fps: the rate of frames that have none: required for arrays, 25 for folders if not given.
+        threads: of the decoder (default: as many as it finds useful).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        VideoError: it holds no video.
+    """
+    if isinstance(source, (np.ndarray, Tensor)):
+        if source_fps is None:
+            raise ValueError("an array has no frame rate of its own: pass it, in frames per second")
+        return ArrayVideo(source, fps, source_fps)
+    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
+        return FrameFolder(source, fps, source_fps or 25.0)
+    if source_fps is not None:
+        raise ValueError(f"a video file has its own frame times; the rate is for arrays and folders of frames, got {source_fps}")
+    return VideoFile(source, fps, threads=threads)
 
 
-@dataclasses.dataclass
-class GridFrames:
-    """Frames read from a video."""
-
-    frames: dict[int, np.ndarray]
-    """Grid index -> uint8 [H, W, 3] RGB, upright."""
-    num_frames: int | None
-    """Length of the video in grid points, or None where reading stopped before its end."""
-    damage: str | None
-    """Why reading ended early, where the file is damaged; what came before is good."""
-
-
-def load_clip(path: str | os.PathLike[str], spec: ClipSpec, *, start: float = 0.0) -> Tensor:
+def load_clip(source: Source, spec: ClipSpec, *, start: float = 0.0, fps: float | None = None) -> Tensor:
     """The clip that begins `start` seconds after the first frame: uint8 [T, H, W, 3], RGB, upright.
 
     Where the video ends before the clip does, it begins again (frame index modulo length), as in the reference.
+
+    Args:
+        source: a video file (path, bytes or binary file object), a folder of `%06d.jpg`, or frames, uint8 [T, H, W, 3].
+        fps: the rate of frames that have none: required for arrays, 25 for folders if not given.
 
     Raises:
         FileNotFoundError: there is no such file.
         VideoError: nothing can be decoded from it.
         ValueError: `start` is negative or not before the end of the video.
     """
-    if not start >= 0:
+    if not 0 <= start < math.inf:
         raise ValueError(f"start must be >= 0 seconds, got {start}")
-    first = round(start * spec.fps)
-    indices = [first + k * spec.frame_interval for k in range(spec.num_frames)]
-    read = read_grid(path, spec.fps, indices)
-    if read.num_frames is not None and indices[-1] >= read.num_frames:
-        if first >= read.num_frames:
-            raise ValueError(
-                f"start must lie in the video: {path} lasts {read.num_frames / spec.fps:.2f} s, got {first / spec.fps:.2f} s"
-            )
-        indices = list(regular_clip(read.num_frames, spec, first).indices)
-        read.frames |= read_grid(path, spec.fps, set(indices) - set(read.frames)).frames
-    return torch.from_numpy(np.stack([read.frames[k] for k in indices]))
+    with open_video(source, spec.fps, source_fps=fps) as video:
+        first = round(start * spec.fps)
+        try:
+            return _clip_at(video, spec, first)
+        except LengthError:
+            video.recount()
+            return _clip_at(video, spec, first)
 
 
-def count_grid(path: str | os.PathLike[str], fps: float) -> GridFrames:
-    """Decodes a video to its end, keeping nothing: `num_frames` is set, and `damage` if there is any."""
-    return read_grid(path, fps, ())
+def _clip_at(video: Video, spec: ClipSpec, first: int) -> Tensor:
+    if first >= video.num_frames:
+        length = f"{video.num_frames / spec.fps:.2f} s, got {first / spec.fps:.2f} s"
+        raise ValueError(f"start must lie in the video: {video.name} lasts {length}")
+    return torch.from_numpy(next(video.read([regular_clip(video.num_frames, spec, first).indices])))
 
 
-def read_grid(path: str | os.PathLike[str], fps: float, indices: Iterable[int]) -> GridFrames:
-    """The frames at the given grid indices; indices beyond the end are left out. With no indices, reads to the end.
+class VideoFile(Video):
+    """A video file. `packets_read` counts what has been read of it."""
 
-    Only frames that are asked for are converted to RGB. All have the size of the first one.
-    """
-    result = GridFrames({}, None, None)
-    for hits, image in _images(path, fps, set(indices), result):
-        result.frames.update(dict.fromkeys(hits, image))
-    return result
+    def __init__(self, source: str | os.PathLike[str] | bytes | BinaryIO, fps: float, *, threads: int | None = None) -> None:
+        super().__init__(source if isinstance(source, (str, os.PathLike)) else f"<{type(source).__name__}>", fps)
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be >= 1, got {threads}")
+        self._av = _import_av()
+        self._source = _file(source)
+        self._threads = threads
+        self._num_frames: int | None = None
+        self._by_packets = False  # whether num_frames and _origin are what packets say, not yet what was decoded
+        self._first = 0  # time stamp of the first packet
+        self._origin = 0  # grid index of the first frame, counted from the container's start
+        self.packets_read = 0
+        self._open()
 
+    def _open(self) -> None:
+        """Opens the file anew, at its start."""
+        if not isinstance(self._source, str):
+            self._source.seek(0)
+        try:
+            self._container = self._av.open(self._source, metadata_errors="replace")
+        except (self._av.error.FFmpegError, OverflowError) as error:
+            raise VideoError(self.name, f"cannot be opened as a video: {_text(error)}") from error
+        try:
+            self._stream = self._pick_stream()
+        except VideoError:
+            self.close()
+            raise
+        codec = self._stream.codec_context
+        codec.options = {"err_detect": "explode"}  # damage shall be an error, not painted over
+        codec.thread_count = self._threads or 0
+        codec.thread_type = "AUTO"
+        self._start = Fraction(self._container.start_time or 0, 1_000_000)
+        self._untouched = True
+        self._size = (codec.width, codec.height)
+        self._quarter_turns: int | None = None
+        duration = self._container.duration
+        self.facts = {
+            "container": self._container.format.name,
+            "codec": codec.name,
+            "width": codec.width,
+            "height": codec.height,
+            "pixel_format": codec.pix_fmt,
+            "fps": float(self._stream.average_rate) if self._stream.average_rate else None,
+            "claimed_duration": duration / 1_000_000 if duration else None,
+        }
 
-def read_clips(path: str | os.PathLike[str], fps: float, clips: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
-    """uint8 [T, H, W, 3] for each clip (its grid indices), in order, in one pass over the file.
+    def _reopen(self) -> None:
+        if not self._untouched:
+            self.close()
+            self._open()
 
-    A frame is kept only as long as a clip to come needs it. Raises VideoError where the file ends before a clip is whole.
-    """
-    frames: dict[int, np.ndarray] = {}
-    uses = Counter(k for clip in clips for k in clip)
-    to_come = deque(clips)
-    for hits, image in _images(path, fps, set(uses), GridFrames({}, None, None)):
-        frames.update(dict.fromkeys(hits, image))
-        while to_come and all(k in frames for k in to_come[0]):
-            clip = to_come.popleft()
-            yield np.stack([frames[k] for k in clip])
-            uses.subtract(clip)
-            frames = {k: frame for k, frame in frames.items() if uses[k] > 0}
-    if to_come:
-        raise VideoError(path, f"ends before grid frame {max(to_come[0])}, which it had when it was read before")
+    def _pick_stream(self) -> Any:
+        """The video stream that ffmpeg would pick: the largest, and not a cover picture."""
+        streams = self._container.streams
+        stream = streams.best("video") if hasattr(streams, "best") else next(iter(streams.video), None)
+        if stream is None:
+            kinds = sorted({stream.type for stream in streams}) or ["nothing"]
+            raise VideoError(self.name, f"has no video stream, only {', '.join(kinds)}")
+        if stream.codec_context is None:
+            raise VideoError(self.name, "has a video stream of a kind that this build of FFmpeg cannot decode")
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > MAX_PIXELS:
+            raise VideoError(self.name, f"claims frames of {width} x {height}; those of more than {MAX_PIXELS} pixels are not read")
+        return stream
 
+    def close(self) -> None:
+        self._container.close()
 
-def _images(
-    path: str | os.PathLike[str], fps: float, wanted: set[int], result: GridFrames
-) -> Iterator[tuple[list[int], np.ndarray]]:
-    """(grid indices, their RGB image) for the wanted indices, as they come; with none wanted, reads to the end all the same."""
-    to_the_end = not wanted
-    size: tuple[int, ...] | None = None
-    for frame, begin, end in _shown(path, fps, result):
-        if hits := [k for k in wanted if begin <= k < end]:
-            image = _rgb(frame, size)
-            size = image.shape
-            yield hits, image
-            wanted.difference_update(hits)
-        if not wanted and not to_the_end:
-            break
+    @property
+    def num_frames(self) -> int:
+        if self._num_frames is None:
+            self._num_frames = self._length_by_packets()
+            self._by_packets = self._num_frames is not None
+        if self._num_frames is None:
+            self.recount()
+        assert self._num_frames is not None
+        return self._num_frames
 
+    def recount(self) -> None:
+        self._by_packets = False
+        for _ in self._whole():
+            pass
 
-def _shown(path: str | os.PathLike[str], fps: float, result: GridFrames) -> Iterator[tuple[Any, int, int]]:
-    """(frame, first grid index, one past its last) in order of time; sets `num_frames` and `damage` at the end."""
-    av = _import_av()
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no video file at {path}")
-    rate = Fraction(fps).limit_denominator(100_000)
-    try:
-        container = av.open(str(path), metadata_errors="replace")
-    except av.error.FFmpegError as error:
-        raise VideoError(path, f"cannot be opened as a video: {error.strerror}") from error
-    with container:
-        if not container.streams.video:
-            kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
-            raise VideoError(path, f"has no video stream, only {', '.join(kinds)}")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        origin: int | None = None  # grid index of the first frame, relative to the container's start
+    def _length_by_packets(self) -> int | None:
+        """Length in grid points by the time stamps of the packets at both ends; None where they leave room for doubt."""
+        try:
+            packets = self._packets()
+            first = next(packets)
+            if not _is_key(first) or first.pts is None:
+                return None
+            self._first = first.pts
+            self._origin = self.nearest(self._seconds(first.pts))
+            if claimed := self._stream.duration or math.floor((self.facts["claimed_duration"] or 0) / self._stream.time_base):
+                packets = self._packets((self._stream.start_time or 0) + claimed)
+            latest, end = first.pts, Fraction(0)
+            for packet in packets:
+                if packet.size == 0:  # what demuxing ends with
+                    continue
+                if packet.pts is None or packet.is_corrupt or packet.is_discard:
+                    return None
+                latest = max(latest, packet.pts)
+                end = max(end, self._seconds(packet.pts) + self._duration(packet))
+        except (self._av.error.FFmpegError, StopIteration):
+            return None
+        return max(self.nearest(end), self.nearest(self._seconds(latest)) + 1) - self._origin
+
+    def _shown(self, wanted: Sequence[int] | None) -> Iterator[tuple[int, int, Any]]:
+        if wanted is None or not self._by_packets:
+            yield from self._whole()
+        else:
+            for run in self._runs(wanted):
+                yield from self._part(*run)
+
+    def _runs(self, wanted: Sequence[int]) -> list[tuple[int, int, int]]:
+        """(time stamp to seek to, first, last wanted index) of what is best read in one go: runs end where a key frame follows."""
+        runs: list[tuple[int, int, int]] = []
+        seek, first, previous = self._first, wanted[0], 0
+        for k in wanted:
+            if k - previous > _JUMP and self._key_before(k) > previous:
+                if k > first:
+                    runs.append((seek, first, previous))
+                seek, first = self._time_stamp(k), k
+            previous = k
+        return [*runs, (seek, first, previous)]
+
+    def _key_before(self, index: int) -> int:
+        """Grid index of the key frame that seeking to a grid index leads to; 0 if it leads nowhere."""
+        time_stamp = self._time_stamp(index)
+        try:
+            for packet in self._packets(time_stamp):
+                if packet.pts is None or packet.pts > time_stamp:
+                    return 0
+                if _is_key(packet):
+                    return self.nearest(self._seconds(packet.pts)) - self._origin
+        except self._av.error.FFmpegError:
+            pass
+        return 0
+
+    def _whole(self) -> Iterator[tuple[int, int, Any]]:
+        """As `_shown`, all frames from the start: what this yields is what the file holds. Sets `num_frames` and `damage`."""
+        self._reopen()
+        clock = _Clock(self._seconds, self._duration)
+        held: Any = None
+        origin = begin = 0
+        damage = None
+        try:
+            for frame in self._frames(self._packets()):
+                index = self.nearest(clock(frame))
+                if held is None:
+                    origin = index
+                index = max(index - origin, begin)
+                if held is not None and index > begin:
+                    yield begin, index, held
+                held, begin = frame, index
+        except _DamageError as error:
+            damage = f"{error} after {float(clock.seconds):.2f} s"
+        if held is None:
+            raise VideoError(self.name, f"has a video stream but no frame that can be decoded; {damage or 'it is empty'}")
+        self._origin, self._num_frames, self.damage = origin, max(self.nearest(clock.end) - origin, begin + 1), damage
+        yield begin, self._num_frames, held
+
+    def _part(self, time_stamp: int, first: int, last: int) -> Iterator[tuple[int, int, Any]]:
+        """As `_shown`, those that show grid indices `first` to `last`, after seeking. LengthError if packets promised too much."""
+        clock = _Clock(self._seconds, self._duration)
         held: Any = None
         begin = 0
         try:
-            for frame in container.decode(stream):
-                index = _nearest(_seconds(frame, stream, container, held), rate)
-                origin = index if origin is None else origin
-                index = max(index - origin, begin)
+            for frame in self._frames(self._packets_from(time_stamp), after_seek=True):
+                index = self.nearest(clock(frame)) - self._origin
+                if index > first if held is None else index < begin:
+                    raise LengthError(self.name, f"has a frame at {index} where its packets have another")
                 if held is not None and index > begin:
-                    yield held, begin, index
+                    yield begin, index, held
+                    if last < index:
+                        return
                 held, begin = frame, index
-        except av.error.FFmpegError as error:
-            result.damage = f"{error.strerror} after {_time(held, stream)}"
-        if held is None:
-            raise VideoError(path, "has a video stream but no frame that can be decoded; " + (result.damage or "it is empty"))
-        end_of_last = _seconds(held, stream, container, None) + _duration(held, stream)
-        result.num_frames = max(_nearest(end_of_last, rate) - (origin or 0), begin + 1)
-        yield held, begin, result.num_frames
+        except _DamageError as error:
+            raise LengthError(self.name, str(error)) from error
+        end = self.nearest(clock.end) - self._origin
+        if held is None or max(end, begin + 1) != self._num_frames:
+            raise LengthError(self.name, f"has {end} grid frames, and its packets said {self._num_frames}")
+        yield begin, self._num_frames, held
+
+    def _packets(self, time_stamp: int | None = None) -> Iterator[Any]:
+        """Packets from the key frame at or before a time stamp; without one, on from where reading is."""
+        self._untouched = False
+        if time_stamp is not None:
+            self._container.seek(time_stamp, stream=self._stream, backward=True)
+        for packet in self._container.demux(self._stream):
+            self.packets_read += 1
+            yield packet
+
+    def _packets_from(self, time_stamp: int) -> Iterator[Any]:
+        """As `_packets`; the start is found also where seeking to it leads elsewhere (MPEG program streams)."""
+        packets = self._packets(time_stamp)
+        if time_stamp == self._first:
+            if (packet := next(packets)).pts != self._first:
+                self._reopen()
+                packets = self._packets()
+            else:
+                packets = itertools.chain([packet], packets)
+        return packets
+
+    def _frames(self, packets: Iterator[Any], after_seek: bool = False) -> Iterator[Any]:
+        """Decoded frames up to the first damaged one: _DamageError. What cannot be decoded before the first good one is skipped.
+
+        After a seek they begin with a key frame: those shown before it may refer to what has not been read.
+        """
+        key = begun = None
+        try:
+            for packet in packets:
+                if after_seek and key is None:
+                    if not _is_key(packet) or packet.pts is None:
+                        continue
+                    key = packet.pts
+                try:
+                    for frame in packet.decode():
+                        if frame.is_corrupt:
+                            raise _DamageError("a damaged frame")
+                        if key is not None and frame.pts is not None and frame.pts < key:
+                            continue
+                        begun = True
+                        yield frame
+                except (self._av.error.FFmpegError, _DamageError):
+                    if begun or after_seek:
+                        raise
+        except self._av.error.FFmpegError as error:
+            raise _DamageError(_text(error)) from error
+
+    def _seconds(self, time_stamp: int) -> Fraction:
+        """Presentation time since the container's start, as ffmpeg counts it."""
+        return time_stamp * self._stream.time_base - self._start
+
+    def _time_stamp(self, index: int) -> int:
+        """The last time stamp not after a grid point."""
+        return math.floor(((index + self._origin) / self.rate + self._start) / self._stream.time_base)
+
+    def _duration(self, frame_or_packet: Any) -> Fraction:
+        if duration := getattr(frame_or_packet, "duration", None):
+            return duration * self._stream.time_base
+        return 1 / (self._stream.average_rate or self._stream.guessed_rate or Fraction(25))
+
+    def _rgb(self, frame: Any) -> np.ndarray:
+        if self._quarter_turns is None:
+            self._quarter_turns = _quarter_turns(frame)
+        width, height = self._size
+        image = frame.reformat(width=width or frame.width, height=height or frame.height, format="rgb24").to_ndarray()
+        return np.ascontiguousarray(np.rot90(image, self._quarter_turns))
 
 
-def _seconds(frame: Any, stream: Any, container: Any, previous: Any) -> Fraction:
-    """Presentation time since the container's start, as ffmpeg counts it; a frame without time follows the previous one."""
-    start = Fraction(container.start_time or 0, 1_000_000)
-    time = frame.pts if frame.pts is not None else frame.dts
-    if time is not None:
-        return time * stream.time_base - start
-    if previous is None:
-        return Fraction(0)
-    return _seconds(previous, stream, container, None) + _duration(previous, stream)
+class _DamageError(Exception):
+    """Reading cannot go on."""
 
 
-def _duration(frame: Any, stream: Any) -> Fraction:
-    if getattr(frame, "duration", None):
-        return frame.duration * stream.time_base
-    return 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
+class _Clock:
+    """Presentation times of successive frames, seconds since the container's start.
+
+    Some containers have decoding times in place of presentation times. As in libavcodec, the kind that has gone back less often
+    is believed; a frame without either follows the previous one.
+    """
+
+    def __init__(self, seconds: Callable[[int], Fraction], duration: Callable[[Any], Fraction]) -> None:
+        self._seconds, self._duration = seconds, duration
+        self._latest = dict.fromkeys(("pts", "dts"))
+        self._faults = dict.fromkeys(("pts", "dts"), 0)
+        self.seconds = self.end = Fraction(0)
+
+    def __call__(self, frame: Any) -> Fraction:
+        for kind, latest in self._latest.items():
+            value = getattr(frame, kind)
+            if value is not None:
+                self._faults[kind] += latest is not None and value <= latest
+                self._latest[kind] = value
+        by_pts = frame.dts is None or self._faults["pts"] <= self._faults["dts"]
+        time_stamp = frame.pts if by_pts and frame.pts is not None else frame.dts
+        self.seconds = self.end if time_stamp is None else self._seconds(time_stamp)
+        self.end = self.seconds + self._duration(frame)
+        return self.seconds
 
 
-def _time(frame: Any, stream: Any) -> str:
-    return "no frame" if frame is None or frame.pts is None else f"{float(frame.pts * stream.time_base):.2f} s"
+def _is_key(packet: Any) -> bool:
+    return packet.is_keyframe and not packet.is_discard and not packet.is_corrupt
 
 
-def _nearest(seconds: Fraction, rate: Fraction) -> int:
-    return math.floor(seconds * rate + Fraction(1, 2))
-
-
-def _rgb(frame: Any, size: tuple[int, ...] | None) -> np.ndarray:
-    """uint8 [H, W, 3], turned upright; scaled to `size` [H, W, ...] where that is given."""
-    quarter_turns = _quarter_turns(frame)
-    height, width = (None, None) if size is None else size[:2]
-    if quarter_turns % 2:
-        height, width = width, height
-    image = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
-    return np.ascontiguousarray(np.rot90(image, quarter_turns))
+def _file(source: str | os.PathLike[str] | bytes | BinaryIO) -> Any:
+    """What PyAV opens: a path, or a file object that can seek."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if not isinstance(source, (str, os.PathLike)):
+        if not source.seekable():
+            raise ValueError("a file object must be able to seek: read it to its end and pass the bytes")
+        return source
+    if not Path(source).is_file():
+        raise FileNotFoundError(f"no video file at {source}")
+    return str(source)
 
 
 def _quarter_turns(frame: Any) -> int:
@@ -197,6 +396,10 @@ def _quarter_turns(frame: Any) -> int:
             cosine, sine = np.frombuffer(bytes(side_data), "<i4")[:2].tolist()
             return round(math.atan2(-sine, cosine) / (math.pi / 2))
     return 0
+
+
+def _text(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _import_av() -> Any:

@@ -37,7 +37,15 @@ class ClipTransform:
 
     def __call__(self, clip: Tensor | np.ndarray) -> Tensor:
         """uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]."""
-        return self._finish(self._crop(self._frames(clip)))
+        return self.normalise(self.crop(clip))
+
+    def crop(self, clip: Tensor | np.ndarray) -> Tensor:
+        """uint8 [T, H, W, 3] -> uint8 [T, 3, crop, crop]: the first half of the way. Each frame by itself."""
+        return self._crop(self._frames(clip))
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """uint8 [..., T, 3, H, W] -> float32 [..., 3, T, H, W]: the second half, for one clip or a batch, on any device."""
+        return self._normalise(frames).transpose(-4, -3).contiguous()
 
     def _frames(self, clip: Tensor | np.ndarray) -> Tensor:
         """[T, H, W, 3] -> [T, 3, H, W]."""
@@ -45,10 +53,6 @@ class ClipTransform:
         if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != torch.uint8 or not clip.numel():
             raise ValueError(f"a clip is uint8 [T, H, W, 3], got {clip.dtype} {list(clip.shape)}")
         return clip.permute(0, 3, 1, 2)
-
-    def _finish(self, frames: Tensor) -> Tensor:
-        """uint8 [T, 3, crop, crop] -> float32 [3, T, crop, crop]."""
-        return self._normalise(frames).transpose(0, 1).contiguous()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.spec})"
@@ -91,7 +95,7 @@ class TrainTransform(ClipTransform):
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator
             torch.manual_seed(seed)
             frames = self._crop(frames)
-        return self._finish(frames)
+        return self.normalise(frames)
 
     def _multi_scale_crop(self, frames: Tensor) -> Tensor:
         height, width = frames.shape[-2:]

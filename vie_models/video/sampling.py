@@ -1,0 +1,135 @@
+"""From a video to the clips that are embedded: which ones, read and cropped, one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..clip_spec import ClipSpec
+from .clips import test_clips, window_offsets
+from .decode import Source, open_video
+from .frames import Convert, LengthError, Video, VideoError
+from .transforms import ClipTransform
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """What is taken of each video: a number of clips, or sliding windows."""
+
+    spec: ClipSpec
+    """The model's."""
+    clips: int | None = 5
+    """Clips a video, placed as the paper's evaluation places them; None with windows."""
+    window: float | None = None
+    """Seconds that a window spans. Its T frames are the middle ones of T equal parts. Default: the model's own clip length; any
+    other changes the speed at which the model sees the video."""
+    stride: float | None = None
+    """Seconds from the start of a window to the start of the next one; windows that the end of the video cuts are left out."""
+
+    def __post_init__(self) -> None:
+        if (self.clips is None) == (self.stride is None):
+            raise ValueError(f"exactly one of clips and stride must be given, got clips={self.clips}, stride={self.stride}")
+        if self.clips is not None and self.clips < 1:
+            raise ValueError(f"clips must be >= 1, got {self.clips}")
+        if self.window is not None and self.stride is None:
+            raise ValueError(f"window must come with a stride, in seconds, got window={self.window} alone")
+        if self.stride is not None and not self.stride * self.spec.fps >= 1:
+            raise ValueError(f"stride must be at least {1 / self.spec.fps:g} s, one frame of the grid, got {self.stride}")
+        if self.stride is not None and self.window_length < self.spec.num_frames:
+            shortest = f"{self.spec.num_frames / self.spec.fps:g} s ({self.spec.num_frames} frames at {self.spec.fps:g} fps)"
+            raise ValueError(f"window must be at least {shortest}, got {self.window}")
+
+    @property
+    def window_length(self) -> int:
+        """Grid points that a window spans."""
+        own = self.spec.num_frames * self.spec.frame_interval
+        return own if self.window is None else round(self.window * self.spec.fps)
+
+    def read(self, video: Video) -> Iterator[ClipRead | None]:
+        """The clips of a video, cropped; None says that reading begins again, and that what came before does not count."""
+        transform = ClipTransform(self.spec)
+
+        def convert(image: np.ndarray) -> np.ndarray:
+            return transform.crop(image[None])[0].numpy()
+
+        if self.stride is not None:
+            yield from self._read_windows(video, convert)
+            return
+        try:
+            yield from self._read_clips(video, convert)
+        except LengthError:
+            video.recount()
+            yield None
+            yield from self._read_clips(video, convert)
+
+    def _read_clips(self, video: Video, convert: Convert) -> Iterator[ClipRead]:
+        assert self.clips is not None
+        clips = test_clips(video.num_frames, self.spec, self.clips)
+        for clip, pixels in zip(clips, video.read([clip.indices for clip in clips], convert), strict=True):
+            start = clip.start / self.spec.fps
+            yield ClipRead(clip.indices, clip.looped, start, start + self.spec.seconds, pixels)
+
+    def _read_windows(self, video: Video, convert: Convert) -> Iterator[ClipRead]:
+        assert self.stride is not None
+        fps, stride, length = self.spec.fps, self.stride, self.window_length
+
+        offsets = window_offsets(self.spec.num_frames, length)
+        starts = (round(w * stride * fps) for w in itertools.count())
+        start = None
+        for start, pixels in video.read_windows(starts, offsets, length, convert):
+            indices = tuple(start + offset for offset in offsets)
+            yield ClipRead(indices, False, start / fps, (start + length) / fps, pixels)
+        if start is None:  # the video is shorter than one window
+            indices = tuple(offset % video.num_frames for offset in offsets)
+            yield ClipRead(indices, True, 0.0, length / fps, next(video.read([indices], convert)))
+
+
+@dataclasses.dataclass
+class ClipRead:
+    """One clip, ready to be normalised."""
+
+    indices: tuple[int, ...]
+    """Of its frames on the grid."""
+    looped: bool
+    """Whether the video was too short and began again."""
+    start: float
+    """Seconds from the first frame of the video."""
+    end: float
+    """Seconds; of the span that the clip stands for, also where it was looped."""
+    pixels: np.ndarray
+    """uint8 [T, 3, crop, crop]."""
+
+
+@dataclasses.dataclass
+class VideoRead:
+    """What is known of a video after its last clip."""
+
+    num_frames: int
+    """Length in grid points."""
+    damage: str | None
+    """Why its end could not be read."""
+    facts: dict[str, object]
+    """See `Video.facts`."""
+
+
+def read_video(
+    source: Source, sampling: Sampling, *, source_fps: float | None = None, threads: int | None = None
+) -> Iterator[ClipRead | VideoRead | None]:
+    """`Sampling.read` on a source, and a VideoRead at the end.
+
+    Raises:
+        VideoError: nothing can be had of it, for whatever reason.
+    """
+    try:
+        with open_video(source, sampling.spec.fps, source_fps=source_fps, threads=threads) as video:
+            yield from sampling.read(video)
+            yield VideoRead(video.num_frames, video.damage, video.facts)
+    except VideoError:
+        raise
+    except OSError as error:
+        raise VideoError(source, f"cannot be read: {error.strerror or error}") from error
+    except (MemoryError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise VideoError(source, f"cannot be decoded: {type(error).__name__}: {error}") from error  # PyAV, on hostile content
