@@ -1,3 +1,5 @@
+import itertools
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -6,10 +8,20 @@ import torch
 from conftest import grey_levels, write_video
 
 import vie_models as vie
-from vie_models.video.decode import count_grid, read_clips, read_grid
+from vie_models.video.decode import VideoFile, open_video
 
 av = pytest.importorskip("av")
 SPEC = vie.ClipSpec(num_frames=4, frame_interval=2, resize=40, crop=32)
+
+
+def length(source, **settings) -> int:
+    with open_video(source, 25, **settings) as video:
+        return video.num_frames
+
+
+def shown(source, indices, **settings) -> np.ndarray:
+    with open_video(source, 25, **settings) as video:
+        return next(video.read([list(indices)]))
 
 
 def numbers(frames) -> list[int]:
@@ -56,12 +68,12 @@ def test_a_clip_that_runs_over_the_end_begins_again(tmp_path):
 @pytest.mark.parametrize("rate", [10, 24, 25, 30, 50])
 def test_the_grid_does_not_depend_on_the_files_rate(tmp_path, rate):
     path = write_video(tmp_path / "v.mp4", grey_levels(40), rate=rate)
-    length = round(Fraction(40 * 25, rate))
-    assert count_grid(path, 25).num_frames == pytest.approx(length, abs=1)
-    shown = numbers(read_grid(path, 25, range(length - 1)).frames[k] for k in range(length - 1))
+    end = round(Fraction(40 * 25, rate))
+    assert length(path) == pytest.approx(end, abs=1)
+    found = numbers(shown(path, range(end - 1)))
     # the last frame whose time, rounded to the grid, is not after the grid point
     nearest = [int(Fraction(i * 25, rate) + Fraction(1, 2)) for i in range(40)]
-    assert shown == [max(i for i in range(40) if nearest[i] <= k) for k in range(length - 1)]
+    assert found == [max(i for i in range(40) if nearest[i] <= k) for k in range(end - 1)]
 
 
 def test_variable_frame_rate_and_late_start(tmp_path):
@@ -77,15 +89,14 @@ def test_variable_frame_rate_and_late_start(tmp_path):
             frame.pts, frame.time_base = time + 2000, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    shown = read_grid(path, 25, range(15)).frames
-    assert numbers(shown[k] for k in range(15)) == [0, 1] + [2] * 10 + [3, 4, 5]
+    assert numbers(shown(path, range(15))) == [0, 1] + [2] * 10 + [3, 4, 5]
 
 
 def test_damage_keeps_what_came_before(tmp_path):
     whole = write_video(tmp_path / "whole.avi", np.random.default_rng(0).integers(0, 256, (50, 48, 64, 3), np.uint8))
     cut = tmp_path / "cut.avi"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    assert 10 < count_grid(cut, 25).num_frames < 50
+    assert 10 < length(cut) < 50
 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"", "cannot be opened"), (b"no video" * 100, "cannot be opened")])
@@ -122,7 +133,175 @@ def test_rotation_metadata_turns_frames_upright(clips_folder):
 def test_clips_of_one_pass_are_those_of_several(tmp_path):
     path = write_video(tmp_path / "v.mp4", grey_levels(40))
     clips = [[0, 2, 4], [3, 4, 5], [30, 31, 0], [7, 7, 8], [39, 38, 37]]
-    found = list(read_clips(path, 25, clips))
-    assert [numbers(clip) for clip in found] == clips
-    with pytest.raises(vie.VideoError, match="ends before grid frame 40"):
-        list(read_clips(path, 25, [[0, 1], [39, 40]]))
+    with open_video(path, 25) as video:
+        assert [numbers(clip) for clip in video.read(clips)] == clips
+
+
+def with_key_frames(path, num_frames=200, every=20):
+    """A `grey_levels` video with a key frame `every` so many frames, and two B-frames between the others."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.gop_size, stream.codec_context.max_b_frames = every, 2
+        stream.bit_rate = 4_000_000
+        for image in grey_levels(num_frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts", "mpg"])
+@pytest.mark.parametrize("threads", [1, None])
+def test_seeking_gives_the_same_frames_and_skips_packets(tmp_path, suffix, threads):
+    path = with_key_frames(tmp_path / f"v.{suffix}")
+    clips = [[0, 1, 2], [70, 71, 75], [75, 76], [150, 152, 3], [198, 199]]
+    with VideoFile(path, 25, threads=threads) as video:
+        assert video.num_frames == 200
+        found = list(video.read(clips))
+        read = video.packets_read
+    with VideoFile(path, 25) as whole:
+        whole.recount()
+        for ours, theirs in zip(found, whole.read(clips), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    if suffix in ("mp4", "mkv"):
+        assert read < 200
+
+
+def test_what_packets_promised_is_checked(tmp_path):
+    """A file cut short, whose header knows of packets that are not there."""
+    path = with_key_frames(tmp_path / "v.mp4")
+    index_first = tmp_path / "fast.mp4"
+    with av.open(str(path)) as source, av.open(str(index_first), "w", options={"movflags": "faststart"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    content = index_first.read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(content[: len(content) * 6 // 10])
+    with open_video(cut, 25) as video:
+        assert 60 < video.num_frames < 160
+        assert video.damage
+        last = video.num_frames - 1
+        assert numbers(next(video.read([[last]])))[0] in (last % 48, last)
+
+
+def test_a_file_that_begins_in_the_middle_of_a_stream(tmp_path):
+    path = with_key_frames(tmp_path / "v.ts", every=30)
+    content = path.read_bytes()
+    packets = len(content) // 188
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(content[: 188 * 3] + content[188 * (packets // 4) :])
+    assert shown(cut, [0]).std() < 8, "a frame without its key frame is not plain grey"
+
+
+@pytest.mark.parametrize("source", ["bytes", "file", "array", "tensor", "folder"])
+def test_other_sources_than_files(tmp_path, source):
+    levels = grey_levels(40)
+    path = write_video(tmp_path / "v.mp4", levels)
+    settings = {}
+    if source == "bytes":
+        video = path.read_bytes()
+    elif source == "file":
+        video = path.open("rb")
+    elif source == "folder":
+        from PIL import Image
+
+        video = tmp_path / "frames"
+        video.mkdir()
+        for i, image in enumerate(levels, 1):
+            Image.fromarray(np.ascontiguousarray(image)).save(video / f"{i:06d}.jpg")
+    else:
+        video = np.ascontiguousarray(levels) if source == "array" else torch.from_numpy(np.ascontiguousarray(levels))
+        settings = {"fps": 25}
+    clip = vie.load_clip(video, SPEC, start=0.4, **settings)
+    assert clip.shape == (4, 48, 64, 3)
+    assert numbers(clip) == [10, 12, 14, 16]
+
+
+def test_frames_of_another_rate_are_put_on_the_grid():
+    levels = np.ascontiguousarray(grey_levels(40))
+    for rate in (10, 24, 30, 50):
+        nearest = [int(Fraction(i * 25, rate) + Fraction(1, 2)) for i in range(40)]
+        end = length(levels, source_fps=rate)
+        assert end == pytest.approx(40 * 25 / rate, abs=1)
+        found = numbers(shown(levels, range(end), source_fps=rate))
+        assert found == [max(i for i in range(40) if nearest[i] <= k) for k in range(end)]
+
+
+def test_sources_that_do_not_do_say_why(tmp_path):
+    levels = np.ascontiguousarray(grey_levels(4))
+    with pytest.raises(ValueError, match="an array has no frame rate"):
+        vie.load_clip(levels, SPEC)
+    with pytest.raises(ValueError, match=r"uint8 \[T, H, W, 3\], got float32"):
+        vie.load_clip(levels.astype(np.float32), SPEC, fps=25)
+    path = write_video(tmp_path / "v.mp4", levels)
+    with pytest.raises(ValueError, match="a video file has its own frame times"):
+        vie.load_clip(path, SPEC, fps=25)
+    with path.open("rb") as file, pytest.raises(ValueError, match="must be able to seek"):
+        file.seekable = lambda: False
+        vie.load_clip(file, SPEC)
+    with pytest.raises(ValueError, match="threads must be >= 1"):
+        open_video(path, 25, threads=0)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(vie.VideoError, match="has no frames"):
+        vie.load_clip(tmp_path / "empty", SPEC)
+
+
+def test_a_folder_of_frames_with_a_gap_or_a_broken_image(tmp_path):
+    from PIL import Image
+
+    for i in (1, 2, 3, 5, 6):
+        Image.fromarray(np.full((48, 64, 3), 40 * i, np.uint8)).save(tmp_path / f"{i:06d}.jpg")
+    with open_video(tmp_path, 25) as video:
+        assert video.num_frames == 3
+        assert video.damage == "000004.jpg is missing, and 000006.jpg is there"
+    (tmp_path / "000002.jpg").write_bytes(b"no image")
+    with pytest.raises(vie.VideoError, match=r"000002.jpg cannot be read as an image"):
+        shown(tmp_path, [0, 1])
+
+
+@pytest.mark.parametrize(("stride", "window"), [(5, 8), (8, 8), (20, 8), (1, 3), (3, 50)])
+def test_windows_slide_over_the_video_in_one_pass(tmp_path, stride, window):
+    path = write_video(tmp_path / "v.mp4", grey_levels(40))
+    offsets = [0, window // 2, window - 1]
+    with open_video(path, 25) as video:
+        converted = []
+
+        def convert(image):
+            converted.append(image)
+            return image[:1, :1]
+
+        found = list(video.read_windows(itertools.count(0, stride), offsets, window, convert))
+    starts = list(range(0, 40 - window + 1, stride))
+    assert [start for start, _ in found] == starts
+    for start, frames in found:
+        assert numbers(frames) == [start + offset for offset in offsets]
+    begun = {start + offset for start in range(0, 40, stride) for offset in offsets} & set(range(40))
+    assert len(converted) <= len(begun), "a frame that windows share is converted once"
+
+
+def test_an_absurd_gap_between_frames_costs_no_memory(tmp_path):
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for time, image in zip([0, 40, 10_000_000_000], grey_levels(3), strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with open_video(path, 25) as video:
+        assert video.num_frames == pytest.approx(250_000_000, abs=2)
+        assert len(list(video.read([[0, 1, 2], [1, 249_000_000]]))) == 2
+        windows = video.read_windows(itertools.count(0, 10), [0, 5], 10)
+        tracemalloc.start()
+        try:
+            for _ in range(2000):
+                next(windows)
+            assert tracemalloc.get_traced_memory()[1] < 5e6
+        finally:
+            tracemalloc.stop()
+            windows.close()

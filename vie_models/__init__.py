@@ -32,13 +32,17 @@ from .weights.timm_registry import register_with_timm
 
 if TYPE_CHECKING:
     from .extract import Extractor
-    from .video.decode import VideoError, load_clip
+    from .feature_folder import Features, load_features
+    from .video.decode import load_clip
+    from .video.frames import VideoError
     from .video.transforms import ClipTransform, TrainTransform, clip_transform, train_transform
 
 _LAZY = {
     "Extractor": "vie_models.extract",
-    "VideoError": "vie_models.video.decode",
+    "Features": "vie_models.feature_folder",
+    "VideoError": "vie_models.video.frames",
     "load_clip": "vie_models.video.decode",
+    "load_features": "vie_models.feature_folder",
     "ClipTransform": "vie_models.video.transforms",
     "TrainTransform": "vie_models.video.transforms",
     "clip_transform": "vie_models.video.transforms",
@@ -51,6 +55,7 @@ __all__ = [
     "ClipTransform",
     "Encoder",
     "Extractor",
+    "Features",
     "TrainTransform",
     "VideoError",
     "WeightsError",
@@ -60,6 +65,7 @@ __all__ = [
     "list_models",
     "list_weights",
     "load_clip",
+    "load_features",
     "load_memory_bank",
     "read_checkpoint",
     "save_pretrained",

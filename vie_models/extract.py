@@ -1,7 +1,7 @@
 """Features of many videos, each in its own file, with a manifest in which every video appears.
 
-Worker processes decode and crop; their clips, of whatever video, are gathered into batches for the model here. Every batch has the
-same size, the last one being filled up, so that features do not depend on which clips happened to share a batch.
+Worker processes decode and crop; their clips, of whatever video, are gathered into batches for the model here. Every batch has
+the same size, the last one being filled up, so that features do not depend on which clips happened to share a batch.
 """
 
 from __future__ import annotations
@@ -127,8 +127,10 @@ class Extractor:
         shard: tuple[int, int] = (0, 1),
         progress: bool = False,
     ) -> list[VideoRecord]:
-        """Writes the features of every video that can be read, and a line of the manifest for every video. Can be stopped at any
-        time, and goes on where it was when called again: videos with features are not done again, failed ones are.
+        """Writes the features of every video that can be read, and a line of the manifest for every video.
+
+        Can be stopped at any time, and goes on where it was when called again: videos with features are not done again, failed
+        ones are.
 
         Args:
             paths: video files, tried whatever their name, and folders, searched for files with a video's suffix and for folders
@@ -183,7 +185,11 @@ class Extractor:
         return {
             "model": self.model.model_name,
             "weights": hash_of_weights(self.model),
-            "clip_spec": {**self.sampling.spec.to_dict(), "mean": list(self.sampling.spec.mean), "std": list(self.sampling.spec.std)},
+            "clip_spec": {
+                **self.sampling.spec.to_dict(),
+                "mean": list(self.sampling.spec.mean),
+                "std": list(self.sampling.spec.std),
+            },
             "clips": self.sampling.clips,
             "window": self.sampling.window,
             "stride": self.sampling.stride,
@@ -210,20 +216,24 @@ class Extractor:
                 size, fingerprint = identity(job.path)
             except OSError:  # the record says so already
                 size, fingerprint = None, None
-            yield number, dataclasses.replace(
-                record,
-                name=job.name,
-                path=str(job.path),
-                size=size,
-                fingerprint=fingerprint,
-                settings=settings,
-                versions=versions,
-            ), arrays
+            yield (
+                number,
+                dataclasses.replace(
+                    record,
+                    name=job.name,
+                    path=str(job.path),
+                    size=size,
+                    fingerprint=fingerprint,
+                    settings=settings,
+                    versions=versions,
+                ),
+                arrays,
+            )
 
     def _embedded(
         self, messages: Iterable[tuple[int, Message]]
     ) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
-        """(number, record without names, features if there are any) of each video, once its last clip went through the model."""
+        """(number, record without names, features if any) of each video, once its last clip went through the model."""
         videos: dict[int, _Video] = {}
         batch: list[tuple[_Video, ClipRead]] = []
         running: list[tuple[list[tuple[_Video, ClipRead]], dict[str, Tensor]]] = []  # at most one batch, on the device

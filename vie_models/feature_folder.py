@@ -1,8 +1,8 @@
 """A folder of features: one file a video, and a manifest in which every video appears. Safe to stop at any time.
 
-    OUT/manifest.jsonl              a line a video (with shards: manifest.2-of-4.jsonl); of several lines the last one counts
-    OUT/<name>.npz or .parquet      written under another name and renamed, before its line is written
-    OUT/.manifest.jsonl.lock        held while a run writes
+OUT/manifest.jsonl              a line a video (with shards: manifest.2-of-4.jsonl); of several lines the last one counts
+OUT/<name>.npz or .parquet      written under another name and renamed, before its line is written
+OUT/.manifest.jsonl.lock        held while a run writes
 """
 
 from __future__ import annotations
@@ -201,7 +201,9 @@ def read_manifest(manifest: Path) -> dict[str, VideoRecord]:
                 content = json.loads(line)
                 record = VideoRecord(**{key: value for key, value in content.items() if key in fields})
             except (ValueError, AttributeError, TypeError) as error:
-                raise ValueError(f"{manifest}, line {number} is not a line of a manifest ({error}): remove it, or the file") from error
+                raise ValueError(
+                    f"{manifest}, line {number} is not a line of a manifest ({error}): remove it, or the file"
+                ) from error
             records[record.name] = record
     return records
 

@@ -94,7 +94,7 @@ def regular_clip(num_frames: int, spec: ClipSpec, start: int) -> Clip:
 def window_offsets(num_frames: int, length: int) -> tuple[int, ...]:
     """Where the frames of a window of `length` grid points lie in it: in the middle of each of `num_frames` equal parts.
 
-        T = 4, length 4: 0, 1, 2, 3        T = 4, length 48: 6, 18, 30, 42        T = 1, length 50: 25
+    T = 4, length 4: 0, 1, 2, 3        T = 4, length 48: 6, 18, 30, 42        T = 1, length 50: 25
     """
     if not 1 <= num_frames <= length:
         raise ValueError(f"a window must have room for its frames, got {num_frames} frames in {length} grid points")

@@ -1,9 +1,9 @@
 """Video files through PyAV: frames by presentation time, whatever the container claims about its rate and length.
 
 Only what is needed is decoded. The length is read from the packets at the end of the file, and reading jumps to the key frame
-before the frames that are wanted where that skips something. Both are shortcuts: where decoding contradicts what the packets said
-(`LengthError`), and where the packets leave room for doubt from the start, the file is decoded from its beginning, which defines
-what its frames are.
+before the frames that are wanted where that skips something. Both are shortcuts: where decoding contradicts what the packets
+said (`LengthError`), and where they leave room for doubt, the file is decoded from its beginning, which defines what its frames
+are.
 
 A file is read up to its first damaged frame. What cannot be decoded before the first good frame is skipped.
 """
@@ -30,6 +30,7 @@ from .frames import ArrayVideo, FrameFolder, LengthError, Video, VideoError
 Source = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray | Tensor
 
 MAX_PIXELS = 2**26  # of a frame, twice 8K: what claims more is taken for damage
+_LOOSE_TIMES = 0x200  # AVFMT_TS_DISCONT: time stamps may jump, as in MPEG program and transport streams
 _JUMP = 12  # grid points between wanted frames from which on it is worth asking for the key frame before the next one
 
 
@@ -53,7 +54,7 @@ def open_video(source: Source, fps: float, *, source_fps: float | None = None, t
     if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
         return FrameFolder(source, fps, source_fps or 25.0)
     if source_fps is not None:
-        raise ValueError(f"a video file has its own frame times; the rate is for arrays and folders of frames, got {source_fps}")
+        raise ValueError(f"a video file has its own frame times; a rate is for arrays and folders, got {source_fps}")
     return VideoFile(source, fps, threads=threads)
 
 
@@ -154,7 +155,7 @@ class VideoFile(Video):
             raise VideoError(self.name, "has a video stream of a kind that this build of FFmpeg cannot decode")
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > MAX_PIXELS:
-            raise VideoError(self.name, f"claims frames of {width} x {height}; those of more than {MAX_PIXELS} pixels are not read")
+            raise VideoError(self.name, f"claims frames of {width} x {height}; more than {MAX_PIXELS} pixels are not read")
         return stream
 
     def close(self) -> None:
@@ -177,6 +178,8 @@ class VideoFile(Video):
 
     def _length_by_packets(self) -> int | None:
         """Length in grid points by the time stamps of the packets at both ends; None where they leave room for doubt."""
+        if self._container.format.flags & _LOOSE_TIMES:
+            return None
         try:
             packets = self._packets()
             first = next(packets)
@@ -186,15 +189,20 @@ class VideoFile(Video):
             self._origin = self.nearest(self._seconds(first.pts))
             if claimed := self._stream.duration or math.floor((self.facts["claimed_duration"] or 0) / self._stream.time_base):
                 packets = self._packets((self._stream.start_time or 0) + claimed)
-            latest, end = first.pts, Fraction(0)
+            else:
+                packets = itertools.chain([first], packets)
+            latest: int | None = None
+            end = Fraction(0)
             for packet in packets:
                 if packet.size == 0:  # what demuxing ends with
                     continue
                 if packet.pts is None or packet.is_corrupt or packet.is_discard:
                     return None
-                latest = max(latest, packet.pts)
+                latest = packet.pts if latest is None else max(latest, packet.pts)
                 end = max(end, self._seconds(packet.pts) + self._duration(packet))
         except (self._av.error.FFmpegError, StopIteration):
+            return None
+        if latest is None or end + 1 / self.rate < self._seconds((self._stream.start_time or 0) + (self._stream.duration or 0)):
             return None
         return max(self.nearest(end), self.nearest(self._seconds(latest)) + 1) - self._origin
 
@@ -206,7 +214,7 @@ class VideoFile(Video):
                 yield from self._part(*run)
 
     def _runs(self, wanted: Sequence[int]) -> list[tuple[int, int, int]]:
-        """(time stamp to seek to, first, last wanted index) of what is best read in one go: runs end where a key frame follows."""
+        """(time stamp to seek to, first, last wanted index) of what is best read in one go, up to where a key frame helps."""
         runs: list[tuple[int, int, int]] = []
         seek, first, previous = self._first, wanted[0], 0
         for k in wanted:
@@ -237,6 +245,7 @@ class VideoFile(Video):
         held: Any = None
         origin = begin = 0
         damage = None
+        packets_before = self.packets_read
         try:
             for frame in self._frames(self._packets()):
                 index = self.nearest(clock(frame))
@@ -248,18 +257,24 @@ class VideoFile(Video):
                 held, begin = frame, index
         except _DamageError as error:
             damage = f"{error} after {float(clock.seconds):.2f} s"
-        if held is None:
-            raise VideoError(self.name, f"has a video stream but no frame that can be decoded; {damage or 'it is empty'}")
-        self._origin, self._num_frames, self.damage = origin, max(self.nearest(clock.end) - origin, begin + 1), damage
-        yield begin, self._num_frames, held
+        # the frame before an error may have been hit by it
+        end = begin if damage else max(self.nearest(clock.end) - origin, begin + 1)
+        if held is None or not end:
+            raise VideoError(self.name, f"has a video stream but no frame that can be decoded; {damage or 'no key frame'}")
+        packets, claimed = self.packets_read - packets_before - 1, self._stream.frames
+        if not damage and self._container.format.name == "avi" and packets < claimed:  # MP4 may leave frames out on purpose
+            damage = f"has only {packets} of the {claimed} frames that it claims"
+        self._origin, self._num_frames, self.damage = origin, end, damage
+        if begin < end:
+            yield begin, end, held
 
     def _part(self, time_stamp: int, first: int, last: int) -> Iterator[tuple[int, int, Any]]:
-        """As `_shown`, those that show grid indices `first` to `last`, after seeking. LengthError if packets promised too much."""
+        """As `_shown`, what shows grid indices `first` to `last`, after seeking. LengthError if packets promised too much."""
         clock = _Clock(self._seconds, self._duration)
         held: Any = None
         begin = 0
         try:
-            for frame in self._frames(self._packets_from(time_stamp), after_seek=True):
+            for frame in self._frames(self._packets_from(time_stamp)):
                 index = self.nearest(clock(frame)) - self._origin
                 if index > first if held is None else index < begin:
                     raise LengthError(self.name, f"has a frame at {index} where its packets have another")
@@ -295,29 +310,25 @@ class VideoFile(Video):
                 packets = itertools.chain([packet], packets)
         return packets
 
-    def _frames(self, packets: Iterator[Any], after_seek: bool = False) -> Iterator[Any]:
-        """Decoded frames up to the first damaged one: _DamageError. What cannot be decoded before the first good one is skipped.
+    def _frames(self, packets: Iterator[Any]) -> Iterator[Any]:
+        """Decoded frames, from the first key frame on, up to the first damaged one: _DamageError.
 
-        After a seek they begin with a key frame: those shown before it may refer to what has not been read.
+        Frames shown before the key frame are left out: they may refer to what has not been read.
         """
-        key = begun = None
+        key = None
         try:
             for packet in packets:
-                if after_seek and key is None:
-                    if not _is_key(packet) or packet.pts is None:
+                if key is None and packet.size:
+                    if not packet.is_keyframe:
                         continue
-                    key = packet.pts
-                try:
-                    for frame in packet.decode():
-                        if frame.is_corrupt:
-                            raise _DamageError("a damaged frame")
-                        if key is not None and frame.pts is not None and frame.pts < key:
-                            continue
-                        begun = True
+                    key = packet.pts if packet.pts is not None else -math.inf
+                if packet.is_corrupt:
+                    raise _DamageError("a damaged packet")
+                for frame in packet.decode():
+                    if frame.is_corrupt:
+                        raise _DamageError("a damaged frame")
+                    if frame.pts is None or frame.pts >= key:
                         yield frame
-                except (self._av.error.FFmpegError, _DamageError):
-                    if begun or after_seek:
-                        raise
         except self._av.error.FFmpegError as error:
             raise _DamageError(_text(error)) from error
 

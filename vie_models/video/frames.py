@@ -123,7 +123,7 @@ class Video:
                     frames = {k: kept for k, kept in frames.items() if k >= windows[0]}
 
     def _shown(self, wanted: Sequence[int] | None) -> Iterator[tuple[int, int, Any]]:
-        """(first grid index, one past its last, frame) in order of time; of the wanted indices at least, or of the whole video."""
+        """(first grid index, one past its last, frame) in order of time; for the wanted indices at least, or all of them."""
         raise NotImplementedError
 
     def _image(self, frame: Any, convert: Convert | None) -> np.ndarray:
@@ -208,4 +208,3 @@ class FrameFolder(_EvenVideo):
             raise VideoError(self.name, f"{path.name} cannot be read as an image: {error}") from error
         self._size = self._size or rgb.size
         return np.asarray(rgb if rgb.size == self._size else rgb.resize(self._size))
-

@@ -132,7 +132,7 @@ class _Nursery:
         self._connection, theirs = Pipe()
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+            "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",  # no threads of its own: it is going to fork
         }
@@ -207,7 +207,7 @@ def _serve(connection: Connection) -> None:
                 if isinstance(message, ClipRead):
                     pixels = np.ascontiguousarray(message.pixels)
                     connection.send(_Header(dataclasses.replace(message, pixels=_NO_PIXELS), pixels.shape))
-                    connection.send_bytes(memoryview(pixels).cast("B"))
+                    connection.send_bytes(pixels.reshape(-1).data)
                 else:
                     connection.send(message)
         except VideoError as error:
