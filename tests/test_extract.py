@@ -56,12 +56,15 @@ def test_every_file_is_accounted_for(model, videos, tmp_path):
             "encode_6": (3, 8),
             "start": (3,),
             "end": (3,),
+            "looped": (3,),
+            "frame_times": (3, 16),
         }
         assert features["start"] == pytest.approx([0, 0.88, 1.76])
         clip = vie.load_clip(videos / "long.mp4", model.clip_spec, start=0.88)
         with torch.inference_mode():
             expected = model(vie.clip_transform(model)(clip)[None])[0]
-        np.testing.assert_array_equal(features["embedding"][1], expected.numpy())
+        np.testing.assert_allclose(features["embedding"][1], expected.numpy(), atol=1e-6)
+        np.testing.assert_allclose(features["frame_times"][1], 0.88 + np.arange(16) / 25)
     assert (out / "sub" / "short.mp4.npz").exists()
 
 

@@ -32,12 +32,14 @@ from .weights.timm_registry import register_with_timm
 
 if TYPE_CHECKING:
     from .extract import Extractor
+    from .extract_ray import extract_ray
     from .feature_folder import Features, load_features
     from .video.decode import load_clip
     from .video.frames import VideoError
     from .video.transforms import ClipTransform, TrainTransform, clip_transform, train_transform
 
 _LAZY = {
+    "extract_ray": "vie_models.extract_ray",
     "Extractor": "vie_models.extract",
     "Features": "vie_models.feature_folder",
     "VideoError": "vie_models.video.frames",
@@ -61,6 +63,7 @@ __all__ = [
     "WeightsError",
     "clip_transform",
     "create_model",
+    "extract_ray",
     "from_pretrained",
     "list_models",
     "list_weights",

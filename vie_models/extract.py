@@ -6,6 +6,7 @@ the same size, the last one being filled up, so that features do not depend on w
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections import Counter
@@ -47,11 +48,15 @@ class Extractor:
         stride: seconds from the start of one window to that of the next.
         batch_size: clips that go through the model at a time (default: 4 on CPU, 32 elsewhere).
         workers: processes that decode (default: one a core, 16 at most; 0: decode in this process, one video after the other).
+            One video alone is always decoded in this process.
         threads: of each decoder (default: 1 in a worker, as many as it finds useful with workers=0).
         dtype: torch.float32, or torch.bfloat16 or float16 for autocast. Features are float32 all the same.
         device: where the model runs (default: where it is).
         compile: run the model through torch.compile.
         time_limit: seconds that a worker may take for the next clip before it is stopped and the video given up.
+
+    Raises:
+        ValueError: an argument is out of its range; the message says which values are possible.
     """
 
     def __init__(
@@ -169,7 +174,8 @@ class Extractor:
                     records[number] = done
             to_do = [number for number in mine if number not in records]
             with _progress(len(to_do), progress) as bar:
-                for i, record, arrays in self._results([mine[number] for number in to_do]):
+                for i, record, arrays in self.results([mine[number].path for number in to_do]):
+                    record = dataclasses.replace(record, name=mine[to_do[i]].name)
                     folder.write(record, arrays)
                     records[to_do[i]] = record
                     bar.add(record)
@@ -198,37 +204,25 @@ class Extractor:
             "dtype": str(self.dtype).removeprefix("torch."),
         }
 
-    def _results(self, jobs: Sequence[_Job]) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
-        """(number of the job, its record, its features if there are any), as they are ready."""
+    def results(self, paths: Sequence[Path]) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
+        """(number of the path, its record, its features as `features` returns them, None if it failed), as they are ready."""
         settings, versions = self.settings(), _versions()
         messages = read_videos(
-            [job.path for job in jobs],
+            paths,
             self.sampling,
-            workers=min(self.workers, len(jobs)),
+            workers=min(self.workers, len(paths)) if len(paths) > 1 else 0,
             threads=self.threads,
             time_limit=self.time_limit,
             ahead=2 * self.batch_size,
             nice=self.device.type == "cpu",
         )
         for number, record, arrays in self._embedded(messages):
-            job = jobs[number]
-            try:
-                size, fingerprint = identity(job.path)
-            except OSError:  # the record says so already
-                size, fingerprint = None, None
-            yield (
-                number,
-                dataclasses.replace(
-                    record,
-                    name=job.name,
-                    path=str(job.path),
-                    size=size,
-                    fingerprint=fingerprint,
-                    settings=settings,
-                    versions=versions,
-                ),
-                arrays,
-            )
+            path = paths[number]
+            size, fingerprint = None, None
+            with contextlib.suppress(OSError):  # the record says so already
+                size, fingerprint = identity(path)
+            record = dataclasses.replace(record, name=path.name, path=str(path), size=size, fingerprint=fingerprint)
+            yield number, dataclasses.replace(record, settings=settings, versions=versions), arrays
 
     def _embedded(
         self, messages: Iterable[tuple[int, Message]]
