@@ -1,7 +1,9 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,12 @@ from conftest import REFERENCE, grey_levels, write_video
 
 import vie_models as vie
 from vie_models import cli
+from vie_models import extract as extract_module
 from vie_models.extract import VIDEO_SUFFIXES
+from vie_models.feature_folder import FeatureFolder
 from vie_models.video.decode import open_video
+from vie_models.video.sampling import Sampling, VideoRead
+from vie_models.video.workers import read_videos
 
 CHECKPOINT = REFERENCE / "checkpoint-3.tar"
 
@@ -150,3 +156,280 @@ def test_real_videos(model, clips_folder, tmp_path):
     assert status["corrupted.mp4"] == "damaged"
     assert {n for n, s in status.items() if s == "failed"} == {"Mpeg4.mp4", "sample_ac3.mp4"}
     assert {n for n, s in status.items() if s == "skipped"} == {"SOURCES.md", "nasa_13013.mp4.audio.mp3"}
+
+
+# -- many videos: workers, resuming, shards ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    torch.manual_seed(0)
+    return vie.create_model("vie_3dresnet_tiny")
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Nine videos, one of them broken, in two folders."""
+    folder = tmp_path / "corpus"
+    for i in range(8):
+        path = folder / f"class {i % 2}" / f"{i}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, grey_levels(20 + 7 * i))
+    (folder / "class 0" / "broken.mp4").write_bytes(b"not a video")
+    return folder
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(".lock")
+    }
+
+
+def test_workers_change_nothing(tiny, corpus, tmp_path):
+    for workers in (0, 1, 3):
+        records = vie.Extractor(tiny, layers=["encode_3"], workers=workers).extract([corpus], tmp_path / str(workers))
+        assert [r.status for r in records] == ["ok"] * 4 + ["failed"] + ["ok"] * 4
+        assert [r.name for r in records] == sorted(r.name for r in records)
+    assert tree(tmp_path / "0") == tree(tmp_path / "1") == tree(tmp_path / "3")
+
+
+def test_a_run_that_is_called_again_does_only_what_is_missing(tiny, corpus, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    extractor = vie.Extractor(tiny, workers=0)
+    extractor.extract([corpus], out)
+    whole = tree(out)
+    (out / "class 0" / "2.mp4.npz").unlink()
+    with (out / "manifest.jsonl").open("a") as manifest:
+        manifest.write('{"name": "half a li')
+    asked = []
+    read_videos = extract_module.read_videos
+    monkeypatch.setattr(
+        extract_module, "read_videos", lambda paths, *a, **k: asked.extend(paths) or read_videos(paths, *a, **k)
+    )
+    records = extractor.extract([corpus], out)
+    assert [path.name for path in asked] == ["2.mp4", "broken.mp4"]
+    assert len(records) == 9
+    assert tree(out) == whole
+
+
+def test_features_made_otherwise_are_not_mixed(tiny, corpus, tmp_path):
+    out = tmp_path / "out"
+    vie.Extractor(tiny, workers=0, clips=2).extract([corpus], out)
+    before = tree(out)
+    with pytest.raises(ValueError, match=r"made otherwise \(clips=2 there, 3 now\)"):
+        vie.Extractor(tiny, workers=0, clips=3).extract([corpus], out)
+    torch.manual_seed(1)
+    with pytest.raises(ValueError, match=r"made otherwise \(weights="):
+        vie.Extractor(vie.create_model("vie_3dresnet_tiny"), workers=0, clips=2).extract([corpus], out)
+    write_video(corpus / "class 1" / "3.mp4", grey_levels(50))
+    with pytest.raises(ValueError, match=r"3.mp4.npz holds features of another file than .*3.mp4"):
+        vie.Extractor(tiny, workers=0, clips=2).extract([corpus], out)
+    assert tree(out) == before
+
+
+def test_two_runs_on_one_folder(tiny, corpus, tmp_path):
+    out = tmp_path / "out"
+    extractor = vie.Extractor(tiny, workers=0)
+    with FeatureFolder(out, extractor.settings()):
+        with pytest.raises(BlockingIOError, match="another run is writing"):
+            extractor.extract([corpus], out)
+    assert len(extractor.extract([corpus], out)) == 9
+
+
+def test_a_manifest_that_is_none_is_left_alone(tiny, corpus, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "manifest.jsonl").write_text("something else\n")
+    with pytest.raises(ValueError, match="line 1 is not a line of a manifest"):
+        vie.Extractor(tiny, workers=0).extract([corpus], out)
+    assert (out / "manifest.jsonl").read_text() == "something else\n"
+
+
+def test_shards_share_a_folder_and_their_number_may_change(tiny, corpus, tmp_path):
+    out, extractor = tmp_path / "out", vie.Extractor(tiny, workers=0)
+    parts = [extractor.extract([corpus], out, shard=(i, 3)) for i in range(2)]
+    assert [len(part) for part in parts] == [3, 3]
+    rest = [extractor.extract([corpus], out, shard=(i, 2)) for i in range(2)]
+    assert sum(map(len, rest)) == 9
+    extractor.extract([corpus], tmp_path / "whole")
+    ours, whole = vie.load_features(out), vie.load_features(tmp_path / "whole")
+    np.testing.assert_array_equal(ours.arrays["embedding"], whole.arrays["embedding"])
+    assert ours.table["name"].tolist() == whole.table["name"].tolist()
+    with pytest.raises(ValueError, match="shard must be i/N"):
+        extractor.extract([corpus], out, shard=(3, 3))
+
+
+@pytest.mark.parametrize("format", ["npz", "parquet"])
+def test_features_are_loaded_stacked(tiny, corpus, tmp_path, format):
+    if format == "parquet":
+        pytest.importorskip("pyarrow")
+    vie.Extractor(tiny, layers=["encode_3"], clips=2, workers=0).extract([corpus], tmp_path / "out", format=format)
+    features = vie.load_features(tmp_path / "out")
+    assert {name: array.shape for name, array in features.arrays.items()} == {
+        "embedding": (16, 128),
+        "encode_3": (16, 16),
+        "frame_times": (16, 16),
+    }
+    assert features.table["name"].tolist() == sorted(f"class {i % 2}/{i}.mp4" for i in range(8) for _ in range(2))
+    assert features.table["clip"].tolist() == [0, 1] * 8
+    assert set(features.table) == {"name", "path", "status", "clip", "start", "end", "looped"}
+    assert len({len(column) for column in features.table.values()}) == 1
+    arrays, record = vie.Extractor(tiny, clips=2).features(corpus / "class 1" / "3.mp4")
+    mine = features.table["name"] == "class 1/3.mp4"
+    np.testing.assert_allclose(features.arrays["embedding"][mine], arrays["embedding"], atol=1e-6)
+    assert record.duration == pytest.approx(41 / 25)
+    assert set(vie.load_features(tmp_path / "out", ["embedding"]).arrays) == {"embedding"}
+    with pytest.raises(ValueError, match="has no encode_9"):
+        vie.load_features(tmp_path / "out", ["encode_9"])
+    with pytest.raises(FileNotFoundError, match=r"no manifest.jsonl in"):
+        vie.load_features(corpus)
+
+
+def test_parquet_is_read_by_others(tiny, corpus, tmp_path):
+    dataset = pytest.importorskip("pyarrow.dataset")
+    vie.Extractor(tiny, clips=2, workers=0).extract([corpus], tmp_path / "out", format="parquet")
+    table = dataset.dataset(sorted((tmp_path / "out").rglob("*.parquet"))).to_table()
+    assert table.num_rows == 16
+    assert table.schema.field("embedding").type.list_size == 128
+    with pytest.raises(ValueError, match="pooled layers only"):
+        vie.Extractor(tiny, layers=["encode_3"], pool=None).extract([corpus], tmp_path / "out2", format="parquet")
+
+
+def test_sliding_windows(tiny, tmp_path):
+    """Windows of the model's own length are its clips; others spread its frames over the window."""
+    video = write_video(tmp_path / "v.mp4", grey_levels(60))
+    arrays, record = vie.Extractor(tiny, stride=0.4).features(video)
+    assert arrays["start"] == pytest.approx([0, 0.4, 0.8, 1.2, 1.6])  # the one from 2.0 s would end after 2.4 s
+    assert arrays["end"] == pytest.approx(arrays["start"] + 16 / 25)
+    for k, start in enumerate(arrays["start"]):
+        clip = vie.load_clip(video, tiny.clip_spec, start=start)
+        with torch.inference_mode():
+            expected = tiny(vie.clip_transform(tiny)(clip)[None])[0].numpy()
+        np.testing.assert_allclose(arrays["embedding"][k], expected, atol=1e-6)
+    assert record.looped == 0
+
+    arrays, _ = vie.Extractor(tiny, stride=1.0, window=1.28).features(video)
+    assert arrays["start"] == pytest.approx([0, 1])
+    assert arrays["frame_times"][1] == pytest.approx(1.04 + 0.08 * np.arange(16))  # the second of each two frames
+
+    arrays, record = vie.Extractor(tiny, stride=1.0, window=4.0).features(video)  # longer than the video
+    assert record.looped == 1
+    assert arrays["embedding"].shape == (1, 128)
+
+
+def test_wrong_sampling_is_refused(tiny):
+    for wrong, message in (
+        (dict(clips=5, stride=1.0), "exactly one of clips and stride"),
+        (dict(window=2.0), "window must come with a stride"),
+        (dict(stride=0.01), r"stride must be at least 0.04 s"),
+        (dict(stride=1.0, window=0.5), r"window must be at least 0.64 s \(16 frames at 25 fps\), got 0.5"),
+        (dict(pool="max"), "pool must be 'avg' or None"),
+        (dict(dtype=torch.int8), "dtype must be"),
+        (dict(batch_size=0), "batch_size must be >= 1"),
+        (dict(workers=-1), "workers must be >= 0"),
+        (dict(time_limit=0), "time_limit must be > 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            vie.Extractor(tiny, **wrong)
+
+
+def test_whole_maps_and_other_arithmetic(tiny, tmp_path):
+    frames = np.ascontiguousarray(grey_levels(40))
+    plain, _ = vie.Extractor(tiny, layers=["encode_3"], pool=None, clips=2).features(frames, fps=25)
+    pooled, record = vie.Extractor(tiny, layers=["encode_3"], clips=2).features(frames, fps=25)
+    assert plain["encode_3"].ndim == 5
+    np.testing.assert_allclose(plain["encode_3"].mean((2, 3, 4)), pooled["encode_3"], rtol=1e-4, atol=1e-6)
+    assert record.video["codec"] == "array"
+    half, _ = vie.Extractor(tiny, clips=2, dtype=torch.bfloat16).features(frames, fps=25)
+    assert half["embedding"].dtype == np.float32
+    cosine = (half["embedding"] * pooled["embedding"]).sum(1)
+    assert cosine.min() > 0.99
+    assert not np.array_equal(half["embedding"], pooled["embedding"])
+
+
+def test_folders_of_frames_and_lists(tiny, corpus, tmp_path, capsys):
+    from PIL import Image
+
+    frames = corpus / "class 1" / "frames"
+    frames.mkdir()
+    for i, image in enumerate(grey_levels(30), 1):
+        Image.fromarray(np.ascontiguousarray(image)).save(frames / f"{i:06d}.jpg")
+    records = vie.Extractor(tiny, workers=2).extract([corpus], corpus / "features")  # within what is searched
+    assert {r.name for r in records if r.status == "ok"} == {*(f"class {i % 2}/{i}.mp4" for i in range(8)), "class 1/frames"}
+    assert len(vie.Extractor(tiny, workers=2).extract([corpus], corpus / "features")) == 10
+    weights = tmp_path / "weights"
+    vie.save_pretrained(tiny, weights)
+    (tmp_path / "list.txt").write_text("class 1/3.mp4\nclass 1/frames\n\nclass 0/gone.mp4\n")
+    arguments = ["--list", str(tmp_path / "list.txt"), "--root", str(corpus), "-o", str(tmp_path / "out")]
+    arguments += ["--model", "vie_3dresnet_tiny", "--checkpoint", str(weights), "--stride", "0.5", "--pool", "none"]
+    assert cli.main(["extract", *arguments]) == cli.EXIT_SOME_FAILED
+    captured = capsys.readouterr()
+    assert "2 ok, 0 damaged, 1 failed, 0 skipped" in captured.out
+    assert "gone.mp4: cannot be read: no video file at" in captured.err
+    assert (tmp_path / "out" / "class 1" / "3.mp4.npz").exists()
+    assert cli.main(["extract", *arguments, "--shard", "2/2"]) == cli.EXIT_USAGE
+    assert cli.main(["extract", "-o", str(tmp_path / "out"), "--model", "vie_3dresnet_tiny"]) == cli.EXIT_USAGE
+
+
+def children(process: int) -> list[int]:
+    return [int(number) for task in Path(f"/proc/{process}/task").glob("*/children") for number in task.read_text().split()]
+
+
+@pytest.mark.skipif(not list(Path("/proc/self/task").glob("*/children")), reason="finds the workers in /proc")
+def test_a_crashed_or_hanging_decoder_is_one_videos_failure(tiny, corpus, tmp_path):
+    sampling = Sampling(spec=tiny.clip_spec)
+    paths = sorted(corpus.rglob("[0-9].mp4"))
+    messages = read_videos(paths, sampling, workers=1, ahead=1)
+    first = next(messages)
+    assert first[0] == 0
+    (nursery,) = children(os.getpid())
+    (worker,) = children(nursery)
+    os.kill(worker, signal.SIGKILL)
+    found = [first, *messages]
+    ends = {number: message for number, message in found if isinstance(message, (VideoRead, vie.VideoError))}
+    assert sorted(ends) == list(range(len(paths)))
+    lost = [number for number, end in ends.items() if isinstance(end, vie.VideoError)]
+    assert len(lost) == 1
+    assert "the worker process is gone" in ends[lost[0]].reason
+
+    messages = read_videos(paths, sampling, workers=2, time_limit=1e-4)
+    ends = dict(messages)
+    assert all(isinstance(end, vie.VideoError) and "it took more than 0.0001 s" in end.reason for end in ends.values())
+
+
+def test_too_many_failures_end_the_job(tiny, tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for i in range(6):
+        (folder / f"{i}.mp4").write_bytes(b"nothing")
+    write_video(folder / "a.mp4", grey_levels(30))
+    extractor = vie.Extractor(tiny, workers=0)
+    with pytest.raises(RuntimeError, match="3 videos failed, and 2 were allowed"):
+        extractor.extract([folder], tmp_path / "out", max_failures=2)
+    assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 3
+    assert [r.status for r in extractor.extract([folder], tmp_path / "out", max_failures=6)] == ["failed"] * 6 + ["ok"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_killed_and_interrupted_runs_resume_to_the_same_bytes(tiny, corpus, tmp_path):
+    weights = tmp_path / "weights"
+    vie.save_pretrained(tiny, weights)
+    command = [sys.executable, "-m", "vie_models.cli", "extract", str(corpus), "--model", "vie_3dresnet_tiny"]
+    command += ["--checkpoint", str(weights), "--workers", "2", "--clips", "3", "-o"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run([*command, str(whole)], env=environment, check=False, capture_output=True)
+    for end, files in ((signal.SIGKILL, 1), (signal.SIGINT, 3), (signal.SIGKILL, 5)):
+        run = subprocess.Popen([*command, str(broken)], env=environment, stderr=subprocess.PIPE, text=True)
+        while run.poll() is None and len(list(broken.rglob("*.npz"))) < files:
+            time.sleep(0.002)
+        run.send_signal(end)
+        _, errors = run.communicate()
+        if end == signal.SIGINT and run.returncode != cli.EXIT_SOME_FAILED:  # it may have been done already
+            assert run.returncode == cli.EXIT_INTERRUPTED
+            assert "the same command goes on from there" in errors
+    done = subprocess.run([*command, str(broken)], env=environment, check=False, capture_output=True)
+    assert done.returncode == cli.EXIT_SOME_FAILED
+    assert tree(broken) == tree(whole)
