@@ -18,7 +18,7 @@ from vie_models.extract import VIDEO_SUFFIXES
 from vie_models.feature_folder import FeatureFolder
 from vie_models.video.decode import open_video
 from vie_models.video.sampling import Sampling, VideoRead
-from vie_models.video.workers import read_videos
+from vie_models.video.workers import VideoReader
 
 CHECKPOINT = REFERENCE / "checkpoint-3.tar"
 
@@ -204,9 +204,8 @@ def test_a_run_that_is_called_again_does_only_what_is_missing(tiny, corpus, tmp_
     with (out / "manifest.jsonl").open("a") as manifest:
         manifest.write('{"name": "half a li')
     asked = []
-    read_videos = extract_module.read_videos
     monkeypatch.setattr(
-        extract_module, "read_videos", lambda paths, *a, **k: asked.extend(paths) or read_videos(paths, *a, **k)
+        extract_module, "VideoReader", lambda paths, *a, **k: asked.extend(paths) or VideoReader(paths, *a, **k)
     )
     records = extractor.extract([corpus], out)
     assert [path.name for path in asked] == ["2.mp4", "broken.mp4"]
@@ -381,21 +380,23 @@ def children(process: int) -> list[int]:
 def test_a_crashed_or_hanging_decoder_is_one_videos_failure(tiny, corpus, tmp_path):
     sampling = Sampling(spec=tiny.clip_spec)
     paths = sorted(corpus.rglob("[0-9].mp4"))
-    messages = read_videos(paths, sampling, workers=1, ahead=1)
-    first = next(messages)
-    assert first[0] == 0
-    (nursery,) = children(os.getpid())
-    (worker,) = children(nursery)
-    os.kill(worker, signal.SIGKILL)
-    found = [first, *messages]
+    with VideoReader(paths, sampling, workers=1, ahead=1) as reader:
+        messages = iter(reader)
+        found = [next(messages)]
+        assert found[0][0] == 0
+        (nursery,) = children(os.getpid())
+        (worker,) = children(nursery)
+        os.kill(worker, signal.SIGKILL)
+        found += messages
+    assert not children(os.getpid())
     ends = {number: message for number, message in found if isinstance(message, (VideoRead, vie.VideoError))}
     assert sorted(ends) == list(range(len(paths)))
     lost = [number for number, end in ends.items() if isinstance(end, vie.VideoError)]
     assert len(lost) == 1
     assert "the worker process is gone" in ends[lost[0]].reason
 
-    messages = read_videos(paths, sampling, workers=2, time_limit=1e-4)
-    ends = dict(messages)
+    with VideoReader(paths, sampling, workers=2, time_limit=1e-4) as reader:
+        ends = dict(reader)
     assert all(isinstance(end, vie.VideoError) and "it took more than 0.0001 s" in end.reason for end in ends.values())
 
 

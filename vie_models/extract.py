@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from .video.decode import Source
 from .video.frames import FrameFolder, VideoError
 from .video.sampling import ClipRead, Sampling, VideoRead, read_video
 from .video.transforms import clip_transform
-from .video.workers import Message, read_videos
+from .video.workers import Message, VideoReader
 from .weights.folder import hash_of_weights
 
 VIDEO_SUFFIXES = frozenset(  # of containers; a file with another is tried where it is named itself
@@ -207,27 +207,32 @@ class Extractor:
     def results(self, paths: Sequence[Path]) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
         """(number of the path, its record, its features as `features` returns them, None if it failed), as they are ready."""
         settings, versions = self.settings(), _versions()
-        messages = read_videos(
+        with VideoReader(
             paths,
             self.sampling,
             workers=min(self.workers, len(paths)) if len(paths) > 1 else 0,
             threads=self.threads,
             time_limit=self.time_limit,
             ahead=2 * self.batch_size,
-            nice=self.device.type == "cpu",
-        )
-        for number, record, arrays in self._embedded(messages):
-            path = paths[number]
-            size, fingerprint = None, None
-            with contextlib.suppress(OSError):  # the record says so already
-                size, fingerprint = identity(path)
-            record = dataclasses.replace(record, name=path.name, path=str(path), size=size, fingerprint=fingerprint)
-            yield number, dataclasses.replace(record, settings=settings, versions=versions), arrays
+        ) as reader:
+            on_cpu = self.device.type == "cpu"
+            for number, record, arrays in self._embedded(reader, reader.paused if on_cpu else contextlib.nullcontext):
+                path = paths[number]
+                size, fingerprint = None, None
+                with contextlib.suppress(OSError):  # the record says so already
+                    size, fingerprint = identity(path)
+                record = dataclasses.replace(record, name=path.name, path=str(path), size=size, fingerprint=fingerprint)
+                yield number, dataclasses.replace(record, settings=settings, versions=versions), arrays
 
     def _embedded(
-        self, messages: Iterable[tuple[int, Message]]
+        self,
+        messages: Iterable[tuple[int, Message]],
+        alone: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
-        """(number, record without names, features if any) of each video, once its last clip went through the model."""
+        """(number, record without names, features if any) of each video, once its last clip went through the model.
+
+        The model runs within `alone()`.
+        """
         videos: dict[int, _Video] = {}
         batch: list[tuple[_Video, ClipRead]] = []
         running: list[tuple[list[tuple[_Video, ClipRead]], dict[str, Tensor]]] = []  # at most one batch, on the device
@@ -240,7 +245,8 @@ class Extractor:
             running.clear()
 
         def launch() -> None:
-            maps = self._forward([clip.pixels for _, clip in batch])
+            with alone():
+                maps = self._forward([clip.pixels for _, clip in batch])
             for _, clip in batch:
                 clip.pixels = np.empty(0)
             collect()

@@ -16,10 +16,12 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -29,94 +31,126 @@ from .sampling import ClipRead, Sampling, VideoRead, read_video
 
 Message = ClipRead | VideoRead | VideoError | None
 _NO_PIXELS = np.empty(0, np.uint8)
-_NICENESS = 10  # workers beside a model on the same cores fill the gaps it leaves
 
 
-def read_videos(
-    paths: Iterable[Path],
-    sampling: Sampling,
-    *,
-    workers: int,
-    threads: int | None = None,
-    time_limit: float = 300.0,
-    ahead: int = 16,
-    nice: bool = False,
-) -> Iterator[tuple[int, Message]]:
-    """(number of the path, message) for each video: what `read_video` yields, or the VideoError it raises.
+class VideoReader:
+    """Reads videos; iterate over it once, in a `with` statement.
 
-    The messages of a video are in order; videos overlap where there are several workers.
+    Yields (number of the path, message) for each video: what `read_video` yields, or the VideoError it raises. The messages of
+    a video are in order; videos overlap where there are several workers.
 
     Args:
         workers: processes; 0: read here, where a decoder that hangs or crashes takes the caller with it.
         threads: of each decoder (default: 1 in a worker, as many as it finds useful here).
         time_limit: seconds that a worker may take for the next clip of a video before it is stopped and the video given up.
         ahead: how many clips may wait to be taken.
-        nice: whether workers leave the cores to the caller when it wants them.
     """
-    if workers == 0:
-        for number, path in enumerate(paths):
-            try:
-                for message in read_video(path, sampling, threads=threads):
-                    yield number, message
-            except VideoError as error:
-                yield number, error
-        return
-    nursery = _Nursery()
-    jobs = iter(enumerate(paths))
-    results: queue.Queue[tuple[int, Message] | BaseException | None] = queue.Queue(ahead)
-    lock, stop = threading.Lock(), threading.Event()
-    running: list[_Worker] = []
 
-    def put(item: tuple[int, Message] | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                return results.put(item, timeout=0.2)
-            except queue.Full:
-                continue
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        sampling: Sampling,
+        *,
+        workers: int,
+        threads: int | None = None,
+        time_limit: float = 300.0,
+        ahead: int = 16,
+    ) -> None:
+        self._jobs = iter(enumerate(paths))
+        self._sampling, self._threads, self._time_limit = sampling, threads, time_limit
+        self._results: queue.Queue[tuple[int, Message] | BaseException | None] = queue.Queue(ahead)
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        self._nursery = _Nursery() if workers else None
+        self._workers: set[_Worker] = set()
+        self._servers = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
+        for server in self._servers:
+            server.start()
 
-    def serve() -> None:
-        worker: _Worker | None = None
-        try:
-            while not stop.is_set():
-                with lock:
-                    number, path = next(jobs, (None, None))
-                if number is None or path is None:
-                    break
-                if worker is None:
-                    worker = nursery.worker(sampling, threads or 1, _NICENESS if nice else 0)
-                    running.append(worker)
+    def __iter__(self) -> Iterator[tuple[int, Message]]:
+        if self._nursery is None:
+            for number, path in self._jobs:
                 try:
-                    for message in worker.read(path, time_limit):
-                        put((number, message))
-                except _LostError as error:
-                    worker.kill()
-                    running.remove(worker)
-                    worker = None
-                    put((number, VideoError(path, str(error))))
-            put(None)
-        except BaseException as error:  # whatever it is, the caller's thread raises it
-            put(error)
-
-    servers = [threading.Thread(target=serve, daemon=True) for _ in range(workers)]
-    for server in servers:
-        server.start()
-    try:
-        left = len(servers)
+                    for message in read_video(path, self._sampling, threads=self._threads):
+                        yield number, message
+                except VideoError as error:
+                    yield number, error
+        left = len(self._servers)
         while left:
-            item = results.get()
+            item = self._results.get()
             if item is None:
                 left -= 1
             elif isinstance(item, BaseException):
                 raise item
             else:
                 yield item
-    finally:
-        stop.set()
-        for worker in running.copy():
-            worker.kill()
-        nursery.close()
-        for server in servers:
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves all cores to the caller: its threads wait for each other, and would wait for a worker in the way of one."""
+        with self._lock:
+            stopped = list(self._workers)
+        for worker in stopped:
+            worker.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for worker in stopped:
+                worker.signal(signal.SIGCONT)
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        with self._lock:
+            for worker in self._workers:
+                worker.signal(signal.SIGKILL)
+        for server in self._servers:
             server.join()
+        if self._nursery:
+            self._nursery.close()
+
+    def _serve(self) -> None:
+        """A thread: one worker after the other is gone, one video after the other."""
+        worker: _Worker | None = None
+        try:
+            while not self._closed.is_set():
+                with self._lock:
+                    number, path = next(self._jobs, (None, None))
+                if number is None or path is None:
+                    break
+                worker = worker or self._hire()
+                try:
+                    for message in worker.read(path, self._time_limit):
+                        self._put((number, message))
+                except _LostError as error:
+                    self._dismiss(worker)
+                    worker = None
+                    self._put((number, VideoError(path, str(error))))
+            self._put(None)
+        except BaseException as error:  # whatever it is, the caller's thread raises it
+            self._put(error)
+        finally:
+            if worker:
+                self._dismiss(worker)
+
+    def _hire(self) -> _Worker:
+        assert self._nursery
+        worker = self._nursery.worker(self._sampling, self._threads or 1)
+        with self._lock:
+            self._workers.add(worker)
+        return worker
+
+    def _dismiss(self, worker: _Worker) -> None:
+        with self._lock:
+            self._workers.discard(worker)
+        worker.signal(signal.SIGKILL)
+        worker.close()
+
+    def _put(self, item: tuple[int, Message] | BaseException | None) -> None:
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Full):
+                return self._results.put(item, timeout=0.2)
 
 
 class _LostError(Exception):
@@ -180,10 +214,13 @@ class _Worker:
         except (EOFError, OSError) as error:
             raise _LostError("decoding crashed: the worker process is gone") from error
 
-    def kill(self) -> None:
-        """Ends the process, whatever it is doing."""
+    def signal(self, number: int) -> None:
+        """Sends a signal. The number of a dead worker is not given to another process as long as the nursery is there."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self._pid, number)
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 @dataclasses.dataclass
@@ -194,10 +231,9 @@ class _Header:
     shape: tuple[int, ...]
 
 
-def _serve(connection: Connection) -> None:
-    """A worker: reads videos until the parent is gone."""
-    sampling, threads, niceness = connection.recv()
-    os.nice(niceness)
+def _serve(connection: Connection) -> NoReturn:
+    """A worker: reads videos until the parent is gone, which is an EOFError."""
+    sampling, threads = connection.recv()
     torch.set_num_threads(1)
     connection.send(os.getpid())
     while True:
@@ -215,14 +251,25 @@ def _serve(connection: Connection) -> None:
 
 
 def nurse(handle: int) -> None:
-    """The nursery: forks a worker for every socket that it is sent, until the parent is gone."""
+    """The nursery: forks a worker for every socket that it is sent, until the parent is gone; then the workers go too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # and the dead need no burial
     connection = Connection(handle)
-    with contextlib.suppress(EOFError, ConnectionError):
+    workers = []
+    try:
         while True:
             handle = recv_handle(connection)
-            if os.fork() == 0:
+            worker = os.fork()
+            if worker == 0:
                 connection.close()
-                _serve(Connection(handle))
+                try:
+                    _serve(Connection(handle))
+                except (EOFError, OSError):  # the parent is gone
+                    os._exit(0)
+                except BaseException:
+                    traceback.print_exc()
+                    os._exit(1)
+            workers.append(worker)
             os.close(handle)
+    except (EOFError, OSError):
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)  # one that is paused would not see that its parent is gone

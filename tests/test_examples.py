@@ -1,0 +1,59 @@
+"""The examples run, on videos rendered here."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, grey_levels, write_video
+
+import vie_models as vie
+
+
+def run(example: str, *arguments: object) -> str:
+    command = [sys.executable, str(ROOT / "examples" / example), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """A folder of features that the first example wrote, and what it printed."""
+    folder = tmp_path_factory.mktemp("examples")
+    torch.manual_seed(0)
+    vie.save_pretrained(vie.create_model("vie_3dresnet_tiny"), folder / "weights")
+    (folder / "videos").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (3, 1, 48, 64, 3), np.uint8)
+    for name, pattern in zip("abc", noise, strict=True):
+        write_video(folder / "videos" / f"{name}.mp4", grey_levels(60) // 2 + pattern // 3)
+    (folder / "videos" / "broken.mp4").write_bytes(b"")
+    weights = ["--model", "vie_3dresnet_tiny", "--weights", folder / "weights"]
+    return folder / "out", run("extract_features.py", folder / "out", folder / "videos", *weights, "--layers", "encode_3")
+
+
+def test_extract_features(features):
+    _, printed = features
+    assert "3 ok, 1 failed" in printed
+    assert "broken.mp4: cannot be opened as a video" in printed
+    assert "encode_3: [15, 16] float32" in printed
+    assert "mean cosine of two clips of one video" in printed
+
+
+def test_nearest_neighbours(features, tmp_path):
+    from PIL import Image
+
+    folder, _ = features
+    printed = run("nearest_neighbours.py", folder, "b.mp4", tmp_path / "sheet.png", "--clip", 2).splitlines()
+    assert printed[0].startswith("cosine 1.000: b.mp4, from 0.8")
+    assert {line.split()[2] for line in printed[1:]} == {"a.mp4,", "c.mp4,"}
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (6 * 112, 3 * (112 + 14))
+
+
+def test_examples_are_short():
+    for example in ("extract_features.py", "nearest_neighbours.py"):
+        assert len((ROOT / "examples" / example).read_text().splitlines()) < 60
