@@ -260,6 +260,18 @@ def test_shards_share_a_folder_and_their_number_may_change(tiny, corpus, tmp_pat
         extractor.extract([corpus], out, shard=(3, 3))
 
 
+def test_torchrun_shares_the_work(tiny, corpus, tmp_path):
+    vie.save_pretrained(tiny, tmp_path / "weights")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "vie_models.cli", "extract"]
+    command += [str(corpus), "--model", "vie_3dresnet_tiny", "--checkpoint", str(tmp_path / "weights"), "--workers", "0"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([*command, "-o", str(tmp_path / "out")], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "4 ok, 0 damaged, 1 failed" in done.stdout
+    assert "4 ok, 0 damaged, 0 failed" in done.stdout
+    assert len(set(vie.load_features(tmp_path / "out").table["name"])) == 8
+
+
 @pytest.mark.parametrize("format", ["npz", "parquet"])
 def test_features_are_loaded_stacked(tiny, corpus, tmp_path, format):
     if format == "parquet":

@@ -54,7 +54,7 @@ class Extract:
 
     Stop it when you like: the same command goes on where it was. Exit code 3 says that some videos failed or are damaged; what
     could be had is there, and the manifest has the reasons. Under torchrun, each process does its part of the videos, on its
-    own GPU; without it, so do commands that differ in --shard only.
+    own GPU, and the exit code is 0; without it, commands that differ in --shard only do the same.
     """
 
     videos: Positional[tuple[Path, ...]] = ()
@@ -143,6 +143,8 @@ class Extract:
                 print(f"{record.status}: {record.path}: {record.reason}", file=sys.stderr)
         count = {status: sum(r.status == status for r in records) for status in ("ok", "damaged", "failed", "skipped")}
         print(", ".join(f"{n} {status}" for status, n in count.items()) + f"; features and {MANIFEST} in {self.out}")
+        if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun would take another code for a crash, and stop the other processes
+            return 0
         return EXIT_SOME_FAILED if count["failed"] or count["damaged"] else 0
 
     def _listed(self) -> Iterator[Path]:

@@ -96,7 +96,8 @@ class Extractor:
         self.device = next(model.parameters()).device
         self.dtype, self.time_limit, self.threads = dtype, time_limit, threads
         self.batch_size = batch_size or (4 if self.device.type == "cpu" else 32)
-        self.workers = min(_cores(), 16) if workers is None else workers
+        share = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of the machine, among torchrun's processes
+        self.workers = max(min(_cores() // share, 16), 1) if workers is None else workers
         self._normalise = clip_transform(model).normalise
         self._run = torch.compile(self._maps) if compile else self._maps
 
