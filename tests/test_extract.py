@@ -353,6 +353,10 @@ def test_whole_maps_and_other_arithmetic(tiny, tmp_path):
     assert plain["encode_3"].ndim == 5
     np.testing.assert_allclose(plain["encode_3"].mean((2, 3, 4)), pooled["encode_3"], rtol=1e-4, atol=1e-6)
     assert record.video["codec"] == "array"
+    with pytest.raises(ValueError, match="an array has no frame rate"):
+        vie.Extractor(tiny).features(frames)
+    with pytest.raises(FileNotFoundError, match="no video file at"):
+        vie.Extractor(tiny).features(tmp_path / "none.mp4")
     half, _ = vie.Extractor(tiny, clips=2, dtype=torch.bfloat16).features(frames, fps=25)
     assert half["embedding"].dtype == np.float32
     cosine = (half["embedding"] * pooled["embedding"]).sum(1)

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from .feature_folder import FeatureFolder, Format, VideoRecord, identity
 from .models import Encoder
-from .video.decode import Source
+from .video.decode import Source, open_video
 from .video.frames import FrameFolder, VideoError
-from .video.sampling import ClipRead, Sampling, VideoRead, read_video
+from .video.sampling import ClipRead, Sampling, VideoRead, read_open_video
 from .video.transforms import clip_transform
 from .video.workers import Message, VideoReader
 from .weights.folder import hash_of_weights
@@ -115,12 +115,13 @@ class Extractor:
         Raises:
             FileNotFoundError: there is no such file.
             VideoError: nothing can be decoded from it.
+            ValueError: an array without its rate, or a file with one.
         """
-        path = str(source) if isinstance(source, (str, os.PathLike)) else f"<{type(source).__name__}>"
-        read = read_video(source, self.sampling, source_fps=fps, threads=self.threads)
-        ((_, record, arrays),) = self._embedded((0, message) for message in read)
+        with open_video(source, self.sampling.spec.fps, source_fps=fps, threads=self.threads) as video:
+            read = read_open_video(video, self.sampling)
+            ((_, record, arrays),) = self._embedded((0, message) for message in read)
         assert arrays is not None
-        return arrays, dataclasses.replace(record, name=Path(path).name, path=path)
+        return arrays, dataclasses.replace(record, name=Path(str(video.name)).name, path=str(video.name))
 
     def extract(
         self,

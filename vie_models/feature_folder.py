@@ -193,6 +193,7 @@ def read_manifest(manifest: Path) -> dict[str, VideoRecord]:
     """
     records = {}
     fields = {field.name for field in dataclasses.fields(VideoRecord)}
+    last: VideoRecord | None = None
     with manifest.open() as file:
         for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
@@ -204,7 +205,11 @@ def read_manifest(manifest: Path) -> dict[str, VideoRecord]:
                 raise ValueError(
                     f"{manifest}, line {number} is not a line of a manifest ({error}): remove it, or the file"
                 ) from error
-            records[record.name] = record
+            if last and last.settings == record.settings:  # one object for all lines: there may be millions
+                record.settings = last.settings
+            if last and last.versions == record.versions:
+                record.versions = last.versions
+            records[record.name] = last = record
     return records
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from ..clip_spec import ClipSpec
 from .clips import test_clips, window_offsets
-from .decode import Source, open_video
+from .decode import open_video
 from .frames import Convert, LengthError, Video, VideoError
 from .transforms import ClipTransform
 
@@ -115,21 +117,37 @@ class VideoRead:
     """See `Video.facts`."""
 
 
-def read_video(
-    source: Source, sampling: Sampling, *, source_fps: float | None = None, threads: int | None = None
-) -> Iterator[ClipRead | VideoRead | None]:
-    """`Sampling.read` on a source, and a VideoRead at the end.
+def read_video(path: Path, sampling: Sampling, *, threads: int | None = None) -> Iterator[ClipRead | VideoRead | None]:
+    """What `read_open_video` yields, of a file or folder of frames; whatever is wrong with it is a VideoError."""
+    with _as_video_error(path), open_video(path, sampling.spec.fps, threads=threads) as video:
+        yield from read_open_video(video, sampling)
+
+
+def read_open_video(video: Video, sampling: Sampling) -> Iterator[ClipRead | VideoRead | None]:
+    """`Sampling.read`, and a VideoRead at the end.
 
     Raises:
         VideoError: nothing can be had of it, for whatever reason.
     """
+    with _as_video_error(video.name):
+        yield from sampling.read(video)
+        yield VideoRead(video.num_frames, video.damage, video.facts)
+
+
+@contextlib.contextmanager
+def _as_video_error(name: object) -> Iterator[None]:
     try:
-        with open_video(source, sampling.spec.fps, source_fps=source_fps, threads=threads) as video:
-            yield from sampling.read(video)
-            yield VideoRead(video.num_frames, video.damage, video.facts)
+        yield
     except VideoError:
         raise
     except OSError as error:
-        raise VideoError(source, f"cannot be read: {error.strerror or error}") from error
-    except (MemoryError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise VideoError(source, f"cannot be decoded: {type(error).__name__}: {error}") from error  # PyAV, on hostile content
+        raise VideoError(name, f"cannot be read: {error.strerror or error}") from error
+    except (
+        MemoryError,
+        ArithmeticError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # PyAV, on hostile content
+        raise VideoError(name, f"cannot be decoded: {type(error).__name__}: {error}") from error
