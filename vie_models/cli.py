@@ -148,8 +148,8 @@ class Extract:
         return EXIT_SOME_FAILED if count["failed"] or count["damaged"] else 0
 
     def _listed(self) -> Iterator[Path]:
-        lines = self.list.read_text().splitlines() if self.list else []
-        return (Path(line) for line in lines if line.strip())
+        lines = os.fsdecode(self.list.read_bytes()).removeprefix("\ufeff").split("\n") if self.list else []
+        return (Path(line.rstrip("\r")) for line in lines if line.strip())
 
     def _shard(self) -> tuple[int, int]:
         """(i, N) from --shard, or from torchrun."""

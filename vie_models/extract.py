@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .feature_folder import FeatureFolder, Format, VideoRecord, identity
+from .feature_folder import FeatureFolder, Format, VideoRecord, identity, is_output
 from .models import Encoder
 from .video.decode import Source, open_video
 from .video.frames import FrameFolder, VideoError
@@ -125,7 +125,7 @@ class Extractor:
 
     def extract(
         self,
-        paths: Iterable[str | os.PathLike[str]],
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         out_dir: str | os.PathLike[str],
         *,
         root: str | os.PathLike[str] | None = None,
@@ -144,7 +144,7 @@ class Extractor:
                 of `%06d.jpg` frames. A file's features go to OUT/<file name>.npz, those of what is found in a folder to
                 OUT/<path in that folder>.npz. Each .npz holds the arrays that `features` returns.
             out_dir: folder to write to.
-            root: paths are relative to it, and features go to OUT/<path>.npz.
+            root: paths are relative to it, or lie in it, and features go to OUT/<path in it>.npz.
             format: "npz", or "parquet" (extra `parquet`): one row a clip, pooled layers only.
             max_failures: how many videos may fail before the job is given up.
             shard: (i, N): do part i of N of the videos, as one of N jobs that write to one folder.
@@ -158,6 +158,8 @@ class Extractor:
             BlockingIOError: another run is writing to `out_dir`.
             TooManyFailuresError: more than `max_failures` videos failed.
         """
+        if max_failures is not None and max_failures < 0:
+            raise ValueError(f"max_failures must be >= 0, got {max_failures}")
         if format == "parquet" and self.layers and self.pool is None:
             raise ValueError("Parquet takes pooled layers only: use pool='avg', or format='npz'")
         out_dir = Path(out_dir)
@@ -167,13 +169,12 @@ class Extractor:
         with FeatureFolder(out_dir, self.settings(), format, shard) as folder:
             mine = dict(enumerate(jobs[index::count]))
             for number, job in mine.items():
-                if not job.is_video:
-                    records[number] = VideoRecord(
-                        job.name, str(job.path), "skipped", "not a video by its name; name the file itself to try it"
-                    )
-                    folder.write(records[number])
-                elif done := folder.finished(job.name, job.path):
+                if done := folder.finished(job.name, job.path):
                     records[number] = done
+                elif not job.is_video:
+                    reason = "not a video by its name; name the file itself to try it"
+                    records[number] = VideoRecord(job.name, str(job.path), "skipped", reason)
+                    folder.write(records[number])
             to_do = [number for number in mine if number not in records]
             with _progress(len(to_do), progress) as bar:
                 for i, record, arrays in self.results([mine[number].path for number in to_do]):
@@ -329,36 +330,45 @@ class _Job:
     is_video: bool = True
 
 
-def _jobs(paths: Iterable[str | os.PathLike[str]], root: Path | None, out_dir: Path) -> list[_Job]:
+def _jobs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], root: Path | None, out_dir: Path) -> list[_Job]:
     """What is to be done; a file in a folder that is no video by its name is there to be recorded."""
     jobs: list[_Job] = []
-    for given in map(Path, paths):
+    for given in map(Path, [paths] if isinstance(paths, (str, os.PathLike)) else paths):
         path = given if root is None else root / given
-        name = path.name if root is None else given.as_posix()
-        if not path.is_dir() or FrameFolder.is_one(path):
-            jobs.append(_Job(name, path))
+        if root is not None and (not path.is_relative_to(root) or ".." in given.parts):
+            raise ValueError(f"paths must lie in the root, {root}, got {given}")
+        if path.is_dir() and not FrameFolder.is_one(path):
+            jobs += _search(path, root or path, out_dir, [])
+        elif root is not None:
+            jobs.append(_Job(path.relative_to(root).as_posix(), path))
         else:
-            jobs += _search(path, path, out_dir.resolve())
+            jobs.append(_Job(path.name if path.name not in ("", "..") else path.resolve().name, path))
+    given_by_name = {job.path for job in jobs if job.is_video}
+    jobs = [job for job in jobs if job.is_video or job.path not in given_by_name]
     names = Counter(job.name for job in jobs if job.is_video)
     if twice := sorted(name for name, number in names.items() if number > 1):
         raise ValueError(
             f"two videos would be written to {twice[0]}.npz; extract from their common folder, or give paths relative to a root"
         )
-    if outside := [job.name for job in jobs if ".." in Path(job.name).parts or Path(job.name).is_absolute()]:
-        raise ValueError(f"paths must lie in the root, got {outside[0]}")
     return jobs
 
 
-def _search(folder: Path, top: Path, out_dir: Path) -> Iterator[_Job]:
+def _search(folder: Path, top: Path, out_dir: Path, above: list[os.stat_result]) -> Iterator[_Job]:
     """Files and folders of frames in a folder, in order of name, without hidden ones and without our own output."""
+    here = folder.stat()
+    if any(os.path.samestat(here, other) for other in above):  # a link back up
+        return
     for path in sorted(folder.iterdir()):
         name = path.relative_to(top).as_posix()
-        if path.name.startswith(".") or path.resolve() == out_dir:
+        if path.name.startswith("."):
             continue
         if path.is_dir() and not FrameFolder.is_one(path):
-            yield from _search(path, top, out_dir)
+            if not (out_dir.exists() and out_dir.samefile(path)):
+                yield from _search(path, top, out_dir, [*above, here])
         elif path.is_dir() or path.is_file():
-            yield _Job(name, path, is_video=path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES)
+            is_ours = is_output(path) and out_dir.exists() and out_dir.samefile(top)
+            if not is_ours:
+                yield _Job(name, path, path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES)
 
 
 class _progress:  # noqa: N801

@@ -8,10 +8,12 @@ OUT/.manifest.jsonl.lock        held while a run writes
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import importlib
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +36,8 @@ class VideoRecord:
     path: str
     """Where it was read."""
     status: str
-    """"ok"; "damaged": features of what could be read; "failed": none; "skipped": not a video by its name."""
+    """"ok"; "damaged": features of what could be read; "failed": none; "skipped": not a video by its name. A file is read
+    where its clips are: damage elsewhere is not seen."""
     reason: str | None = None
     features: str | None = None
     """The file of features, relative to the output folder."""
@@ -81,7 +84,7 @@ class FeatureFolder:
             raise ValueError(f"shard must be i/N with 0 <= i < N, got {index}/{count}")
         if format == "parquet":
             _import_pyarrow()
-        self.folder, self.settings, self.format = folder, settings, format
+        self.folder, self.settings, self.format = folder, {**settings, "format": format}, format
         self._part = "" if count == 1 else f".{index}-of-{count}"
         self._manifest = folder / f"manifest{self._part}.jsonl"
         self._lock = FileLock(folder / f".{self._manifest.name}.lock", timeout=0)
@@ -107,9 +110,11 @@ class FeatureFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._handle.close()
-        self._rewrite()
-        self._lock.release()
+        try:
+            self._handle.close()
+            self._rewrite()
+        finally:
+            self._lock.release()
 
     def _check_settings(self, record: VideoRecord) -> None:
         if not record.features or record.settings == self.settings:
@@ -139,34 +144,51 @@ class FeatureFolder:
         """
         for records in (self._records, self._others):
             record = records.get(name)
-            if record and record.features and (self.folder / record.features).exists():
-                if identity(path) != (record.size, record.fingerprint):
+            if record and record.features and _is_whole(self.folder / record.features):
+                try:
+                    size, fingerprint = identity(path)
+                except OSError:  # its features are all that is left of it
+                    return record
+                if (size, fingerprint) != (record.size, record.fingerprint):
                     raise ValueError(
                         f"{self.folder / record.features} holds features of another file than {path} (it was {record.path}, "
-                        f"{record.size} bytes; this one has {path.stat().st_size}): remove it, or choose another folder"
+                        f"{record.size} bytes; this one has {size}): remove it, or choose another folder"
                     )
                 return record
         return None
 
     def write(self, record: VideoRecord, arrays: dict[str, np.ndarray] | None = None) -> None:
-        """Keeps a record, and before it the features, if there are any."""
+        """Keeps a record, and before it the features, if there are any. A name that no file can have makes it a failed one."""
+        if record.settings is not None:
+            record.settings = self.settings
         if arrays is not None:
-            record.features = f"{record.name}.{self.format}"
-            file = self.folder / record.features
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_name(f".{file.name}{self._part}.part")
             try:
-                with temporary.open("wb") as handle:
-                    if self.format == "npz":
-                        np.savez(handle, **arrays)  # type: ignore[arg-type]
-                    else:
-                        _import_pyarrow().parquet.write_table(clip_table(record, arrays), handle)
-                temporary.replace(file)
-            finally:
-                temporary.unlink(missing_ok=True)
+                self._write_features(record, arrays)
+            except OSError as error:
+                if error.errno not in (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL):
+                    raise
+                record.features, record.status = None, "failed"
+                record.reason = f"{record.name}.{self.format} cannot be written: {error.strerror}"
         self._records[record.name] = record
         self._handle.write(_line(record))
         self._handle.flush()
+
+    def _write_features(self, record: VideoRecord, arrays: dict[str, np.ndarray]) -> None:
+        record.features = f"{record.name}.{self.format}"
+        file = self.folder / record.features
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(
+            f".{hashlib.sha256(file.name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}{self._part}.part"
+        )
+        try:
+            with temporary.open("wb") as handle:
+                if self.format == "npz":
+                    np.savez(handle, **arrays)  # type: ignore[arg-type]
+                else:
+                    _import_pyarrow().parquet.write_table(clip_table(record, arrays), handle)
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def identity(path: Path) -> tuple[int, str]:
@@ -176,6 +198,8 @@ def identity(path: Path) -> tuple[int, str]:
         digest = hashlib.sha256("\n".join(file.name for file in files).encode())
         digest.update(files[0].read_bytes() if files else b"")
         return sum(file.stat().st_size for file in files), digest.hexdigest()
+    if not path.is_file():  # a pipe would keep us waiting
+        raise FileNotFoundError(f"no file at {path}")
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -194,13 +218,15 @@ def read_manifest(manifest: Path) -> dict[str, VideoRecord]:
     records = {}
     fields = {field.name for field in dataclasses.fields(VideoRecord)}
     last: VideoRecord | None = None
-    with manifest.open() as file:
+    with manifest.open(errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
                 break
             try:
                 content = json.loads(line)
                 record = VideoRecord(**{key: value for key, value in content.items() if key in fields})
+                if not isinstance(record.name, str):
+                    raise TypeError("its name is not a string")
             except (ValueError, AttributeError, TypeError) as error:
                 raise ValueError(
                     f"{manifest}, line {number} is not a line of a manifest ({error}): remove it, or the file"
@@ -222,7 +248,7 @@ def load_features(folder: str | os.PathLike[str], arrays: Iterable[str] | None =
 
     Raises:
         FileNotFoundError: there is no manifest in it.
-        ValueError: no video in it has features, or not the arrays asked for.
+        ValueError: no video in it has features, or not the arrays asked for, or a file of features cannot be read.
     """
     folder = Path(folder)
     manifests = sorted(folder.glob("manifest*.jsonl"))
@@ -231,7 +257,7 @@ def load_features(folder: str | os.PathLike[str], arrays: Iterable[str] | None =
     records: dict[str, VideoRecord] = {}
     for manifest in manifests:
         for name, record in read_manifest(manifest).items():
-            if record.features or name not in records:
+            if name not in records or (record.features and (folder / record.features).exists()):
                 records[name] = record
     with_features = [records[name] for name in sorted(records) if records[name].features]
     if not with_features:
@@ -255,12 +281,15 @@ _CLIP_COLUMNS = ("start", "end", "looped")
 def _load(folder: Path, record: VideoRecord, wanted: Sequence[str] | None) -> dict[str, np.ndarray]:
     assert record.features
     path = folder / record.features
-    if path.suffix == ".parquet":
-        table = _import_pyarrow().parquet.read_table(path)
-        there = {name: _array(table[name]) for name in table.column_names if name not in ("name", "path", "clip")}
-    else:
-        with np.load(path, allow_pickle=False) as file:
-            there = {name: file[name] for name in file if wanted is None or name in wanted or name in _CLIP_COLUMNS}
+    try:
+        if path.suffix == ".parquet":
+            table = _import_pyarrow().parquet.read_table(path)
+            there = {name: _array(table[name]) for name in table.column_names if name not in ("name", "path", "clip")}
+        else:
+            with np.load(path, allow_pickle=False) as file:
+                there = {name: file[name] for name in file if wanted is None or name in wanted or name in _CLIP_COLUMNS}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read ({error}): remove it, and run the extraction again") from error
     if missing := [name for name in wanted or () if name not in there]:
         raise ValueError(f"{path} has no {', '.join(missing)}")
     return {name: there[name] for name in (there if wanted is None else (*wanted, *_CLIP_COLUMNS))}
@@ -291,6 +320,22 @@ def _array(column: Any) -> np.ndarray:
     if hasattr(whole.type, "list_size"):
         return whole.flatten().to_numpy(zero_copy_only=False).reshape(len(whole), whole.type.list_size)
     return whole.to_numpy(zero_copy_only=False)
+
+
+def is_output(path: Path) -> bool:
+    """Whether a file is, by its name, one that extraction writes."""
+    return path.suffix in (".npz", ".parquet") or (path.name.startswith("manifest") and path.suffix == ".jsonl")
+
+
+def _is_whole(features: Path) -> bool:
+    """Whether a file of features is there, and not cut short: both kinds end with their table of contents."""
+    if features.suffix == ".npz":
+        return features.is_file() and zipfile.is_zipfile(features)
+    if not features.is_file():
+        return False
+    with features.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - 4, 0))
+        return file.read() == b"PAR1"
 
 
 def _line(record: VideoRecord) -> str:

@@ -5,7 +5,7 @@ before the frames that are wanted where that skips something. Both are shortcuts
 said (`LengthError`), and where they leave room for doubt, the file is decoded from its beginning, which defines what its frames
 are.
 
-A file is read up to its first damaged frame. What cannot be decoded before the first good frame is skipped.
+A file is read up to its first damaged frame, as far as it is read at all: damage between two clips is not seen.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ class VideoFile(Video):
         self._first = 0  # time stamp of the first packet
         self._origin = 0  # grid index of the first frame, counted from the container's start
         self.packets_read = 0
+        self._last_dts = 0  # in an AVI, a count of frames from 0
         self._open()
 
     def _open(self) -> None:
@@ -121,10 +122,11 @@ class VideoFile(Video):
             self.close()
             raise
         codec = self._stream.codec_context
-        codec.options = {"err_detect": "explode"}  # damage shall be an error, not painted over
+        codec.options = {"err_detect": "crccheck+bitstream+buffer"}
         codec.thread_count = self._threads or 0
         codec.thread_type = "AUTO"
-        self._start = Fraction(self._container.start_time or 0, 1_000_000)
+        ticks = Fraction(self._container.start_time or 0, 1_000_000) / self._stream.time_base
+        self._start = math.floor(ticks + Fraction(1, 2)) * self._stream.time_base  # as ffmpeg rounds it
         self._untouched = True
         self._size = (codec.width, codec.height)
         self._quarter_turns: int | None = None
@@ -191,20 +193,20 @@ class VideoFile(Video):
                 packets = self._packets((self._stream.start_time or 0) + claimed)
             else:
                 packets = itertools.chain([first], packets)
-            latest: int | None = None
-            end = Fraction(0)
+            end: Fraction | None = None
             for packet in packets:
                 if packet.size == 0:  # what demuxing ends with
                     continue
                 if packet.pts is None or packet.is_corrupt or packet.is_discard:
                     return None
-                latest = packet.pts if latest is None else max(latest, packet.pts)
-                end = max(end, self._seconds(packet.pts) + self._duration(packet))
+                its_end = self._seconds(packet.pts) + self._duration(packet)
+                end = its_end if end is None else max(end, its_end)
         except (self._av.error.FFmpegError, StopIteration):
             return None
-        if latest is None or end + 1 / self.rate < self._seconds((self._stream.start_time or 0) + (self._stream.duration or 0)):
+        claimed_end = self._seconds((self._stream.start_time or 0) + (self._stream.duration or 0))
+        if end is None or end + 1 / self.rate < claimed_end:
             return None
-        return max(self.nearest(end), self.nearest(self._seconds(latest)) + 1) - self._origin
+        return max(self.nearest(end) - self._origin, 1)
 
     def _shown(self, wanted: Sequence[int] | None) -> Iterator[tuple[int, int, Any]]:
         if wanted is None or not self._by_packets:
@@ -245,7 +247,6 @@ class VideoFile(Video):
         held: Any = None
         origin = begin = 0
         damage = None
-        packets_before = self.packets_read
         try:
             for frame in self._frames(self._packets()):
                 index = self.nearest(clock(frame))
@@ -258,12 +259,11 @@ class VideoFile(Video):
         except _DamageError as error:
             damage = f"{error} after {float(clock.seconds):.2f} s"
         # the frame before an error may have been hit by it
-        end = begin if damage else max(self.nearest(clock.end) - origin, begin + 1)
+        end = begin if damage else max(self.nearest(clock.end) - origin, 1)
         if held is None or not end:
             raise VideoError(self.name, f"has a video stream but no frame that can be decoded; {damage or 'no key frame'}")
-        packets, claimed = self.packets_read - packets_before - 1, self._stream.frames
-        if not damage and self._container.format.name == "avi" and packets < claimed:  # MP4 may leave frames out on purpose
-            damage = f"has only {packets} of the {claimed} frames that it claims"
+        if not damage and self._container.format.name == "avi" and self._last_dts + 3 < self._stream.frames:
+            damage = f"has only {self._last_dts + 1} of the {self._stream.frames} frames that it claims"
         self._origin, self._num_frames, self.damage = origin, end, damage
         if begin < end:
             yield begin, end, held
@@ -283,12 +283,13 @@ class VideoFile(Video):
                     if last < index:
                         return
                 held, begin = frame, index
-        except _DamageError as error:
+        except (_DamageError, self._av.error.FFmpegError) as error:
             raise LengthError(self.name, str(error)) from error
-        end = self.nearest(clock.end) - self._origin
-        if held is None or max(end, begin + 1) != self._num_frames:
+        end = max(self.nearest(clock.end) - self._origin, 1)
+        if held is None or end != self._num_frames:
             raise LengthError(self.name, f"has {end} grid frames, and its packets said {self._num_frames}")
-        yield begin, self._num_frames, held
+        if begin < end:
+            yield begin, end, held
 
     def _packets(self, time_stamp: int | None = None) -> Iterator[Any]:
         """Packets from the key frame at or before a time stamp; without one, on from where reading is."""
@@ -297,13 +298,14 @@ class VideoFile(Video):
             self._container.seek(time_stamp, stream=self._stream, backward=True)
         for packet in self._container.demux(self._stream):
             self.packets_read += 1
+            self._last_dts = self._last_dts if packet.dts is None else packet.dts
             yield packet
 
     def _packets_from(self, time_stamp: int) -> Iterator[Any]:
         """As `_packets`; the start is found also where seeking to it leads elsewhere (MPEG program streams)."""
         packets = self._packets(time_stamp)
         if time_stamp == self._first:
-            if (packet := next(packets)).pts != self._first:
+            if (packet := next(packets, None)) is None or packet.pts != self._first:
                 self._reopen()
                 packets = self._packets()
             else:
@@ -324,11 +326,14 @@ class VideoFile(Video):
                     key = packet.pts if packet.pts is not None else -math.inf
                 if packet.is_corrupt:
                     raise _DamageError("a damaged packet")
+                if self.progress:
+                    self.progress()
                 for frame in packet.decode():
-                    if frame.is_corrupt:
+                    if frame.pts is not None and frame.pts < key:
+                        continue
+                    if frame.is_corrupt:  # painted over by the decoder
                         raise _DamageError("a damaged frame")
-                    if frame.pts is None or frame.pts >= key:
-                        yield frame
+                    yield frame
         except self._av.error.FFmpegError as error:
             raise _DamageError(_text(error)) from error
 

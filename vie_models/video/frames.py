@@ -42,6 +42,7 @@ class Video:
     Attributes:
         damage: why reading ended early, where the file is damaged and its end has been reached; what came before is good.
         facts: what is known of the source: "codec", "width", "height" and so on, as JSON-ready values.
+        progress: called, where it is set, as reading goes on, for those who want to know that it does.
     """
 
     def __init__(self, name: object, fps: float) -> None:
@@ -51,6 +52,7 @@ class Video:
         self.rate = Fraction(fps).limit_denominator(100_000)
         self.damage: str | None = None
         self.facts: dict[str, Any] = {}
+        self.progress: Callable[[], None] | None = None
 
     @property
     def num_frames(self) -> int:
@@ -154,12 +156,12 @@ class _EvenVideo(Video):
 
     @property
     def num_frames(self) -> int:
-        return max(self.nearest(self.count * self._interval), self.nearest((self.count - 1) * self._interval) + 1)
+        return max(self.nearest(self.count * self._interval), 1)
 
     def _shown(self, wanted: Sequence[int] | None) -> Iterator[tuple[int, int, Any]]:
         for i in range(self.count):
             begin = self.nearest(i * self._interval)
-            end = self.nearest((i + 1) * self._interval) if i + 1 < self.count else self.num_frames
+            end = max(self.nearest((i + 1) * self._interval), 1)
             if end > begin:
                 yield begin, end, i
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,14 @@ class Sampling:
     def __post_init__(self) -> None:
         if (self.clips is None) == (self.stride is None):
             raise ValueError(f"exactly one of clips and stride must be given, got clips={self.clips}, stride={self.stride}")
-        if self.clips is not None and self.clips < 1:
-            raise ValueError(f"clips must be >= 1, got {self.clips}")
+        if self.clips is not None and (self.clips < 1 or self.clips != int(self.clips)):
+            raise ValueError(f"clips must be >= 1, a whole number, got {self.clips}")
+        for name in ("window", "stride"):
+            value = getattr(self, name)
+            if value is not None:
+                if not 0 < value < math.inf:
+                    raise ValueError(f"{name} must be > 0 seconds, got {value}")
+                object.__setattr__(self, name, float(value))
         if self.window is not None and self.stride is None:
             raise ValueError(f"window must come with a stride, in seconds, got window={self.window} alone")
         if self.stride is not None and not self.stride * self.spec.fps >= 1:
@@ -79,7 +86,7 @@ class Sampling:
         fps, stride, length = self.spec.fps, self.stride, self.window_length
 
         offsets = window_offsets(self.spec.num_frames, length)
-        starts = (round(w * stride * fps) for w in itertools.count())
+        starts = (math.floor(w * stride * fps + 0.5) for w in itertools.count())
         start = None
         for start, pixels in video.read_windows(starts, offsets, length, convert):
             indices = tuple(start + offset for offset in offsets)
@@ -117,9 +124,15 @@ class VideoRead:
     """See `Video.facts`."""
 
 
-def read_video(path: Path, sampling: Sampling, *, threads: int | None = None) -> Iterator[ClipRead | VideoRead | None]:
-    """What `read_open_video` yields, of a file or folder of frames; whatever is wrong with it is a VideoError."""
+def read_video(
+    path: Path, sampling: Sampling, *, threads: int | None = None, progress: Callable[[], None] | None = None
+) -> Iterator[ClipRead | VideoRead | None]:
+    """What `read_open_video` yields, of a file or folder of frames; whatever is wrong with it is a VideoError.
+
+    `progress` is called as reading goes on.
+    """
     with _as_video_error(path), open_video(path, sampling.spec.fps, threads=threads) as video:
+        video.progress = progress
         yield from read_open_video(video, sampling)
 
 

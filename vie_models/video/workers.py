@@ -16,8 +16,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
@@ -30,6 +31,7 @@ from .frames import VideoError
 from .sampling import ClipRead, Sampling, VideoRead, read_video
 
 Message = ClipRead | VideoRead | VideoError | None
+_ALIVE = "alive"
 _NO_PIXELS = np.empty(0, np.uint8)
 
 
@@ -42,7 +44,7 @@ class VideoReader:
     Args:
         workers: processes; 0: read here, where a decoder that hangs or crashes takes the caller with it.
         threads: of each decoder (default: 1 in a worker, as many as it finds useful here).
-        time_limit: seconds that a worker may take for the next clip of a video before it is stopped and the video given up.
+        time_limit: seconds that a worker may go without reading on in a video before it is stopped and the video given up.
         ahead: how many clips may wait to be taken.
     """
 
@@ -62,6 +64,8 @@ class VideoReader:
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._nursery = _Nursery() if workers else None
         self._workers: set[_Worker] = set()
+        self._paused_since: float | None = None
+        self._paused = 0.0  # seconds, before that
         self._servers = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
         for server in self._servers:
             server.start()
@@ -89,6 +93,7 @@ class VideoReader:
         """Leaves all cores to the caller: its threads wait for each other, and would wait for a worker in the way of one."""
         with self._lock:
             stopped = list(self._workers)
+            self._paused_since = time.monotonic()
         for worker in stopped:
             worker.signal(signal.SIGSTOP)
         try:
@@ -96,19 +101,27 @@ class VideoReader:
         finally:
             for worker in stopped:
                 worker.signal(signal.SIGCONT)
+            with self._lock:
+                self._paused += time.monotonic() - self._paused_since
+                self._paused_since = None
+
+    def _clock(self) -> float:
+        """Seconds that workers could run."""
+        with self._lock:
+            return (self._paused_since or time.monotonic()) - self._paused
 
     def __enter__(self) -> VideoReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closed.set()
         with self._lock:
+            self._closed.set()
             for worker in self._workers:
                 worker.signal(signal.SIGKILL)
-        for server in self._servers:
-            server.join()
         if self._nursery:
             self._nursery.close()
+        for server in self._servers:
+            server.join()
 
     def _serve(self) -> None:
         """A thread: one worker after the other is gone, one video after the other."""
@@ -121,8 +134,10 @@ class VideoReader:
                     break
                 worker = worker or self._hire()
                 try:
-                    for message in worker.read(path, self._time_limit):
+                    for message in worker.read(path, self._time_limit, self._clock):
                         self._put((number, message))
+                        if self._closed.is_set():
+                            break
                 except _LostError as error:
                     self._dismiss(worker)
                     worker = None
@@ -138,13 +153,16 @@ class VideoReader:
         assert self._nursery
         worker = self._nursery.worker(self._sampling, self._threads or 1)
         with self._lock:
+            if self._closed.is_set():
+                worker.signal(signal.SIGKILL)
             self._workers.add(worker)
         return worker
 
     def _dismiss(self, worker: _Worker) -> None:
         with self._lock:
             self._workers.discard(worker)
-        worker.signal(signal.SIGKILL)
+            if not self._closed.is_set():
+                worker.signal(signal.SIGKILL)
         worker.close()
 
     def _put(self, item: tuple[int, Message] | BaseException | None) -> None:
@@ -170,7 +188,9 @@ class _Nursery:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",  # no threads of its own: it is going to fork
         }
-        command = [sys.executable, "-c", f"from {__name__} import nurse; nurse({theirs.fileno()})"]
+        # not from the current folder, which -c puts first
+        code = f"import sys; sys.path[:] = filter(None, sys.path); from {__name__} import nurse; nurse({theirs.fileno()})"
+        command = [sys.executable, "-c", code]
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
         theirs.close()
         self._lock = threading.Lock()
@@ -198,18 +218,23 @@ class _Worker:
     def __init__(self, connection: Connection, pid: int) -> None:
         self._connection, self._pid = connection, pid
 
-    def read(self, path: Path, time_limit: float) -> Iterator[Message]:
-        """The messages of one video. _LostError, and the process is gone, where it dies or takes too long."""
+    def read(self, path: Path, time_limit: float, clock: Callable[[], float]) -> Iterator[Message]:
+        """The messages of one video. _LostError where the process is gone, or sends nothing for `time_limit` on `clock`."""
         try:
             self._connection.send(path)
             message: Message = None
             while not isinstance(message, (VideoRead, VideoError)):
-                if not self._connection.poll(time_limit):
-                    raise _LostError(f"decoding was stopped: it took more than {time_limit:g} s for the next clip")
-                message = self._connection.recv()
-                if isinstance(message, _Header):
-                    pixels = np.frombuffer(self._connection.recv_bytes(), np.uint8).reshape(message.shape)
-                    message = dataclasses.replace(message.clip, pixels=pixels)
+                began = clock()
+                while not self._connection.poll(min(time_limit, 0.5)):
+                    if clock() - began >= time_limit:
+                        raise _LostError(f"decoding was stopped: it got no further in {time_limit:g} s")
+                received = self._connection.recv()
+                if received == _ALIVE:
+                    continue
+                message = received
+                if isinstance(received, _Header):
+                    pixels = np.frombuffer(self._connection.recv_bytes(), np.uint8).reshape(received.shape)
+                    message = dataclasses.replace(received.clip, pixels=pixels)
                 yield message
         except (EOFError, OSError) as error:
             raise _LostError("decoding crashed: the worker process is gone") from error
@@ -236,10 +261,18 @@ def _serve(connection: Connection) -> NoReturn:
     sampling, threads = connection.recv()
     torch.set_num_threads(1)
     connection.send(os.getpid())
+    said = time.monotonic()
+
+    def progress() -> None:
+        nonlocal said
+        if time.monotonic() - said > 1:
+            connection.send(_ALIVE)
+            said = time.monotonic()
+
     while True:
         path = connection.recv()
         try:
-            for message in read_video(path, sampling, threads=threads):
+            for message in read_video(path, sampling, threads=threads, progress=progress):
                 if isinstance(message, ClipRead):
                     pixels = np.ascontiguousarray(message.pixels)
                     connection.send(_Header(dataclasses.replace(message, pixels=_NO_PIXELS), pixels.shape))
@@ -252,7 +285,8 @@ def _serve(connection: Connection) -> NoReturn:
 
 def nurse(handle: int) -> None:
     """The nursery: forks a worker for every socket that it is sent, until the parent is gone; then the workers go too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the parent's to handle; without it we end
+        signal.signal(number, signal.SIG_IGN)
     connection = Connection(handle)
     workers = []
     try:
