@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from .extract import Extractor
     from .extract_ray import extract_ray
     from .feature_folder import Features, load_features
-    from .video.decode import load_clip
     from .video.frames import VideoError
+    from .video.sources import load_clip
     from .video.transforms import ClipTransform, TrainTransform, clip_transform, train_transform
 
 _LAZY = {
@@ -43,7 +43,7 @@ _LAZY = {
     "Extractor": "vie_models.extract",
     "Features": "vie_models.feature_folder",
     "VideoError": "vie_models.video.frames",
-    "load_clip": "vie_models.video.decode",
+    "load_clip": "vie_models.video.sources",
     "load_features": "vie_models.feature_folder",
     "ClipTransform": "vie_models.video.transforms",
     "TrainTransform": "vie_models.video.transforms",

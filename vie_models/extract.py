@@ -20,9 +20,9 @@ from torch import Tensor
 
 from .feature_folder import FeatureFolder, Format, VideoRecord, identity, is_output
 from .models import Encoder
-from .video.decode import Source, open_video
 from .video.frames import FrameFolder, VideoError
 from .video.sampling import ClipRead, Sampling, VideoRead, read_open_video
+from .video.sources import Source, open_video
 from .video.transforms import clip_transform
 from .video.workers import Message, VideoReader
 from .weights.folder import hash_of_weights

@@ -20,74 +20,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ..clip_spec import ClipSpec
-from .clips import regular_clip
-from .frames import ArrayVideo, FrameFolder, LengthError, Video, VideoError
-
-Source = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray | Tensor
+from .frames import LengthError, Video, VideoError
 
 MAX_PIXELS = 2**26  # of a frame, twice 8K: what claims more is taken for damage
 _LOOSE_TIMES = 0x200  # AVFMT_TS_DISCONT: time stamps may jump, as in MPEG program and transport streams
 _JUMP = 12  # grid points between wanted frames from which on it is worth asking for the key frame before the next one
-
-
-def open_video(source: Source, fps: float, *, source_fps: float | None = None, threads: int | None = None) -> Video:
-    """A video on a grid of `fps`, to be used in a `with` statement.
-
-    Args:
-        source: a video file, as a path, its bytes or a binary file object that can seek; a folder of `%06d.jpg` frames; or
-            frames, uint8 [T, H, W, 3].
-        source_fps: the rate of frames that have none: required for arrays, 25 for folders if not given.
-        threads: of the decoder (default: as many as it finds useful).
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        VideoError: it holds no video.
-    """
-    if isinstance(source, (np.ndarray, Tensor)):
-        if source_fps is None:
-            raise ValueError("an array has no frame rate of its own: pass it, in frames per second")
-        return ArrayVideo(source, fps, source_fps)
-    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
-        return FrameFolder(source, fps, source_fps or 25.0)
-    if source_fps is not None:
-        raise ValueError(f"a video file has its own frame times; a rate is for arrays and folders, got {source_fps}")
-    return VideoFile(source, fps, threads=threads)
-
-
-def load_clip(source: Source, spec: ClipSpec, *, start: float = 0.0, fps: float | None = None) -> Tensor:
-    """The clip that begins `start` seconds after the first frame: uint8 [T, H, W, 3], RGB, upright.
-
-    Where the video ends before the clip does, it begins again (frame index modulo length), as in the reference.
-
-    Args:
-        source: a video file (path, bytes or binary file object), a folder of `%06d.jpg`, or frames, uint8 [T, H, W, 3].
-        fps: the rate of frames that have none: required for arrays, 25 for folders if not given.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        VideoError: nothing can be decoded from it.
-        ValueError: `start` is negative or not before the end of the video.
-    """
-    if not 0 <= start < math.inf:
-        raise ValueError(f"start must be >= 0 seconds, got {start}")
-    with open_video(source, spec.fps, source_fps=fps) as video:
-        first = round(start * spec.fps)
-        try:
-            return _clip_at(video, spec, first)
-        except LengthError:
-            video.recount()
-            return _clip_at(video, spec, first)
-
-
-def _clip_at(video: Video, spec: ClipSpec, first: int) -> Tensor:
-    if first >= video.num_frames:
-        length = f"{video.num_frames / spec.fps:.2f} s, got {first / spec.fps:.2f} s"
-        raise ValueError(f"start must lie in the video: {video.name} lasts {length}")
-    return torch.from_numpy(next(video.read([regular_clip(video.num_frames, spec, first).indices])))
 
 
 class VideoFile(Video):
@@ -180,8 +118,9 @@ class VideoFile(Video):
 
     def _length_by_packets(self) -> int | None:
         """Length in grid points by the time stamps of the packets at both ends; None where they leave room for doubt."""
-        if self._container.format.flags & _LOOSE_TIMES:
-            return None
+        container = self._container.format
+        if container.flags & _LOOSE_TIMES or (container.name == "avi" and self._stream.codec_context.has_b_frames):
+            return None  # AVI has no presentation times: B-frames are out of order
         try:
             packets = self._packets()
             first = next(packets)
@@ -262,6 +201,8 @@ class VideoFile(Video):
         end = begin if damage else max(self.nearest(clock.end) - origin, 1)
         if held is None or not end:
             raise VideoError(self.name, f"has a video stream but no frame that can be decoded; {damage or 'no key frame'}")
+        if not damage and self._key_frames_lost:
+            damage = f"begins with {self._key_frames_lost} key frames that cannot be decoded; time 0 is after them"
         if not damage and self._container.format.name == "avi" and self._last_dts + 3 < self._stream.frames:
             damage = f"has only {self._last_dts + 1} of the {self._stream.frames} frames that it claims"
         self._origin, self._num_frames, self.damage = origin, end, damage
@@ -276,7 +217,7 @@ class VideoFile(Video):
         try:
             for frame in self._frames(self._packets_from(time_stamp)):
                 index = self.nearest(clock(frame)) - self._origin
-                if index > first if held is None else index < begin:
+                if self._key_frames_lost or (index > first if held is None else index < begin):
                     raise LengthError(self.name, f"has a frame at {index} where its packets have another")
                 if held is not None and index > begin:
                     yield begin, index, held
@@ -315,25 +256,35 @@ class VideoFile(Video):
     def _frames(self, packets: Iterator[Any]) -> Iterator[Any]:
         """Decoded frames, from the first key frame on, up to the first damaged one: _DamageError.
 
-        Frames shown before the key frame are left out: they may refer to what has not been read.
+        Frames shown before the key frame are left out: they may refer to what has not been read. A key frame that cannot be
+        decoded is passed over for the next one, and counted in `_key_frames_lost`.
         """
-        key = None
+        self._key_frames_lost = 0
+        key = begun = None
         try:
             for packet in packets:
-                if key is None and packet.size:
+                if self.progress:
+                    self.progress()
+                if key is None:
                     if not packet.is_keyframe:
                         continue
                     key = packet.pts if packet.pts is not None else -math.inf
-                if packet.is_corrupt:
-                    raise _DamageError("a damaged packet")
-                if self.progress:
-                    self.progress()
-                for frame in packet.decode():
-                    if frame.pts is not None and frame.pts < key:
-                        continue
-                    if frame.is_corrupt:  # painted over by the decoder
-                        raise _DamageError("a damaged frame")
-                    yield frame
+                try:
+                    if packet.is_corrupt:
+                        raise _DamageError("a damaged packet")
+                    for frame in packet.decode():
+                        if frame.pts is not None and frame.pts < key:
+                            continue
+                        if frame.is_corrupt:  # painted over by the decoder
+                            raise _DamageError("a damaged frame")
+                        begun = True
+                        yield frame
+                except (self._av.error.FFmpegError, _DamageError):
+                    if begun:
+                        raise
+                    if packet.pts is None or packet.pts >= key:
+                        self._key_frames_lost += 1
+                        key = None
         except self._av.error.FFmpegError as error:
             raise _DamageError(_text(error)) from error
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..clip_spec import ClipSpec
 from .clips import test_clips, window_offsets
-from .decode import open_video
 from .frames import Convert, LengthError, Video, VideoError
+from .sources import open_video
 from .transforms import ClipTransform
 
 
