@@ -3,11 +3,12 @@
 For each video, a job of --copies links to it is run in turns with the way of the original (ffmpeg writes JPEG frames at 25 fps
 with short side 320, Pillow reads those that are needed, each clip goes through the model by itself), and medians are printed:
 
-    (a) videos a second, and the ratio to the original's way;
-    (b) wall time over (decoding CPU + forward CPU) / cores, each measured alone: 1 is perfect overlap;
+    (a) videos a second, and the ratio to the original's way, with our convolutions (models/conv.py) and with torch.nn's;
+    (b) wall time over (decoding CPU + forward CPU) / cores, each measured alone: 1 is perfect overlap. First for the whole job,
+        with the start of the worker processes, then for each further video: (job - job of a sixth) / (5/6 of the videos);
     (c) time to decode every frame over that of `ffmpeg -f null`, one thread each, on a file of at least --decode-seconds.
 
-Start-up of the worker processes is within the wall time; more --copies make it weigh less. Needs ffmpeg.
+Everything takes turns in one run. Needs ffmpeg.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from PIL import Image
 
 import vie_models as vie
 from vie_models.extract import Extractor
+from vie_models.models import conv as conv_module
 from vie_models.video.clips import test_clips
 from vie_models.video.decode import VideoFile
 from vie_models.video.sampling import ClipRead, read_video
@@ -35,8 +37,18 @@ from vie_models.video.transforms import clip_transform
 CORES = len(os.sched_getaffinity(0))
 
 
-def original_way(model: vie.Encoder, paths: list[Path], clips: int) -> None:
-    """JPEG frames on disk, then clip by clip."""
+def original_way(model: vie.Encoder, paths: list[Path], clips: int, plain: bool) -> None:
+    """JPEG frames on disk, then clip by clip; `plain`: with torch.nn's convolutions."""
+    can_pack = conv_module._can_pack
+    if plain:
+        conv_module._can_pack = lambda conv, x: False
+    try:
+        _original_way(model, paths, clips)
+    finally:
+        conv_module._can_pack = can_pack
+
+
+def _original_way(model: vie.Encoder, paths: list[Path], clips: int) -> None:
     spec, transform = model.clip_spec, clip_transform(model)
     for path in paths:
         with tempfile.TemporaryDirectory() as folder:
@@ -94,13 +106,13 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def medians(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, taking turns."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+def medians(measures: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Median of each measure, taking turns."""
+    values: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(rounds):
-        for name, run in runs.items():
-            times[name].append(seconds(run))
-    return {name: statistics.median(values) for name, values in times.items()}
+        for name, measure in measures.items():
+            values[name].append(measure())
+    return {name: statistics.median(found) for name, found in values.items()}
 
 
 def long_file(path: Path, at_least: float, folder: Path) -> Path:
@@ -131,43 +143,49 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     model = vie.create_model(args.model).to(args.device)
-    extractor = Extractor(model, clips=args.clips)
     print(f"{args.model}, {args.clips} clips a video, {args.copies} videos, {CORES} cores, torch {torch.__version__}\n")
-    print("| video | videos/s | original's way | (a) ratio | decode CPU s | forward CPU s | (b) wall / bound | (c) / ffmpeg |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| video | videos/s | (a) original | torch.nn | decode CPU s | forward CPU s | (b) whole | further | (c) decode |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for video in args.videos:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            long = long_file(video, args.decode_seconds, folder)
-            paths = [folder / f"{i:04d}{video.suffix}" for i in range(args.copies)]
-            for path in paths:
-                path.symlink_to(video.resolve())
-            few = paths[: max(args.copies // 6, 1)]
-            ours, theirs = "ours", "original"
-            whole = medians(
-                {
-                    ours: lambda paths=paths: our_way(model, paths, args.clips, args.workers),
-                    theirs: lambda few=few: original_way(model, few, args.clips),
-                },
-                args.rounds,
-            )
-            decoding, forward = decode_cpu(extractor, few) * len(paths) / len(few), 0.0
-            forward = forward_cpu(extractor, video, args.clips * args.copies)
-            null = ["ffmpeg", "-v", "error", "-threads", "1", "-i", str(long), "-map", "0:v:0", "-f", "null", "-"]
-            decode = medians(
-                {
-                    ours: lambda long=long: decode_all(long),
-                    theirs: lambda null=null: subprocess.run(null, check=True),
-                },
-                2 * args.rounds + 1,
-            )
-        rate, their_rate = len(paths) / whole[ours], len(few) / whole[theirs]
-        bound = (decoding + forward) / CORES
-        print(
-            f"| {video.name} | {rate:.2f} | {their_rate:.2f} | {rate / their_rate:.2f} | {decoding:.1f} | {forward:.1f} | "
-            f"{whole[ours] / bound:.3f} | {decode[ours] / decode[theirs]:.3f} |",
-            flush=True,
+        print(row(video, model, args), flush=True)
+
+
+def row(video: Path, model: vie.Encoder, args: argparse.Namespace) -> str:
+    """A line of the table."""
+    clips, extractor = args.clips, Extractor(model, clips=args.clips)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = [folder / f"{i:04d}{video.suffix}" for i in range(args.copies)]
+        for path in paths:
+            path.symlink_to(video.resolve())
+        few = paths[: max(args.copies // 6, 1)]
+        long = long_file(video, args.decode_seconds, folder)
+        null = ["ffmpeg", "-v", "error", "-threads", "1", "-i", str(long), "-map", "0:v:0", "-f", "null", "-"]
+        found = medians(
+            {
+                "whole": lambda: seconds(lambda: our_way(model, paths, clips, args.workers)),
+                "few": lambda: seconds(lambda: our_way(model, few, clips, args.workers)),
+                "original": lambda: seconds(lambda: original_way(model, few, clips, plain=False)),
+                "torch.nn": lambda: seconds(lambda: original_way(model, few, clips, plain=True)),
+                "decode CPU": lambda: decode_cpu(extractor, few),
+                "forward CPU": lambda: forward_cpu(extractor, video, clips * len(few)),
+                "decode": lambda: seconds(lambda: decode_all(long)),
+                "ffmpeg": lambda: seconds(lambda: subprocess.run(null, check=True)),
+            },
+            args.rounds,
         )
+    bound = (found["decode CPU"] + found["forward CPU"]) / CORES / len(few)  # a video
+    whole = found["whole"] / len(paths)
+    further = (found["whole"] - found["few"]) / (len(paths) - len(few))
+    columns = [
+        f"{1 / whole:.2f}",
+        *(f"{found[way] / len(few) / whole:.2f}" for way in ("original", "torch.nn")),
+        *(f"{found[part] / len(few):.3f}" for part in ("decode CPU", "forward CPU")),
+        f"{whole / bound:.3f}",
+        f"{further / bound:.3f}",
+        f"{found['decode'] / found['ffmpeg']:.3f}",
+    ]
+    return f"| {video.name} | {' | '.join(columns)} |"
 
 
 if __name__ == "__main__":
