@@ -94,7 +94,7 @@ class Extract:
     compile: bool = False
     """Run the model through torch.compile."""
     time_limit: float = 300.0
-    """Seconds that decoding may take for the next clip before the video is given up."""
+    """Seconds that decoding may go without reading on in a video before the video is given up."""
     max_failures: int | None = None
     """How many videos may fail before the job is given up. Default: any number."""
     shard: str | None = None

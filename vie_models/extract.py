@@ -53,7 +53,7 @@ class Extractor:
         dtype: torch.float32, or torch.bfloat16 or float16 for autocast. Features are float32 all the same.
         device: where the model runs (default: where it is).
         compile: run the model through torch.compile.
-        time_limit: seconds that a worker may take for the next clip before it is stopped and the video given up.
+        time_limit: seconds that a worker may go without reading on in a video before it is stopped and the video given up.
 
     Raises:
         ValueError: an argument is out of its range; the message says which values are possible.

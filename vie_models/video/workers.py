@@ -124,7 +124,7 @@ class VideoReader:
             server.join()
 
     def _serve(self) -> None:
-        """A thread: one worker after the other is gone, one video after the other."""
+        """A thread with a worker of its own, or another one where that is lost: one video after the other."""
         worker: _Worker | None = None
         try:
             while not self._closed.is_set():
