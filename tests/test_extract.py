@@ -16,8 +16,8 @@ from vie_models import cli
 from vie_models import extract as extract_module
 from vie_models.extract import VIDEO_SUFFIXES
 from vie_models.feature_folder import FeatureFolder
-from vie_models.video.decode import open_video
 from vie_models.video.sampling import ClipRead, Sampling, VideoRead
+from vie_models.video.sources import open_video
 from vie_models.video.workers import VideoReader
 
 CHECKPOINT = REFERENCE / "checkpoint-3.tar"
