@@ -349,7 +349,8 @@ def test_frames_are_those_that_ffmpeg_shows(clips_folder):
         except vie.VideoError:
             continue
         theirs = ffmpeg_frames(path, *ours.shape[1:3], count)
-        equal = [np.abs(a.astype(int) - b).mean() < 1 for a, b in zip(ours, theirs, strict=False)]
+        tolerance = 8 if path.name == "av1_video.mkv" else 1  # its film grain is not added by every build of FFmpeg
+        equal = [np.abs(a.astype(int) - b).mean() < tolerance for a, b in zip(ours, theirs, strict=False)]
         points += count
         same += sum(equal)
         if path.name != "flipping_a_pancake.mkv":  # older versions let it begin 7 ms later, with its sound

@@ -91,7 +91,7 @@ class VideoFile(Video):
         if stream is None:
             kinds = sorted({stream.type for stream in streams}) or ["nothing"]
             raise VideoError(self.name, f"has no video stream, only {', '.join(kinds)}")
-        if stream.codec_context is None:
+        if stream.codec_context is None or stream.codec_context.codec is None:
             raise VideoError(self.name, "has a video stream of a kind that this build of FFmpeg cannot decode")
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > MAX_PIXELS:
