@@ -54,6 +54,8 @@ def write_video(path: Path, frames: np.ndarray, rate: int = 25, codec: str = "mp
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.bit_rate = 4_000_000
+        if codec == "libx264":
+            stream.options = {"x264-params": "mbtree=0:threads=1"}  # else not the same bytes every time
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())

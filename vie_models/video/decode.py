@@ -74,7 +74,7 @@ class VideoFile(Video):
             "codec": codec.name,
             "width": codec.width,
             "height": codec.height,
-            "pixel_format": codec.pix_fmt,
+            "pixel_format": codec.format.name if codec.format else None,
             "fps": float(self._stream.average_rate) if self._stream.average_rate else None,
             "claimed_duration": duration / 1_000_000 if duration else None,
         }
