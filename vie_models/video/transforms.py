@@ -90,12 +90,15 @@ class TrainTransform(ClipTransform):
 
     def __call__(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> Tensor:
         """uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]; the draw depends on `generator` alone (default: torch's own)."""
+        return self.normalise(self.crop(clip, generator))
+
+    def crop(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> Tensor:
+        """uint8 [T, H, W, 3] -> uint8 [T, 3, crop, crop]: the first half of the way, and all that is random in it."""
         frames = self._frames(clip)
         seed = int(torch.randint(2**62, (), generator=generator))
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator
             torch.manual_seed(seed)
-            frames = self._crop(frames)
-        return self.normalise(frames)
+            return self._crop(frames)
 
     def _multi_scale_crop(self, frames: Tensor) -> Tensor:
         height, width = frames.shape[-2:]

@@ -1,0 +1,44 @@
+"""From a run to a weight folder, which `from_pretrained` loads: the encoder, and its memory bank with labels beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..models import Encoder
+from ..weights import save_pretrained
+from ..weights.folder import BANK, replacing, write_tensors
+from .checkpoint import Checkpoints
+from .logs import read_metrics
+from .memory_bank import interleaved
+from .recipes import TrainConfig
+from .run import CHECKPOINTS
+
+TRAINING = "training.json"
+
+
+def export(run: Path, out: Path) -> Encoder:
+    """Writes config.json, model.safetensors, training.json (settings, step, last validation) and, of instance learning,
+    bank.safetensors (`memory_bank` [N, 128], `labels` [N]) from the run's last checkpoint.
+
+    Raises:
+        FileNotFoundError: the run has no checkpoint.
+        DamagedCheckpointError: none of them is as it was written.
+    """
+    newest = Checkpoints(run / CHECKPOINTS).newest()
+    if newest is None:
+        raise FileNotFoundError(f"there is no checkpoint in {run / CHECKPOINTS}: is {run} the folder of `vie train`?")
+    state = newest.state()
+    config = TrainConfig.from_dict(state["config"])
+    model = config.build(int(state["labels"].max()) + 1 if config.objective == "supervised" else None)
+    model.load_state_dict(state["model"])
+    model.eval()
+    save_pretrained(model, out)
+    if parts := sorted(newest.parts(), key=lambda part: part["rank"]):
+        bank = interleaved([part["rows"] for part in parts])
+        write_tensors(out / BANK, {"memory_bank": bank, "labels": state["labels"]})
+    validations = [line for line in read_metrics(run) if "val_videos" in line and line["step"] <= state["step"]]
+    summary = {"step": state["step"], "validation": validations[-1] if validations else None, "settings": config.to_dict()}
+    with replacing(out / TRAINING) as path:
+        path.write_text(json.dumps(summary, indent=2) + "\n")
+    return model

@@ -1,0 +1,112 @@
+"""What a run says: a bar with the loss, metrics.jsonl, and curves for TensorBoard. Rank 0 writes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.jsonl"
+
+
+class RunLog:
+    """Lines of metrics.jsonl: `step` (how many have been made) and whatever is known of it.
+
+    Lines of steps after `step`, which a stopped run has made and which are made again, are dropped.
+
+    Args:
+        folder: of the run; None: say nothing (ranks other than 0).
+        step: where the run goes on.
+        steps: where it ends.
+        progress: show a bar.
+    """
+
+    def __init__(self, folder: Path | None, *, step: int, steps: int, progress: bool = True) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=steps, initial=step, unit="step", disable=folder is None or not progress, smoothing=0.05)
+        self._file, self._board = None, None
+        self._since, self._waited, self._steps = time.monotonic(), 0.0, 0
+        if folder is None:
+            return
+        path = folder / METRICS
+        kept = [line for line in read_metrics(folder) if line["step"] <= step]
+        made = path.with_name(f".{METRICS}.part")
+        made.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        made.replace(path)
+        self._file = path.open("a")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)  # type: ignore[no-untyped-call]
+        except ImportError:
+            print(
+                f"no curves for TensorBoard: it is not installed (pip install 'vie_models[train]'); all is in {path}",
+                file=sys.stderr,
+            )
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        if self._file:
+            self._file.close()
+        if self._board:
+            self._board.close()  # type: ignore[no-untyped-call]
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what waits for data."""
+        began = time.monotonic()
+        yield
+        self._waited += time.monotonic() - began
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Around what is not training: its time does not count."""
+        began = time.monotonic()
+        yield
+        self._since += time.monotonic() - began
+
+    def step(self) -> None:
+        """One more step."""
+        self._steps += 1
+        self._bar.update()
+
+    def rates(self, batch_size: int) -> dict[str, float]:
+        """Clips a second, and the share of the time that was spent waiting for data, since this was last called."""
+        now = time.monotonic()
+        seconds = max(now - self._since, 1e-9)
+        rates = {"clips_per_s": batch_size * self._steps / seconds, "data_wait": self._waited / seconds}
+        self._since, self._waited, self._steps = now, 0.0, 0
+        return rates
+
+    def write(self, step: int, metrics: dict[str, Any]) -> None:
+        """A line of metrics."""
+        if self._file is None:
+            return
+        self._file.write(json.dumps({"step": step, **metrics, "time": round(time.time(), 3)}) + "\n")
+        self._file.flush()
+        shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in metrics.items()}
+        self._bar.set_postfix(shown, refresh=False)
+        if self._board:
+            for key, value in metrics.items():
+                if isinstance(value, (int, float)):
+                    self._board.add_scalar(key, value, step)  # type: ignore[no-untyped-call]
+
+    def say(self, message: str) -> None:
+        """A message above the bar."""
+        if self._file is not None:
+            self._bar.write(message, file=sys.stderr)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; one that a killed run left half-written is left out."""
+    path = folder / METRICS
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]

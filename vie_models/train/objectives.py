@@ -1,0 +1,207 @@
+"""The training objectives: instance recognition (IR), local aggregation (LA), and supervised classification beside them.
+
+Functions first, as formulas of dot products; then what the training loop calls. Source: Zhuang et al., CVPR 2020, section 3;
+Wu et al., CVPR 2018 (IR); Zhuang, Zhai and Yamins, "Local Aggregation for Unsupervised Learning of Visual Embeddings",
+ICCV 2019.
+
+b clips of this rank's batch, M noise rows, K background rows, N rows of the memory bank, D dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .distributed import World
+from .kmeans import kmeans
+from .memory_bank import MemoryBank
+
+Z_PER_ROW = 2876934.2 / 1281167
+"""The constant Z of P(i|v) = exp(b_i . v / temperature) / Z over N: what the original measured once, on ImageNet's N."""
+EPS = 1e-7
+
+
+def instance_recognition(positive: Tensor, noise: Tensor, num_rows: int, temperature: float = 0.07) -> Tensor:
+    """The noise-contrastive loss of telling each clip's own row from M noise rows, in log space.
+
+        P(i|v) = exp(b_i . v / temperature) / Z,  Z = N * 2876934.2 / 1281167,  q = M / N
+        loss = -log(P_i / (P_i + q + eps)) - sum over noise of log(q / (P_noise + q + eps))
+
+    Args:
+        positive: dot products with the clip's own row, [b].
+        noise: those with rows drawn uniformly with replacement, [b, M].
+        num_rows: N.
+
+    Returns:
+        The loss of each clip, [b].
+    """
+    log_z = math.log(num_rows * Z_PER_ROW)
+    q = noise.shape[1] / num_rows
+    log_q = math.log(q + EPS)
+    model = F.softplus(log_q - (positive / temperature - log_z))
+    others = F.softplus(noise / temperature - log_z - log_q) + (log_q - math.log(q))
+    return model + others.sum(1)
+
+
+def local_aggregation(background: Tensor, close: Tensor, temperature: float = 0.07) -> Tensor:
+    """How little of the probability of a clip's nearest rows lies on those that share a cluster with it.
+
+        loss = -log(sum over close of P / sum over background of P + 1e-7)
+
+    Args:
+        background: dot products with the K nearest rows, [b, K].
+        close: which of them share a cluster with the clip, bool [b, K].
+
+    Returns:
+        The loss of each clip, [b].
+    """
+    share = (torch.softmax(background / temperature, dim=1) * close).sum(1)
+    return -torch.log(share + EPS)
+
+
+def shares_cluster(clusters: Tensor, indices: Tensor, others: Tensor) -> Tensor:
+    """Whether rows share a cluster in any clustering.
+
+    Args:
+        clusters: cluster of each row in each clustering, [clusterings, N].
+        indices: [b].
+        others: [b, K].
+
+    Returns:
+        bool [b, K].
+    """
+    return (clusters[:, indices, None] == clusters[:, others]).any(dim=0)
+
+
+class InstanceObjective:
+    """IR for the first `ir_steps` steps, LA from then on: what it keeps beside the encoder, and the loss of a batch.
+
+    Methods are collective (all ranks call them).
+
+    Args:
+        bank: the memory bank.
+        ir_steps: steps of instance recognition.
+        noise: M, noise rows a clip.
+        background: K, nearest rows a clip.
+        num_clusters: of each clustering.
+        clusterings: how many clusterings; clustering c is seeded with `cluster_seed + c`.
+        kmeans_iterations: of each clustering.
+        recluster_every: steps from one clustering to the next; the first is at the first step of LA.
+        seed: of the noise, which depends on it and on the step alone.
+    """
+
+    def __init__(
+        self,
+        bank: MemoryBank,
+        *,
+        ir_steps: int,
+        noise: int,
+        background: int,
+        num_clusters: int,
+        recluster_every: int,
+        clusterings: int = 1,
+        kmeans_iterations: int = 20,
+        cluster_seed: int = 1234,
+        temperature: float = 0.07,
+        seed: int = 0,
+    ) -> None:
+        self.bank, self.world = bank, bank.world
+        self.ir_steps, self.noise, self.background = ir_steps, noise, background
+        self.num_clusters, self.clusterings, self.recluster_every = num_clusters, clusterings, recluster_every
+        self.kmeans_iterations, self.cluster_seed = kmeans_iterations, cluster_seed
+        self.temperature, self.seed = temperature, seed
+        self.clusters: Tensor | None = None
+        """int32 [clusterings, N], the same on every rank."""
+        self._noise: Tensor | None = None
+
+    def begin_step(self, step: int, batch_size: int) -> None:
+        """Before a step of `batch_size` clips, of all ranks: clusters the bank when it is time, and draws the noise."""
+        if step < self.ir_steps:
+            generator = torch.Generator().manual_seed(_mixed(self.seed, step))
+            noise = torch.randint(self.bank.num_rows, (batch_size, self.noise), generator=generator)
+            self._noise = self.world.own(noise)
+        elif self.clusters is None or (step - self.ir_steps) % self.recluster_every == 0:
+            self.recluster()
+
+    def recluster(self) -> None:
+        """Clusters the bank as it is now."""
+        labels = [
+            kmeans(
+                self.bank.rows,
+                self.num_clusters,
+                num_rows=self.bank.num_rows,
+                iterations=self.kmeans_iterations,
+                seed=self.cluster_seed + c,
+                world=self.world,
+            ).labels
+            for c in range(self.clusterings)
+        ]
+        self.clusters = torch.stack(labels)
+
+    def losses(self, step: int, embeddings: Tensor, indices: Tensor, part: slice) -> Tensor:
+        """The loss of each clip, [b].
+
+        Args:
+            step: which step it is.
+            embeddings: of the clips, [b, D].
+            indices: of their videos, [b]; negative for clips that are not there, whose loss means nothing.
+            part: where the clips lie in this rank's batch, of which they may be a part.
+        """
+        here = indices.clamp(min=0)
+        if step < self.ir_steps:
+            assert self._noise is not None
+            noise = self._noise[part].to(embeddings.device)
+            dots = self.bank.dots(embeddings, torch.cat([here[:, None], noise], dim=1))
+            return instance_recognition(dots[:, 0], dots[:, 1:], self.bank.num_rows, self.temperature)
+        assert self.clusters is not None
+        _, nearest = self.bank.nearest(embeddings.detach(), self.background)
+        dots = self.bank.dots(embeddings, nearest)
+        return local_aggregation(dots, shares_cluster(self.clusters, here, nearest), self.temperature)
+
+    def end_step(self, indices: Tensor, embeddings: Tensor) -> None:
+        """After a step: the rows of the batch's videos move towards its embeddings [b, D], taken before the weights changed."""
+        self.bank.update(indices, embeddings.detach())
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is the same on all ranks; the bank has its own."""
+        return {"clusters": self.clusters}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        clusters = state["clusters"]
+        self.clusters = None if clusters is None else clusters.to(self.world.device)
+
+
+class SupervisedObjective:
+    """Cross-entropy of the labels: the same loop with another loss, as the paper's baseline has it.
+
+    Args:
+        labels: of all videos, [N].
+        world: the ranks.
+    """
+
+    def __init__(self, labels: Tensor, world: World) -> None:
+        self.labels = labels.to(world.device)
+
+    def begin_step(self, step: int, batch_size: int) -> None: ...
+
+    def losses(self, step: int, logits: Tensor, indices: Tensor, part: slice) -> Tensor:
+        """Cross-entropy of logits [b, classes] and the labels of videos [b]: [b]."""
+        return F.cross_entropy(logits.float(), self.labels[indices.clamp(min=0)], reduction="none")
+
+    def end_step(self, indices: Tensor, logits: Tensor) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def _mixed(seed: int, step: int) -> int:
+    """One seed of two numbers: neighbouring ones give unrelated draws."""
+    import numpy as np
+
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)

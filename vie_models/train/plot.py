@@ -1,0 +1,68 @@
+"""Curves of runs: loss, learning rate and validation, beside those that the authors published where the recipe is theirs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .logs import read_metrics
+from .recipes import RECIPES, TrainConfig
+from .run import CONFIG
+
+PUBLISHED = Path(__file__).with_name("vie_3dresnet_trajectories.json")
+"""VIE-3DResNet's kNN top-1 on Kinetics-400 as the original release prints it, a value every 5000 steps."""
+
+
+def plot(runs: list[Path], out: Path) -> None:
+    """Draws the metrics of runs to a PNG.
+
+    Raises:
+        FileNotFoundError: a folder is not one of a run.
+        ImportError: matplotlib is not there.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("curves need matplotlib: pip install 'vie_models[train]'") from error
+    figure = Figure(figsize=(8, 9), layout="constrained")
+    panels = dict(zip(("loss", "lr", "top-1"), figure.subplots(3, 1, sharex=True), strict=True))
+    for run in runs:
+        if not (run / CONFIG).exists():
+            raise FileNotFoundError(f"{run} has no {CONFIG}: it is not the folder of `vie train`")
+        config = TrainConfig.from_dict(json.loads((run / CONFIG).read_text()))
+        lines = read_metrics(run)
+        _curve(panels["loss"], lines, "loss", run.name)
+        _curve(panels["lr"], lines, "lr", run.name)
+        _curve(panels["top-1"], lines, "knn_top1", f"{run.name}: kNN", marker=".")
+        _curve(panels["top-1"], lines, "top1", f"{run.name}: top-1", marker=".")
+        if config.objective == "vie":
+            for panel in panels.values():
+                panel.axvline(config.ir_steps, color="grey", linewidth=0.5)
+        if _is_published(config):
+            _published(panels["top-1"])
+    panels["lr"].set_yscale("log")
+    for name, panel in panels.items():
+        panel.set_ylabel(name)
+        if panel.lines:
+            panel.legend(fontsize="small")
+    panels["top-1"].set_xlabel("step (the grey line is where IR ends and LA begins)")
+    figure.savefig(out, dpi=120)
+
+
+def _curve(panel: Any, lines: list[dict[str, Any]], key: str, label: str, **style: Any) -> None:
+    found = [(line["step"], line[key]) for line in lines if key in line]
+    if found:
+        panel.plot(*zip(*found, strict=True), label=label, **style)
+
+
+def _is_published(config: TrainConfig) -> bool:
+    """Whether a run is that whose curve is published, on whatever videos."""
+    theirs = {"model": "vie_3dresnet", "width": None, "objective": "vie", **RECIPES["vie_3dresnet"]}
+    return all(getattr(config, key) == value for key, value in theirs.items() if key != "steps")
+
+
+def _published(panel: Any) -> None:
+    curves = json.loads(PUBLISHED.read_text())["curves"]
+    values = [*curves["knn_top1_kinetics_ir"], *curves["knn_top1_kinetics_la"]]
+    panel.plot([5000 * (k + 1) for k in range(len(values))], values, color="black", label="published (Kinetics-400)")
