@@ -27,11 +27,11 @@ class KNN:
 
 
 def votes(dots: Tensor, labels: Tensor, num_classes: int, temperature: float = 0.07) -> Tensor:
-    """Each neighbour votes exp(dot / temperature) for its label: dots and labels [..., K] -> [..., classes].
+    """Each neighbour votes exp(dot / temperature) / K for its label: dots and labels [..., K] -> [..., classes].
 
     A label below zero (a video without one) has no vote.
     """
-    weights = torch.exp(dots / temperature) * (labels >= 0)
+    weights = torch.exp(dots / temperature) / dots.shape[-1] * (labels >= 0)
     scores = weights.new_zeros(*dots.shape[:-1], num_classes)
     return scores.scatter_add_(-1, labels.clamp(min=0), weights)
 

@@ -37,6 +37,7 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
     """
     with world(config.device) as ranks, _locked(config.out, ranks), _stop_signals() as stop:
         run = Run(config, ranks)
+        run.write_settings()
         batches = run.batches()
         with RunLog(config.out if ranks.is_first else None, step=run.step, steps=config.steps, progress=progress) as log:
             while run.step < config.steps:

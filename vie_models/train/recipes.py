@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from ..clip_spec import ClipSpec
 from ..models import Encoder, build_model, model_entry
+from ..models.blocks import NormAct
 from ..video.transforms import Recipe as Augmentation
 
 
@@ -77,6 +78,9 @@ class TrainConfig:
     """Of SGD."""
     weight_decay: float = 1e-4
     """L2, of everything but batch norms."""
+    norm_momentum: float = 0.003
+    """Weight of the newest batch in the running statistics of batch norms, which validation uses. The original's is small: its
+    statistics lag by hundreds of steps, too many for a short run."""
     seed: int = 0
     """Of initial weights, bank, order, clips and noise."""
 
@@ -141,7 +145,11 @@ class TrainConfig:
     def build(self, num_classes: int | None = None) -> Encoder:
         """The encoder, untrained."""
         sizes: dict[str, Any] = {} if self.width is None else {"width": self.width}
-        return build_model(self.model, num_classes=num_classes, **sizes)
+        model = build_model(self.model, num_classes=num_classes, **sizes)
+        for module in model.modules():
+            if isinstance(module, NormAct):
+                module.momentum = self.norm_momentum
+        return model
 
     @property
     def clip_spec(self) -> ClipSpec:
@@ -174,7 +182,7 @@ class TrainConfig:
 FIXED = (
     *("model", "width", "objective", "ir_steps", "noise", "background", "clusters", "clusterings", "kmeans_iterations"),
     *("temperature", "bank_momentum", "part", "binned", "augmentation", "batch_size", "lr", "lr_boundaries", "momentum"),
-    *("weight_decay", "seed", "dtype", "sync_norms"),
+    *("weight_decay", "norm_momentum", "seed", "dtype", "sync_norms"),
 )
 """Settings that a run keeps to its end; the others may change when it goes on."""
 
@@ -189,6 +197,7 @@ _RANGES = {
     "weight_decay": (0.0, math.inf),
     "temperature": (1e-3, math.inf),
     "bank_momentum": (0.0, 1.0),
+    "norm_momentum": (0.0, 1.0),
 }
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -201,7 +210,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 _TINY = dict(
     batch_size=32, ir_steps=1000, steps=3000, lr_boundaries=(2000, 2600), noise=512, clusters=40, background=64,
-    validate_every=250, save_every=500, log_every=10, workers=2,
+    validate_every=250, save_every=500, log_every=10, workers=2, norm_momentum=0.03,
 )  # fmt: skip
 RECIPES |= {f"vie_{name}_tiny": dict(_TINY) for name in ("single", "3dresnet", "slowfast")}
 

@@ -104,9 +104,6 @@ class Run:
         else:
             self.step = begin(self.config, self.model, self.optimiser, self.objective)
         self.sampler.first_step = self.step
-        if self.ranks.is_first:
-            with replacing(self.config.out / CONFIG) as path:
-                path.write_text(json.dumps(self.config.to_dict(), indent=2) + "\n")
 
     def _prepared(self) -> nn.Module:
         """The encoder as it is called in training."""
@@ -124,6 +121,12 @@ class Run:
             on_gpu = self.ranks.device.type == "cuda"
             net = DistributedDataParallel(net, device_ids=[self.ranks.device] if on_gpu else None)
         return torch.compile(net) if config.compile else net  # type: ignore[return-value]
+
+    def write_settings(self) -> None:
+        """Leaves config.json in the run's folder."""
+        if self.ranks.is_first:
+            with replacing(self.config.out / CONFIG) as path:
+                path.write_text(json.dumps(self.config.to_dict(), indent=2) + "\n")
 
     def batches(self) -> Iterator[Batch]:
         """This rank's clips of the steps to come, without end."""
