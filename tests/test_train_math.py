@@ -269,7 +269,9 @@ def test_kmeans_is_as_good_as_faiss():
 def reference_knn(ranks: World) -> tuple[np.ndarray, np.ndarray]:
     reference = np.load(REFERENCE / "knn.npz")
     bank = MemoryBank(len(reference["bank"]), world=ranks)
-    bank.load_state_dict({"rows": torch.from_numpy(reference["bank"]), "rank": 0, "size": 1, "num_rows": len(reference["bank"])})
+    bank.load_state_dict(
+        {"rows": torch.from_numpy(reference["bank"]), "rank": 0, "size": 1, "num_rows": len(reference["bank"])}
+    )
     queries = torch.from_numpy(reference["query"]).view(-1, int(reference["clips_per_video"]), 128)
     mine = queries[ranks.rank :: ranks.size]  # not as many on every rank
     result = knn(mine, bank, torch.from_numpy(reference["labels"]), k=int(reference["k"]), num_classes=10)

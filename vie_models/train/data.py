@@ -6,9 +6,12 @@ b clips of this rank's batch, B of all ranks', T time, S side of the crop.
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
+import signal
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +30,35 @@ from .distributed import World
 NO_LABEL = -1
 
 
+class Paths(Sequence[Path]):
+    """Paths as two tensors: worker processes share them, where a list of objects would be copied for each."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        names = [os.fsencode(path) for path in paths]
+        self._bytes = torch.frombuffer(bytearray(b"".join(names) or b"."), dtype=torch.uint8)
+        self._ends = torch.tensor([0, *map(len, names)]).cumsum(0)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, i: Any) -> Any:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"there are {len(self)} paths, got {i}")
+        first, last = self._ends[i % len(self)], self._ends[i % len(self) + 1]
+        return Path(os.fsdecode(self._bytes[first:last].numpy().tobytes()))
+
+
 @dataclasses.dataclass(frozen=True)
 class VideoList:
     """The videos of a list file; instance i of a training run is entry i."""
 
-    paths: list[Path]
+    paths: Paths
     labels: Tensor
     """int64 [N]; -1 where there is none."""
     frames: Tensor | None = None
     """int64 [N]: lengths at 25 frames a second, as the list has them."""
-    stretches: list[tuple[int, int]] | None = None
-    """Of each entry, the grid frames [first, last) that are it; None: whole videos."""
+    stretches: Tensor | None = None
+    """int64 [N, 2]: of each entry, the grid frames [first, last) that are it; None: whole videos."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -45,10 +66,10 @@ class VideoList:
     def __getitem__(self, which: Sequence[int]) -> VideoList:
         """Some of the entries."""
         return VideoList(
-            [self.paths[i] for i in which],
+            Paths(self.paths[i] for i in which),
             self.labels[list(which)],
             None if self.frames is None else self.frames[list(which)],
-            None if self.stretches is None else [self.stretches[i] for i in which],
+            None if self.stretches is None else self.stretches[list(which)],
         )
 
     @property
@@ -76,7 +97,7 @@ class VideoList:
             for k in range(bins):
                 which.append(i)
                 stretches.append((frames * k // bins, frames * (k + 1) // bins))
-        return dataclasses.replace(self[which], stretches=stretches)
+        return dataclasses.replace(self[which], stretches=torch.tensor(stretches))
 
 
 def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") -> VideoList:
@@ -101,7 +122,7 @@ def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") 
     labels = torch.tensor([int(row[-1]) if columns else NO_LABEL for row in rows])
     if columns and int(labels.min()) < 0:
         raise ValueError(f"{file} has a label below zero, {int(labels.min())}: labels count from 0")
-    return VideoList(paths, labels, torch.tensor([int(row[1]) for row in rows]) if columns == 2 else None)
+    return VideoList(Paths(paths), labels, torch.tensor([int(row[1]) for row in rows]) if columns == 2 else None)
 
 
 def _trailing_numbers(line: str) -> int:
@@ -189,7 +210,7 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
     def _drawn(self, video: Video, index: int, generator: torch.Generator) -> Clip:
         if self.videos.stretches is None:
             return train_clip(video.num_frames, self.spec, generator)
-        first, last = self.videos.stretches[index]
+        first, last = self.videos.stretches[index].tolist()
         first = min(first, video.num_frames - 1)  # the list may say more than there is
         clip = train_clip(max(min(last, video.num_frames) - first, 1), self.spec, generator)
         return Clip(tuple(first + k for k in clip.indices), clip.looped)
@@ -229,7 +250,16 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
 
 def loader(dataset: ClipDataset, sampler: EpochSampler, *, workers: int, device: torch.device) -> DataLoader[Any]:
-    """Batches without end; `workers` processes read them ahead (0: this one, when they are asked for)."""
+    """Batches without end; `workers` processes read them ahead (0: this one, when they are asked for).
+
+    Workers are forked from a server that has imported what they need, not from this process: decoders, GPUs and threads do not
+    outlive a fork. A script that trains with workers therefore needs `if __name__ == "__main__"`.
+    """
+    context = None
+    if workers:
+        context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+        if sys.platform != "win32":
+            context.set_forkserver_preload([__name__])
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -237,4 +267,11 @@ def loader(dataset: ClipDataset, sampler: EpochSampler, *, workers: int, device:
         collate_fn=dataset.collate,
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
+        multiprocessing_context=context,
+        worker_init_fn=_ignore_interrupts,
     )
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C goes to all processes of a terminal: this one ends when the training process has."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -96,9 +96,12 @@ class TrainTransform(ClipTransform):
         """uint8 [T, H, W, 3] -> uint8 [T, 3, crop, crop]: the first half of the way, and all that is random in it."""
         frames = self._frames(clip)
         seed = int(torch.randint(2**62, (), generator=generator))
-        with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator
-            torch.manual_seed(seed)
+        state = torch.get_rng_state()  # torchvision draws from torch's own generator
+        try:
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU too, and keep a note of each call
             return self._crop(frames)
+        finally:
+            torch.set_rng_state(state)
 
     def _multi_scale_crop(self, frames: Tensor) -> Tensor:
         height, width = frames.shape[-2:]
