@@ -147,7 +147,7 @@ def test_every_video_once_an_epoch_whatever_the_ranks():
     assert steps[0] != steps[6]
     for size in (2, 4):
         ranks = [iter(EpochSampler(50, 8, seed=1, world=World(rank, size))) for rank in range(size)]
-        assert [sum((next(rank) for rank in ranks), []) for _ in range(18)] == steps
+        assert [[one for rank in ranks for one in next(rank)] for _ in range(18)] == steps
     later = iter(EpochSampler(50, 8, seed=1, first_step=10))
     assert [next(later) for _ in range(8)] == steps[10:]
     with pytest.raises(ValueError, match="from 1 to the 50 videos of the list, got 51"):

@@ -87,8 +87,8 @@ class RunLog:
         return rates
 
     def write(self, step: int, metrics: dict[str, Any]) -> None:
-        """A line of metrics."""
-        if self._file is None:
+        """A line of metrics, where there are any."""
+        if self._file is None or not metrics:
             return
         self._file.write(json.dumps({"step": step, **metrics, "time": round(time.time(), 3)}) + "\n")
         self._file.flush()

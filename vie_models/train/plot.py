@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .logs import read_metrics
-from .recipes import RECIPES, TrainConfig
+from .recipes import FIXED, TrainConfig, recipe
 from .run import CONFIG
 
 PUBLISHED = Path(__file__).with_name("vie_3dresnet_trajectories.json")
@@ -58,8 +58,8 @@ def _curve(panel: Any, lines: list[dict[str, Any]], key: str, label: str, **styl
 
 def _is_published(config: TrainConfig) -> bool:
     """Whether a run is that whose curve is published, on whatever videos."""
-    theirs = {"model": "vie_3dresnet", "width": None, "objective": "vie", **RECIPES["vie_3dresnet"]}
-    return all(getattr(config, key) == value for key, value in theirs.items() if key != "steps")
+    theirs = recipe("vie_3dresnet", out=config.out, train_list=config.train_list)
+    return all(getattr(config, name) == getattr(theirs, name) for name in FIXED if name not in ("seed", "dtype"))
 
 
 def _published(panel: Any) -> None:

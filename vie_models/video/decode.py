@@ -38,6 +38,9 @@ class VideoFile(Video):
         self._av = _import_av()
         self._source = _file(source)
         self._threads = threads
+        self._scaler = self._av.video.reformatter.VideoReformatter()  # one for all frames: it is costly to set up
+        documentation = self._scaler.reformat.__doc__ or ""  # older ones have one thread; newer ones take as many as there are
+        self._scaler_threads = {"threads": 1} if threads == 1 and "threads" in documentation else {}
         self._num_frames: int | None = None
         self._by_packets = False  # whether num_frames and _origin are what packets say, not yet what was decoded
         self._first = 0  # time stamp of the first packet
@@ -305,8 +308,10 @@ class VideoFile(Video):
         if self._quarter_turns is None:
             self._quarter_turns = _quarter_turns(frame)
         width, height = self._size
-        image = frame.reformat(width=width or frame.width, height=height or frame.height, format="rgb24").to_ndarray()
-        return np.ascontiguousarray(np.rot90(image, self._quarter_turns))
+        image = self._scaler.reformat(
+            frame, width=width or frame.width, height=height or frame.height, format="rgb24", **self._scaler_threads
+        )
+        return np.ascontiguousarray(np.rot90(image.to_ndarray(), self._quarter_turns))
 
 
 class _DamageError(Exception):

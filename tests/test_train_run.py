@@ -1,0 +1,542 @@
+"""Whole runs, on small videos: ranks, kills, damage, full disks, and what becomes of a run."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REFERENCE, write_video
+from ranks import on_ranks
+
+import vie_models as vie
+from vie_models.cli import main
+from vie_models.train.checkpoint import Checkpoints, DamagedCheckpointError
+from vie_models.train.distributed import World
+from vie_models.train.logs import read_metrics
+from vie_models.train.pretrain import pretrain
+from vie_models.train.recipes import RECIPES, TrainConfig, recipe
+from vie_models.train.run import NotFiniteError, Run, TooManyFailuresError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is damaged:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """24 short videos of coloured noise, in lists of 20 to train on and 4 to validate on; labels are their colours."""
+    folder = tmp_path_factory.mktemp("corpus")
+    generator = np.random.default_rng(0)
+    for i in range(24):
+        frames = generator.integers(0, 128, (18 + i, 6, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+        frames[..., i % 3] += 100
+        write_video(folder / f"{i}.mp4", frames)
+    lines = [f"{i}.mp4 {18 + i} {i % 3}\n" for i in range(24)]
+    (folder / "train").write_text("".join(lines[:20]))
+    (folder / "val").write_text("".join(lines[20:]))
+    return folder
+
+
+SMALL = {
+    **{"width": 4, "batch_size": 4, "noise": 8, "background": 8, "clusters": 4, "ir_steps": 7, "steps": 20, "workers": 0},
+    **{"save_every": 5, "log_every": 1, "validate_every": 10**6, "device": "cpu"},
+}
+
+
+def settings(corpus, out, **changes) -> dict:
+    return {"train_list": corpus / "train", "root": corpus, "out": out, **SMALL, **changes}
+
+
+def config(corpus, out, **changes) -> TrainConfig:
+    return recipe("vie_3dresnet_tiny", **settings(corpus, out, **changes))
+
+
+def flags(corpus, out, **changes) -> list[str]:
+    """The same as arguments of `vie train`."""
+    values = settings(corpus, out, **changes).items()
+    switches = [
+        [f"--{key.replace('_', '-')}"] if value is True else [f"--{key.replace('_', '-')}", str(value)] for key, value in values
+    ]
+    return ["vie_3dresnet_tiny", *[word for switch in switches for word in switch]]
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(run) if "loss" in line]
+
+
+def newest(run: Path) -> tuple[dict, list[dict]]:
+    checkpoint = Checkpoints(run / "checkpoints").newest()
+    return checkpoint.state(), checkpoint.parts()
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    """The last checkpoints hold the same bits."""
+    (state, parts), (other_state, other_parts) = newest(one), newest(other)
+    for key in ("model", "objective"):
+        assert state[key].keys() == other_state[key].keys()
+        assert all(torch.equal(value, other_state[key][name]) for name, value in state[key].items())
+    momenta = [s["optimiser"]["state"] for s in (state, other_state)]
+    assert momenta[0].keys() == momenta[1].keys()
+    assert all(torch.equal(value["momentum_buffer"], momenta[1][k]["momentum_buffer"]) for k, value in momenta[0].items())
+    assert [part["rank"] for part in parts] == [part["rank"] for part in other_parts]
+    assert all(torch.equal(part["rows"], other["rows"]) for part, other in zip(parts, other_parts, strict=True))
+    assert state["step"] == other_state["step"]
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, tmp_path_factory):
+    """A run to its end, in one go."""
+    return pretrain(config(corpus, tmp_path_factory.mktemp("runs") / "finished", val_list=corpus / "val"), progress=False)
+
+
+def test_a_run_leaves_what_it_should(finished, corpus):
+    lines = read_metrics(finished)
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 21))
+    assert [line["objective"] for line in lines if "loss" in line] == ["IR"] * 7 + ["LA"] * 13
+    assert all(line["clips_per_s"] > 0 and 0 <= line["data_wait"] <= 1 for line in lines if "loss" in line)
+    (validation,) = [line for line in lines if "knn_top1" in line]
+    assert validation["val_videos"] == 4
+    assert validation["val_failed"] == 0
+    assert 0 <= validation["knn_top1"] <= 1
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == [f"step-{k:09d}" for k in (10, 15, 20)]
+    assert TrainConfig.from_dict(json.loads((finished / "config.json").read_text())) == config(
+        corpus, finished, val_list=corpus / "val"
+    )
+    assert list((finished / "tensorboard").iterdir())
+
+
+def test_a_finished_run_has_nothing_more_to_do(finished, corpus):
+    before = (finished / "metrics.jsonl").read_text()
+    pretrain(config(corpus, finished), progress=False)
+    assert (finished / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stopped_run_goes_on_to_the_same_bits(finished, corpus, tmp_path, workers):
+    out = tmp_path / "run"
+    for steps in (3, 8, 13, 20):
+        pretrain(config(corpus, out, steps=steps, workers=workers), progress=False)
+    assert_same_end(finished, out)
+    assert losses(out) == losses(finished)
+
+
+GENTLE = {"sync_norms": True, "lr": 1e-5, "batch_size": 8, "bank_momentum": 0.95}
+"""Small steps, and rows that stay apart: rounding is then not blown up from one step to the next."""
+
+
+# --- ranks ---------------------------------------------------------------------------------------------------------------
+
+
+def losses_on(ranks: World, corpus: Path, out: Path, changes: dict) -> list[float]:
+    run = Run(config(corpus, out, **changes), ranks)
+    batches, found = run.batches(), []
+    for _ in range(run.config.steps):
+        run.train_step(next(batches))
+        found.append(run.metrics()["loss"])
+    return found
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"accumulate": 1, "clusterings": 2, "grad_checkpointing": True}], ids=["plain", "other"]
+)
+def test_losses_do_not_depend_on_the_number_of_ranks(corpus, tmp_path, changes):
+    """With batch norms synchronised, the same global batch gives the same losses, IR and LA."""
+    changes = {**GENTLE, "steps": 12, **changes}
+    alone = losses_on(World(), corpus, tmp_path, changes)
+    for size in (2, 4):
+        for several in on_ranks(size, losses_on, corpus, tmp_path, changes):
+            np.testing.assert_allclose(several, alone, rtol=1e-5)
+
+
+def test_accumulation_adds_up(corpus, tmp_path):
+    """Parts of a batch give the step of the whole, where batch norms do not tell them apart."""
+
+    def step(accumulate):
+        run = Run(config(corpus, tmp_path, accumulate=accumulate, steps=3))
+        run.model.eval()
+        batches = run.batches()
+        for _ in range(3):
+            run.train_step(next(batches))
+        return run.model.state_dict(), run.metrics()["loss"]
+
+    (whole, loss), (parts, other) = step(1), step(2)
+    assert other == pytest.approx(loss, rel=1e-5)
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_ways_to_compute_change_little(corpus, tmp_path):
+    def first_losses(**changes):
+        return losses_on(World(), corpus, tmp_path, {"steps": 3, "lr": 1e-4, **changes})
+
+    plain = first_losses()
+    np.testing.assert_allclose(first_losses(channels_last=True), plain, rtol=1e-3)
+    np.testing.assert_allclose(first_losses(grad_checkpointing=True), plain, rtol=1e-5)
+    np.testing.assert_allclose(first_losses(dtype="bfloat16")[:2], plain[:2], rtol=0.1)
+
+
+@pytest.mark.slow
+def test_compiled_training_changes_little(corpus, tmp_path):
+    plain = losses_on(World(), corpus, tmp_path, {"steps": 3, "lr": 1e-4})
+    np.testing.assert_allclose(
+        losses_on(World(), corpus, tmp_path, {"steps": 3, "lr": 1e-4, "compile": True}), plain, rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_run_of_two_ranks_goes_on_with_others(corpus, tmp_path, size):
+    """The bank is where it was, and the losses go on as those of an uninterrupted run."""
+    changes = GENTLE
+    alone = losses_on(World(), corpus, tmp_path / "alone", {**changes, "steps": 12})
+    on_ranks(2, saved_after, corpus, tmp_path / "run", changes, 8)
+    found = on_ranks(size, losses_from, corpus, tmp_path / "run", changes)
+    for several in found:
+        np.testing.assert_allclose(several, alone[8:], rtol=1e-4)
+
+
+def saved_after(ranks: World, corpus: Path, out: Path, changes: dict, steps: int) -> None:
+    run = Run(config(corpus, out, **changes), ranks)
+    batches = run.batches()
+    for _ in range(steps):
+        run.train_step(next(batches))
+    run.save()
+
+
+def losses_from(ranks: World, corpus: Path, out: Path, changes: dict) -> list[float]:
+    run = Run(config(corpus, out, **changes), ranks)
+    assert run.step == 8
+    batches, found = run.batches(), []
+    for _ in range(4):
+        run.train_step(next(batches))
+        found.append(run.metrics()["loss"])
+    return found
+
+
+# --- what may happen to a run --------------------------------------------------------------------------------------------
+
+
+def start(arguments: list[str], ranks: int = 1) -> subprocess.Popen:
+    command = [sys.executable, "-m", *(["torch.distributed.run", "--nproc-per-node", str(ranks), "-m"] if ranks > 1 else [])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, "vie_models.cli", "train", *arguments],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def killed_run(arguments: list[str], out: Path, kills: int, ranks: int, last_step: int, seed: int = 0) -> None:
+    """Runs the command again and again, killed at a random step each time; then to its end."""
+    random_step = random.Random(seed)
+    for _ in range(kills):
+        goal = random_step.randint(min(len(losses(out)) + 1, last_step - 1), last_step - 1)
+        process = start(arguments, ranks)
+        while len(losses(out)) < goal and process.poll() is None:
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    process = start(arguments, ranks)
+    errors = process.communicate()[1]
+    assert process.returncode == 0, errors
+
+
+@pytest.mark.parametrize(("ranks", "workers"), [(1, 2), (2, 0)])
+def test_a_killed_run_goes_on_to_the_same_bits(corpus, tmp_path, ranks, workers):
+    changes = {"workers": workers, "steps": 40, "save_every": 4}
+    process = start(flags(corpus, tmp_path / "whole", **changes), ranks)
+    errors = process.communicate()[1]
+    assert process.returncode == 0, errors
+    killed_run(flags(corpus, tmp_path / "killed", **changes), tmp_path / "killed", 2, ranks, 40)
+    assert_same_end(tmp_path / "whole", tmp_path / "killed")
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_an_interrupted_run_saves_where_it_is(corpus, tmp_path):
+    out = tmp_path / "run"
+    process = start(flags(corpus, out, steps=100_000, save_every=100_000))
+    while len(losses(out)) < 5 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, errors
+    assert "the same command goes on from there" in errors
+    assert newest(out)[0]["step"] == len(losses(out)) >= 5
+
+
+def test_two_runs_do_not_share_a_folder(corpus, finished):
+    from filelock import FileLock
+
+    with FileLock(finished / ".lock"):
+        with pytest.raises(BlockingIOError, match="another process is training in"):
+            pretrain(config(corpus, finished), progress=False)
+
+
+def test_a_damaged_checkpoint_is_put_aside(corpus, finished, tmp_path):
+    out = tmp_path / "run"
+    pretrain(config(corpus, out, steps=15), progress=False)
+    path = out / "checkpoints" / "step-000000015" / "state.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"step-000000015 is damaged \(state.pt is not what was written\)"):
+        pretrain(config(corpus, out), progress=False)
+    assert_same_end(finished, out)
+    assert (out / "checkpoints" / "step-000000015.damaged").is_dir()
+
+    for checkpoint in (out / "checkpoints").glob("step-*"):
+        (checkpoint / "hashes.json").unlink()
+    with pytest.raises(DamagedCheckpointError, match="every checkpoint in"):
+        pretrain(config(corpus, out, steps=30), progress=False)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(corpus, tmp_path):
+    out = tmp_path / "run"
+    script = f"""
+import resource, signal, sys
+from vie_models.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+arguments = {flags(corpus, out)!r}
+main(["train", *arguments, "--steps", "10"])
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+sys.exit(main(["train", *arguments]))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "vie: the checkpoint of step 15 could not be written to" in done.stderr
+    assert "make room, and start the same command again" in done.stderr
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-000000005", "step-000000010"]
+    pretrain(config(corpus, out), progress=False)
+    assert newest(out)[0]["step"] == 20
+
+
+def test_unreadable_videos_are_left_out_up_to_a_number(corpus, tmp_path):
+    listing = (corpus / "train").read_text()
+    (tmp_path / "list").write_text("missing.mp4 30 0\nbroken.mp4 30 1\n" + listing)
+    (corpus / "broken.mp4").write_bytes(b"no video")
+    out = pretrain(config(corpus, tmp_path / "run", train_list=tmp_path / "list", max_failures=2), progress=False)
+    lines = [json.loads(line) for line in (out / "failed_videos.jsonl").read_text().splitlines()]
+    assert sorted(Path(line["path"]).name for line in lines) == ["broken.mp4", "missing.mp4"]
+    assert read_metrics(out)[-1]["failed_videos"] == 2
+    assert np.isfinite(losses(out)).all()
+    bank = newest(out)[1][0]["rows"]
+    untouched = Run(config(corpus, tmp_path / "new", train_list=tmp_path / "list")).objective.bank.rows
+    assert torch.equal(bank[:2], untouched[:2])  # their rows were never written
+    assert not (bank[2:] == untouched[2:]).all(dim=1).any()
+    with pytest.raises(
+        TooManyFailuresError, match=r"2 videos could not be read, and max_failures allows 1; they are listed in"
+    ):
+        pretrain(config(corpus, tmp_path / "run2", train_list=tmp_path / "list", max_failures=1), progress=False)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(corpus, tmp_path):
+    with pytest.raises(NotFiniteError, match=r"try a smaller lr \(it is 1e\+30\)"):
+        pretrain(config(corpus, tmp_path, lr=1e30, steps=20), progress=False)
+
+
+# --- settings ------------------------------------------------------------------------------------------------------------
+
+
+def test_recipes_are_the_papers():
+    """REFERENCE, section 3."""
+    made = {name: recipe(name, out="x", train_list="y") for name in RECIPES}
+    assert {name: made[name].batch_size for name in RECIPES if "tiny" not in name} == {
+        **{"vie_single": 128, "vie_slow": 64, "vie_slowfast": 64, "vie_3dresnet": 64, "vie_trn": 64}
+    }
+    ours = made["vie_3dresnet"]
+    assert (ours.ir_steps, ours.noise, ours.clusters, ours.background, ours.steps) == (50_000, 4096, 10_000, 4096, 1_450_000)
+    assert (made["vie_single"].clusters, made["vie_single"].background) == (8000, 512)
+    rates = [ours.lr_at(step) for step in (0, 974_946, 974_947, 1_304_998, 1_304_999)]
+    assert rates == pytest.approx([0.03, 0.03, 0.003, 0.003, 0.0003])
+    assert (ours.momentum, ours.weight_decay, ours.temperature, ours.bank_momentum) == (0.9, 1e-4, 0.07, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
+        ({"temperature": 0.0}, "temperature must be from 0.001 to inf, got 0.0"),
+        ({"objective": "simclr"}, "objective must be one of vie, supervised, got 'simclr'"),
+        ({"lr_boundaries": (5, 3)}, r"lr_boundaries must grow, got \(5, 3\)"),
+        ({"batch_size": 6, "accumulate": 4}, r"multiple of accumulate \(4\), got 6"),
+        ({"model": "vie_twopathway"}, "has no embedding of its own to be trained"),
+        ({"model": "vie_slo"}, "unknown model 'vie_slo'"),
+        ({"part": 0.0}, r"part must be in \(0, 1\]"),
+        ({"clusters": 100}, "20 videos cannot have 100 clusters"),
+        ({"batch_size": 64}, "batch_size must be from 1 to the 20 videos"),
+        ({"device": "cuda"}, "sees no GPU"),
+    ],
+)
+def test_wrong_settings(corpus, tmp_path, change, message):
+    if change.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match=message):
+        pretrain(config(corpus, tmp_path, **change), progress=False)
+    with pytest.raises(ValueError, match="no recipe 'vie_slwo', perhaps vie_slow"):
+        recipe("vie_slwo", out="x", train_list="y")
+
+
+def test_a_run_keeps_its_settings_and_its_list(corpus, finished, tmp_path):
+    with pytest.raises(ValueError, match=r"other settings \(temperature was 0.07, is 0.1\): choose another folder"):
+        pretrain(config(corpus, finished, temperature=0.1), progress=False)
+    lines = (corpus / "train").read_text().splitlines(keepends=True)
+    (tmp_path / "list").write_text("".join(reversed(lines)))
+    with pytest.raises(ValueError, match="is not the list that the run in"):
+        pretrain(config(corpus, finished, train_list=tmp_path / "list"), progress=False)
+
+
+# --- what becomes of a run -----------------------------------------------------------------------------------------------
+
+
+def test_export_gives_weights_that_load(finished, tmp_path, capsys):
+    out = tmp_path / "weights"
+    assert main(["export", str(finished), str(out)]) == 0
+    assert (
+        "vie_3dresnet_tiny of width 4: bank.safetensors, config.json, model.safetensors, training.json"
+        in capsys.readouterr().out
+    )
+    model = vie.from_pretrained(out)
+    state, parts = newest(finished)
+    assert all(torch.equal(value, state["model"][name]) for name, value in model.state_dict().items())
+    from vie_models.weights.folder import read_tensors
+
+    bank = read_tensors(out / "bank.safetensors")
+    assert torch.equal(bank["memory_bank"], parts[0]["rows"])
+    assert bank["labels"].tolist() == [i % 3 for i in range(20)]
+    training = json.loads((out / "training.json").read_text())
+    assert training["step"] == 20
+    assert training["validation"]["val_videos"] == 4
+    assert main(["export", str(tmp_path), str(out)]) == 2
+    assert "no checkpoint in" in capsys.readouterr().err
+
+
+def test_plot_draws_curves(finished, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    from PIL import Image
+
+    assert main(["plot", str(finished), "-o", str(tmp_path / "curves.png")]) == 0
+    with Image.open(tmp_path / "curves.png") as image:
+        assert min(image.size) > 500
+    assert main(["plot", str(tmp_path)]) == 2
+    assert "is not the folder of `vie train`" in capsys.readouterr().err
+
+
+def test_the_published_curve_is_drawn_for_the_published_recipe(corpus, tmp_path):
+    pytest.importorskip("matplotlib")
+    from matplotlib.axes import Axes
+
+    from vie_models.train import plot
+
+    ours = recipe("vie_3dresnet", out="x", train_list="y")
+    assert plot._is_published(ours)
+    assert not plot._is_published(recipe("vie_3dresnet", out="x", train_list="y", noise=100))
+    assert not plot._is_published(recipe("vie_slow", out="x", train_list="y"))
+    drawn = []
+    plot._published(
+        type("Panel", (Axes,), {"__init__": lambda self: None, "plot": lambda self, *a, **k: drawn.append((a, k))})()
+    )
+    (steps, values), _ = drawn[0]
+    assert steps[0] == 5000
+    assert len(steps) == len(values) == 294
+
+
+def test_supervised_training_is_the_same_loop(corpus, tmp_path):
+    changes = {
+        "objective": "supervised",
+        "steps": 60,
+        "lr": 0.01,
+        "val_list": corpus / "val",
+        "batch_size": 10,
+        "log_every": 10,
+    }
+    out = pretrain(config(corpus, tmp_path / "run", **changes), progress=False)
+    assert losses(out)[-1] < losses(out)[0]
+    assert read_metrics(out)[-1]["top1"] >= 0.5  # colours are easy
+    assert main(["export", str(out), str(tmp_path / "weights")]) == 0
+    assert vie.from_pretrained(tmp_path / "weights").num_classes == 3
+    (tmp_path / "list").write_text("".join(f"{i}.mp4\n" for i in range(20)))
+    with pytest.raises(ValueError, match="has no labels, and supervised training needs them"):
+        pretrain(config(corpus, tmp_path / "other", **changes, train_list=tmp_path / "list"), progress=False)
+
+
+def test_lists_without_labels_are_enough(corpus, tmp_path):
+    (tmp_path / "list").write_text("".join(f"{i}.mp4\n" for i in range(20)))
+    pretrain(config(corpus, tmp_path / "run", steps=2, train_list=tmp_path / "list"), progress=False)
+    with pytest.raises(ValueError, match="validation needs labels in"):
+        pretrain(
+            config(corpus, tmp_path / "run2", steps=2, train_list=tmp_path / "list", val_list=corpus / "val"), progress=False
+        )
+
+
+def test_a_run_begins_with_weights(corpus, finished, tmp_path):
+    main(["export", str(finished), str(tmp_path / "weights")])
+    run = Run(config(corpus, tmp_path / "run", weights=tmp_path / "weights"))
+    assert run.step == 0
+    assert all(torch.equal(value, newest(finished)[0]["model"][name]) for name, value in run.model.state_dict().items())
+    with pytest.raises(ValueError, match="not both"):
+        config(corpus, tmp_path / "run", weights=tmp_path / "weights", resume=finished)
+
+
+def test_a_run_goes_on_from_another(corpus, finished, tmp_path):
+    run = Run(config(corpus, tmp_path / "run", resume=finished, lr=0.01))
+    state, parts = newest(finished)
+    assert run.step == 20
+    assert torch.equal(run.objective.bank.rows, parts[0]["rows"])
+    assert torch.equal(run.objective.clusters, state["objective"]["clusters"])
+    momenta, expected = run.optimiser.state_dict()["state"], state["optimiser"]["state"]
+    assert momenta.keys() == expected.keys()
+    assert all(torch.equal(momenta[k]["momentum_buffer"], expected[k]["momentum_buffer"]) for k in expected)
+    with pytest.raises(ValueError, match="is a run of vie_3dresnet_tiny, which vie_slow cannot go on from"):
+        Run(config(corpus, tmp_path / "run", resume=finished, model="vie_slow"))
+
+
+def test_trn_goes_on_from_single(corpus, tmp_path):
+    """As in the paper: everything but the head, which sees four frames now."""
+    spec = {"steps": 4, "ir_steps": 4, "width": 4, "batch_size": 2}
+    single = pretrain(recipe("vie_single", **settings(corpus, tmp_path / "single", **spec)), progress=False)
+    run = Run(recipe("vie_trn", **settings(corpus, tmp_path / "trn", **{**spec, "steps": 6}, resume=single)))
+    state, parts = newest(single)
+    assert run.step == 4
+    mine = run.model.state_dict()
+    assert all(torch.equal(mine[name], value) for name, value in state["model"].items() if not name.startswith("head."))
+    assert mine["head.weight"].shape == (128, 4 * state["model"]["head.weight"].shape[1])
+    assert torch.equal(run.objective.bank.rows, parts[0]["rows"])
+    assert run.model.head.weight not in run.optimiser.state
+    run.train_step(next(run.batches()))
+
+
+def test_a_tensorflow_checkpoint_goes_on(tmp_path):
+    """checkpoint-3.tar: weights, momentum, memory bank, clusters and step of the original's own run."""
+    variables = vie.read_checkpoint(REFERENCE / "checkpoint-3.tar")
+    rows = len(variables["instance/memory_bank"])
+    (tmp_path / "list").write_text("".join(f"{i}.mp4 {label}\n" for i, label in enumerate(variables["instance/all_labels"])))
+    values = {**SMALL, "train_list": tmp_path / "list", "out": tmp_path / "run", "resume": REFERENCE / "checkpoint-3.tar"}
+    run = Run(recipe("vie_3dresnet", **{**values, "ir_steps": 0}))
+    assert run.step == 3
+    np.testing.assert_array_equal(run.objective.bank.rows, variables["instance/memory_bank"])
+    np.testing.assert_array_equal(run.objective.clusters, variables["instance/cluster_labels"])
+    momentum = run.optimiser.state[run.model.stem.conv.weight]["momentum_buffer"]
+    np.testing.assert_array_equal(momentum, variables["resnet_model/conv3d/kernel/Momentum"].transpose(4, 3, 0, 1, 2))
+    assert len(run.optimiser.state) == len(list(run.model.parameters()))
+    assert run.sampler.first_step == 3
+    (tmp_path / "list").write_text("".join(f"{i}.mp4 0\n" for i in range(rows - 1)))
+    with pytest.raises(ValueError, match=f"a bank of {rows - 1} rows needs all its parts, got {rows} rows"):
+        Run(recipe("vie_3dresnet", **{**values, "ir_steps": 0}))
+
+
+def test_command_line(corpus, tmp_path, capsys):
+    assert main(["train", *flags(corpus, tmp_path / "run", steps=3)]) == 0
+    assert "3 steps are done" in capsys.readouterr().out
+    assert main(["train", "vie_3dresnet_tny", "--out", "x", "--train-list", "y"]) == 2
+    assert "perhaps vie_3dresnet_tiny" in capsys.readouterr().err
+    assert main(["train", *flags(corpus, tmp_path / "run2", train_list=tmp_path / "nothing")]) == 2
+    with pytest.raises(SystemExit):
+        main(["train", "vie_slow"])
+    assert "--train-list" in capsys.readouterr().err
