@@ -31,6 +31,7 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
         ValueError: the settings do not fit the videos, or the run in that folder had others.
         BlockingIOError: another process is training in that folder.
         TooManyFailuresError: more than `max_failures` videos could not be read.
+        WrongArithmeticError: convolutions in half precision are wrong on this machine.
         NotFiniteError: the loss became infinite or not a number; the last checkpoint is from before.
         OSError: a checkpoint could not be written; the ones before are as they were.
         KeyboardInterrupt: on SIGINT or SIGTERM, after a checkpoint was written.

@@ -19,6 +19,7 @@ from .data import Batch, ClipDataset, EpochSampler, VideoList, loader, read_list
 from .distributed import World, synchronise_norms
 from .memory_bank import MemoryBank
 from .objectives import InstanceObjective, SupervisedObjective
+from .precision import check_convolutions
 from .recipes import TrainConfig
 from .start import begin, check_settings
 from .validation import validate
@@ -109,6 +110,9 @@ class Run:
         """The encoder as it is called in training."""
         config = self.config
         self.model.train()
+        if config.dtype != "float32":
+            clips = config.batch_size // self.ranks.size // config.accumulate
+            check_convolutions(self.model, clips, getattr(torch, config.dtype))
         self.model.set_grad_checkpointing(config.grad_checkpointing)
         if config.sync_norms and self.ranks.size > 1:
             synchronise_norms(self.model, self.ranks)

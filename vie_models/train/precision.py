@@ -1,0 +1,86 @@
+"""Whether this machine's convolutions compute what they should in half precision.
+
+On some releases they do not: with oneDNN 3.13 on CPUs with AVX512-BF16, the weight gradient of a 3x3x3 convolution over two
+frames is uninitialised memory, and of some cuDNN releases the like is known. A run that would learn from that must not begin.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..models import Encoder
+
+TOLERANCE = 0.05
+"""Relative error that half precision may have; rounding alone gives bfloat16 about 0.003."""
+
+
+class WrongArithmeticError(RuntimeError):
+    """A convolution of this PyTorch on this machine gives wrong results in the precision asked for."""
+
+
+def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype) -> None:
+    """Compares every kind of convolution of the model, its result and both gradients, with what float32 gives.
+
+    Args:
+        model: the encoder, on the device it is to be trained on; it is left as it is.
+        clips: that go through it at a time.
+        dtype: of its arithmetic.
+
+    Raises:
+        WrongArithmeticError: one of them is wrong; the message says which.
+    """
+    spec = model.clip_spec
+    generator = torch.Generator().manual_seed(0)
+    weight = next(model.parameters())
+    x = torch.randn(clips, 3, spec.num_frames, spec.crop, spec.crop, generator=generator).to(weight.device)
+    for (name, conv), shape in _kinds(model, x).items():
+        inputs = torch.randn(shape, generator=generator).to(weight.device)
+        expected = _results(conv, inputs, torch.float32)
+        found = _results(conv, inputs, dtype)
+        for what, ours, theirs in zip(("result", "input's gradient", "weight's gradient"), found, expected, strict=True):
+            error = float((ours.float() - theirs).norm() / theirs.norm())
+            if not error <= TOLERANCE:
+                raise WrongArithmeticError(
+                    f"on this machine, PyTorch {torch.__version__} computes a wrong {what} of {name}, a convolution of clips "
+                    f"{list(shape)}, in {dtype}: relative error {error:.3g}. Train in float32 (--dtype float32), or with another "
+                    "release of PyTorch"
+                )
+
+
+def _kinds(model: Encoder, x: Tensor) -> dict[tuple[str, Any], torch.Size]:
+    """One convolution of each kind, with the shape of its input."""
+    seen: dict[Any, tuple[tuple[str, Any], torch.Size]] = {}
+    handles = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+
+            def record(module: Any, inputs: tuple[Tensor, ...], name: str = name) -> None:
+                kind = (inputs[-1].shape, module.weight.shape, module.stride)
+                seen.setdefault(kind, ((name, module), inputs[-1].shape))  # of a lateral, the last input
+
+            handles.append(module.register_forward_pre_hook(record))
+    was_training = model.training
+    try:
+        model.eval()
+        with torch.no_grad():
+            model(x)
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return dict(seen.values())
+
+
+def _results(conv: Any, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """The result, and the gradients of its product with fixed noise."""
+    x = inputs.to(dtype).requires_grad_()
+    weight = conv.weight.detach().to(dtype).requires_grad_()
+    convolve = F.conv2d if weight.ndim == 4 else F.conv3d
+    y = convolve(x, weight, None, conv.stride, conv.padding)
+    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
+    dx, dweight = torch.autograd.grad(y, (x, weight), noise)
+    return y.detach(), dx, dweight
