@@ -41,7 +41,7 @@ def kmeans(
     """Clusters rows by squared Euclidean distance.
 
     The first centroids are rows drawn at random without replacement. A cluster that lost all its rows is given the row farthest
-    from its centroid, the next one the second farthest, and so on. A tie goes to the lower cluster.
+    from its centroid, the next one the second farthest, and so on.
 
     Args:
         rows: float32 [n, D], this rank's: row i of all is row i // size of rank i mod size.
@@ -100,20 +100,28 @@ class _FixedPoint:
 
 
 def _assign(rows: Tensor, centroids: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
-    """The nearest centroid of each row, int64 [n], and its squared distance, [n]."""
-    block_rows = 512 if rows.device.type == "cpu" else max((1 << 28) // len(centroids), 1)  # on CPU, what stays in the cache
+    """The nearest centroid of each row, int64 [n], and its squared distance, [n].
+
+    That is where x . c - |c|^2 / 2 is largest: one product of (x, 1) and (c, -|c|^2 / 2), in blocks that stay in the cache.
+    """
+    block_rows, block_columns = (1 << 10, 1 << 10) if rows.device.type == "cpu" else (1 << 15, 1 << 13)
     block_rows = min(block_rows, 1 << max(num_rows - 1, 1).bit_length())
-    half = centroids.square().sum(1) / 2
-    across = centroids.T.contiguous()
+    across = torch.cat([centroids.T, -centroids.square().sum(1)[None] / 2])
+    blocks = [part.contiguous() for part in across.split(block_columns, dim=1)]
     labels = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
     nearness = torch.empty(len(rows), device=rows.device)
+    products = torch.empty(block_rows * block_columns, device=rows.device)
     for start in range(0, len(rows), block_rows):
-        block = rows[start : start + block_rows]
-        if len(block) < block_rows:
-            block = F.pad(block, (0, 0, 0, block_rows - len(block)))
-        best = torch.addmm(half, block, across, beta=-1).max(dim=1)  # x . c - |c|^2 / 2
+        x = rows[start : start + block_rows]
+        x = F.pad(F.pad(x, (0, 1), value=1), (0, 0, 0, block_rows - len(x)))
+        best, which = x.new_full((block_rows,), -torch.inf), labels.new_zeros(block_rows)
+        for k, block in enumerate(blocks):
+            product = torch.mm(x, block, out=products[: block_rows * block.shape[1]].view(block_rows, -1))
+            largest, here = product.max(dim=1)
+            which = torch.where(largest > best, here + k * block_columns, which)
+            best = torch.maximum(largest, best)
         left = min(block_rows, len(rows) - start)
-        nearness[start : start + left], labels[start : start + left] = best.values[:left], best.indices[:left]
+        nearness[start : start + left], labels[start : start + left] = best[:left], which[:left]
     return labels, (rows.square().sum(1) - 2 * nearness).clamp(min=0)
 
 

@@ -94,8 +94,9 @@ class MemoryBank:
             rows = self.rows[start : start + BLOCK]
             block = F.pad(rows, (0, 0, 0, min(BLOCK, _padded(self.num_rows)) - len(rows)))
             dots = (v @ block.T)[:, : len(rows)]
-            indices = torch.arange(start, start + len(rows), device=v.device) * size + rank
-            best = _largest(torch.cat([best, _keys(dots, indices)], dim=1), k)
+            floor = _dots_and_indices(best)[0].min(1).values if best.shape[1] == k else dots.new_full((len(v),), -torch.inf)
+            dots, columns = _candidates(dots, floor, k, guess=64 + 2 * k * BLOCK // (start + BLOCK))
+            best = _largest(torch.cat([best, _keys(dots, (start + columns) * size + rank)], dim=1), k)
         if size > 1:
             best = F.pad(best, (0, k - best.shape[1]), value=-(1 << 63))
             best = _largest(self.world.gather(best[None]).transpose(0, 1).flatten(1), k)
@@ -172,6 +173,20 @@ def _chunks(x: Tensor, place: Tensor, dim: int | None = None) -> tuple[tuple[Ten
 def _padded(rows: int) -> int:
     """A power of two: small banks are multiplied in smaller blocks."""
     return 1 << max(rows - 1, 1).bit_length()
+
+
+def _candidates(dots: Tensor, floor: Tensor, k: int, guess: int) -> tuple[Tensor, Tensor]:
+    """Values and columns of dots [B, R] among which are the k largest of each row, as far as they are not below its floor.
+
+    `guess` is how many that may be.
+    """
+    for most in (min(guess, k), k):
+        if most < dots.shape[1]:
+            top = dots.topk(most + 1, dim=1, sorted=False)
+            next_one, last = top.values.topk(2, dim=1, largest=False).values.unbind(1)
+            if bool((next_one < floor).all()) or (most == k and bool((next_one < last).all())):  # not so in a tie
+                return top.values, top.indices
+    return dots, torch.arange(dots.shape[1], device=dots.device).expand_as(dots)
 
 
 def _keys(dots: Tensor, indices: Tensor) -> Tensor:

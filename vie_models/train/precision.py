@@ -46,8 +46,8 @@ def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype) -> None:
             if not error <= TOLERANCE:
                 raise WrongArithmeticError(
                     f"on this machine, PyTorch {torch.__version__} computes a wrong {what} of {name}, a convolution of clips "
-                    f"{list(shape)}, in {dtype}: relative error {error:.3g}. Train in float32 (--dtype float32), or with another "
-                    "release of PyTorch"
+                    f"{list(shape)}, in {dtype}: relative error {error:.3g}. Train in float32 (--dtype float32), or with "
+                    "another release of PyTorch"
                 )
 
 
