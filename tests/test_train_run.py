@@ -290,13 +290,16 @@ def killed_run(arguments: list[str], out: Path, kills: int, ranks: int, last_ste
     assert process.returncode == 0, errors
 
 
-@pytest.mark.parametrize(("ranks", "workers"), [(1, 2), (2, 0)])
-def test_a_killed_run_goes_on_to_the_same_bits(corpus, tmp_path, ranks, workers):
-    changes = {"workers": workers, "steps": 40, "save_every": 4}
+MANY_TIMES = [pytest.param(10, ranks, workers, marks=pytest.mark.slow) for ranks in (1, 2) for workers in (0, 2)]
+
+
+@pytest.mark.parametrize(("kills", "ranks", "workers"), [(2, 1, 2), (1, 2, 0), *MANY_TIMES])
+def test_a_killed_run_goes_on_to_the_same_bits(corpus, tmp_path, kills, ranks, workers):
+    changes = {"workers": workers, "steps": 20 * kills, "save_every": 4}
     process = start(flags(corpus, tmp_path / "whole", **changes), ranks)
     errors = process.communicate()[1]
     assert process.returncode == 0, errors
-    killed_run(flags(corpus, tmp_path / "killed", **changes), tmp_path / "killed", 2, ranks, 40)
+    killed_run(flags(corpus, tmp_path / "killed", **changes), tmp_path / "killed", kills, ranks, 20 * kills)
     assert_same_end(tmp_path / "whole", tmp_path / "killed")
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
