@@ -132,13 +132,14 @@ def _refilled(
     everyone, far = _whole(labels, num_rows, world).long(), _whole(distances, num_rows, world)
     counts = counts.clone()
     empties = (counts == 0).nonzero()[:, 0].tolist()
-    for row in far.argsort(descending=True, stable=True).tolist():
+    for some in far.argsort(descending=True, stable=True).split(1 << 12):
+        for row in some.tolist():
+            if empties and counts[everyone[row]] > 1:
+                counts[everyone[row]] -= 1
+                everyone[row] = empties.pop(0)
+                counts[everyone[row]] = 1
         if not empties:
             break
-        if counts[everyone[row]] > 1:
-            counts[everyone[row]] -= 1
-            everyone[row] = empties.pop(0)
-            counts[everyone[row]] = 1
     return everyone[world.rank :: world.size], counts
 
 

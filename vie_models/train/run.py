@@ -59,7 +59,7 @@ class Run:
             self.model.parameter_groups(config.weight_decay, config.weight_decay), lr=config.lr, momentum=config.momentum
         )
         self.step = 0
-        self._failed: dict[int, str] = {}
+        self._failed: dict[int, dict[str, Any]] = {}
         self._losses = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)  # sum and number since the last metrics
         self._list_hash = sha256_of(config.train_list)
         self.checkpoints = Checkpoints(config.out / CHECKPOINTS, keep=config.keep, world=self.ranks)
@@ -145,21 +145,15 @@ class Run:
         """
         failures, stopping = self.ranks.sum(torch.tensor([len(batch.failures), int(stop)])).tolist()
         if failures:
-            new = {
-                index: reason
-                for found in self.ranks.gather_objects(batch.failures)
-                for index, reason in found
-                if index not in self._failed
-            }
-            self._failed |= new
-            if self.ranks.is_first and new:
-                with (self.config.out / FAILED).open("a") as file:
-                    for index, reason in new.items():
-                        line = {"step": self.step, "path": str(self.videos.paths[index]), "reason": reason}
-                        file.write(json.dumps(line) + "\n")
-                        say(f"left out: {reason}")
+            new = [one for found in self.ranks.gather_objects(batch.failures) for one in found if one[0] not in self._failed]
+            for index, reason in new:
+                self._failed[index] = {"step": self.step, "path": str(self.videos.paths[index]), "reason": reason}
+                say(f"left out: {reason}")
+            if self.ranks.is_first:
+                with replacing(self.config.out / FAILED) as file:
+                    file.write_text("".join(json.dumps(line) + "\n" for line in self._failed.values()))
             if len(self._failed) > self.config.max_failures:
-                reasons = "\n  ".join(self._failed.values())
+                reasons = "\n  ".join(failure["reason"] for failure in self._failed.values())
                 raise TooManyFailuresError(
                     f"{len(self._failed)} videos could not be read, and max_failures allows {self.config.max_failures}; they "
                     f"are listed in {self.config.out / FAILED}. Mend them, or take them off the list:\n  {reasons}"
