@@ -540,6 +540,8 @@ def test_a_run_goes_on_from_another(corpus, finished, tmp_path):
     momenta, expected = run.optimiser.state_dict()["state"], state["optimiser"]["state"]
     assert momenta.keys() == expected.keys()
     assert all(torch.equal(momenta[k]["momentum_buffer"], expected[k]["momentum_buffer"]) for k in expected)
+    with pytest.raises(ValueError, match="is a run with objective='vie', not 'supervised': begin with weights"):
+        Run(config(corpus, tmp_path / "run", resume=finished, objective="supervised"))
     with pytest.raises(ValueError, match="is a run of vie_3dresnet_tiny, which vie_slow cannot go on from"):
         Run(config(corpus, tmp_path / "run", resume=finished, model="vie_slow"))
 
@@ -574,7 +576,9 @@ def test_a_tensorflow_checkpoint_goes_on(tmp_path):
     assert len(run.optimiser.state) == len(list(run.model.parameters()))
     assert run.sampler.first_step == 3
     (tmp_path / "list").write_text("".join(f"{i}.mp4 0\n" for i in range(rows - 1)))
-    with pytest.raises(ValueError, match=f"a bank of {rows - 1} rows needs all its parts, got {rows} rows"):
+    with pytest.raises(
+        ValueError, match=f"a bank of {rows - 1} rows, one for each video of the list, cannot be made of one of {rows} rows"
+    ):
         Run(recipe("vie_3dresnet", **{**values, "ir_steps": 0}))
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -200,7 +200,7 @@ class Train:
     recipe: Positional[str]
     """Name of the recipe, whose settings are flags."""
 
-    def run(self, flags: list[str]) -> int:
+    def run(self, flags: Sequence[str] = ()) -> int:
         from .train.pretrain import pretrain
         from .train.recipes import TrainConfig, recipe
 

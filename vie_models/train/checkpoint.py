@@ -13,7 +13,6 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ class Checkpoints:
         self.folder, self.keep, self.world = folder, keep, world or World()
 
     def save(self, step: int, state: dict[str, Any], part: dict[str, Any] | None = None) -> None:
-        """Writes the checkpoint of a step, and removes the oldest one too many.
+        """Writes the checkpoint of a step, unless it is there, and removes the oldest one too many.
 
         Args:
             step: how many steps have been made.
@@ -69,6 +68,8 @@ class Checkpoints:
         """
         target = self.folder / f"step-{step:09d}"
         made = self.folder / f".{target.name}"
+        if self.world.from_first(target.exists()):  # verified when the run began, or written since
+            return
         if self.world.is_first:
             with contextlib.suppress(OSError):  # the write to come will say it
                 for left in self.folder.glob(".step-*"):  # by a killed run
@@ -91,9 +92,9 @@ class Checkpoints:
                 if error is None:
                     together = {name: digest for found, _ in outcomes for name, digest in found.items()}
                     (made / HASHES).write_text(json.dumps(together, indent=2) + "\n")
-                    with _moved_away(target):
-                        made.rename(target)
-                    self._prune()
+                    made.rename(target)
+                    for path in self._all()[: -self.keep]:
+                        shutil.rmtree(path)
             except OSError as failure:
                 error = str(failure)
             if error is not None:
@@ -104,10 +105,6 @@ class Checkpoints:
                 f"the checkpoint of step {step} could not be written to {self.folder}: {error}. The ones before are as they "
                 "were: make room, and start the same command again"
             )
-
-    def _prune(self) -> None:
-        for path in self._all()[: -self.keep]:
-            shutil.rmtree(path)
 
     def _all(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name))
@@ -140,16 +137,6 @@ class Checkpoints:
                 f"every checkpoint in {self.folder} is damaged: remove the folder to begin again, or bring back a copy"
             )
         return None if found is None else Checkpoint(found)
-
-
-@contextlib.contextmanager
-def _moved_away(path: Path) -> Iterator[None]:
-    """Makes room for what is renamed to `path`."""
-    away = path.with_name(f".{path.name}.old")
-    if path.exists():
-        path.rename(away)
-    yield
-    shutil.rmtree(away, ignore_errors=True)
 
 
 def _damage(path: Path) -> str | None:

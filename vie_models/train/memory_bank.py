@@ -129,8 +129,9 @@ class MemoryBank:
         """Takes this rank's rows from the parts of all ranks of the run that was saved, however many they were."""
         if {part["rank"] for part in parts} != set(range(parts[0]["size"])) or parts[0]["num_rows"] != self.num_rows:
             raise ValueError(
-                f"a bank of {self.num_rows} rows needs all its parts, got {parts[0]['num_rows']} rows, "
-                f"parts {sorted(part['rank'] for part in parts)} of {parts[0]['size']}"
+                f"a bank of {self.num_rows} rows, one for each video of the list, cannot be made of one of "
+                f"{parts[0]['num_rows']} rows, of which parts {sorted(part['rank'] for part in parts)} of {parts[0]['size']} "
+                "are there"
             )
         for part in parts:
             indices = torch.arange(len(part["rows"])) * part["size"] + part["rank"]

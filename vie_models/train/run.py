@@ -22,7 +22,7 @@ from .objectives import InstanceObjective, SupervisedObjective
 from .precision import check_convolutions
 from .recipes import TrainConfig
 from .start import begin, check_settings
-from .validation import validate
+from .validation import validate, validation_videos
 
 CONFIG, CHECKPOINTS, FAILED = "config.json", "checkpoints", "failed_videos.jsonl"
 
@@ -46,6 +46,7 @@ class Run:
     def __init__(self, config: TrainConfig, ranks: World | None = None) -> None:
         self.config, self.ranks = config, ranks or World()
         self.videos = training_videos(config)
+        self._val = validation_videos(config, self.videos.labels)
         self.sampler = EpochSampler(len(self.videos), config.batch_size, seed=config.seed, world=self.ranks)
         if (config.batch_size // self.ranks.size) % config.accumulate:
             raise ValueError(
@@ -226,10 +227,10 @@ class Run:
 
     def validate(self) -> dict[str, Any]:
         """The accuracy on the videos of val_list; nothing where there is none."""
-        if self.config.val_list is None:
+        if self._val is None:
             return {}
         try:
-            return validate(self.config, self.model, self.objective, self.videos.labels, self.ranks)
+            return validate(self.config, self.model, self.objective, self._val, self.videos.labels, self.ranks)
         finally:
             self.model.train()
 

@@ -73,6 +73,10 @@ def _resume_run(config: TrainConfig, model: Encoder, optimiser: torch.optim.Opti
         raise FileNotFoundError(f"{config.resume} has no checkpoint yet")
     state = newest.state()
     source = TrainConfig.from_dict(state["config"])
+    if source.objective != config.objective:
+        raise ValueError(
+            f"{config.resume} is a run with objective={source.objective!r}, not {config.objective!r}: begin with weights"
+        )
     if source.model != config.model and (source.model, config.model) != ("vie_single", "vie_trn"):
         raise ValueError(f"{config.resume} is a run of {source.model}, which {config.model} cannot go on from")
     encoder = source.build(None)

@@ -11,26 +11,37 @@ from torch import Tensor
 
 from ..extract import Extractor
 from ..models import Encoder
-from .data import read_list
+from .data import VideoList, read_list
 from .distributed import World
 from .knn import knn
 from .objectives import InstanceObjective, SupervisedObjective
 from .recipes import TrainConfig
 
 
+def validation_videos(config: TrainConfig, labels: Tensor) -> VideoList | None:
+    """The videos of `config.val_list`, or None; ValueError unless they and the training videos have `labels`."""
+    if config.val_list is None:
+        return None
+    videos = read_list(config.val_list, config.root)
+    if int(videos.labels.min()) < 0 or int(labels.max()) < 0:
+        raise ValueError(f"validation needs labels in {config.val_list} and in {config.train_list}: `path frames label`")
+    return videos
+
+
 def validate(
-    config: TrainConfig, model: Encoder, objective: InstanceObjective | SupervisedObjective, labels: Tensor, ranks: World
+    config: TrainConfig,
+    model: Encoder,
+    objective: InstanceObjective | SupervisedObjective,
+    videos: VideoList,
+    labels: Tensor,
+    ranks: World,
 ) -> dict[str, Any]:
-    """Top-1 accuracy on `config.val_list`: by the votes of the bank's nearest rows, or by the mean of the clips' probabilities.
+    """Top-1 accuracy on `videos`: by the votes of the bank's nearest rows, or by the mean of the clips' probabilities.
 
     Collective; each rank reads its share of the videos. `labels` are the training videos'. A video that cannot be read counts
     as wrong, and in `val_failed`.
     """
-    assert config.val_list is not None
     began = time.monotonic()
-    videos = read_list(config.val_list, config.root)
-    if int(videos.labels.min()) < 0 or int(labels.max()) < 0:
-        raise ValueError(f"validation needs labels in {config.val_list} and in {config.train_list}: `path frames label`")
     mine = list(range(len(videos)))[ranks.rank :: ranks.size]
     extractor = Extractor(
         model, clips=config.val_clips, workers=min(config.workers, 4), dtype=getattr(torch, config.dtype), device=ranks.device
