@@ -26,6 +26,7 @@ from ..video.frames import LengthError, Video, VideoError
 from ..video.sources import open_video
 from ..video.transforms import Recipe, train_transform
 from .distributed import World
+from .seeds import generator
 
 NO_LABEL = -1
 
@@ -170,10 +171,9 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
 
     def __getitem__(self, which: tuple[int, int]) -> tuple[int, Tensor | str]:
         epoch, index = which
-        generator = torch.Generator()
-        generator.manual_seed(int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1, np.uint64)[0] >> 1))
+        draws = generator(self.seed, epoch, index)
         try:
-            return index, self._transform.crop(self._clip(index, generator), generator)
+            return index, self._transform.crop(self._clip(index, draws), draws)
         except (VideoError, OSError) as error:
             return index, str(error)
 
@@ -188,7 +188,7 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
             [(index, frames) for index, frames in samples if isinstance(frames, str)],
         )
 
-    def _clip(self, index: int, generator: torch.Generator) -> np.ndarray:
+    def _clip(self, index: int, draws: torch.Generator) -> np.ndarray:
         """uint8 [T, H, W, 3]."""
         deadline = time.monotonic() + self.time_limit
         path = self.videos.paths[index]
@@ -199,20 +199,20 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
 
         with open_video(path, self.spec.fps, threads=1) as video:
             video.progress = check
-            state = generator.get_state()
+            state = draws.get_state()
             try:
-                return next(video.read([self._drawn(video, index, generator).indices]))
+                return next(video.read([self._drawn(video, index, draws).indices]))
             except LengthError:
                 video.recount()
-                generator.set_state(state)
-                return next(video.read([self._drawn(video, index, generator).indices]))
+                draws.set_state(state)
+                return next(video.read([self._drawn(video, index, draws).indices]))
 
-    def _drawn(self, video: Video, index: int, generator: torch.Generator) -> Clip:
+    def _drawn(self, video: Video, index: int, draws: torch.Generator) -> Clip:
         if self.videos.stretches is None:
-            return train_clip(video.num_frames, self.spec, generator)
+            return train_clip(video.num_frames, self.spec, draws)
         first, last = self.videos.stretches[index].tolist()
         first = min(first, video.num_frames - 1)  # the list may say more than there is
-        clip = train_clip(max(min(last, video.num_frames) - first, 1), self.spec, generator)
+        clip = train_clip(max(min(last, video.num_frames) - first, 1), self.spec, draws)
         return Clip(tuple(first + k for k in clip.indices), clip.looped)
 
 
@@ -241,8 +241,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, step = divmod(self.first_step, self.steps_per_epoch)
         while True:
-            seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
-            order = torch.randperm(self.num_videos, generator=torch.Generator().manual_seed(seed))
+            order = torch.randperm(self.num_videos, generator=generator(self.seed, epoch))
             for k in range(step, self.steps_per_epoch):
                 batch = order[k * self.batch_size : (k + 1) * self.batch_size]
                 yield [(epoch, i) for i in self.world.own(batch).tolist()]

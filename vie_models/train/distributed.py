@@ -85,10 +85,9 @@ def world(device: str | None = None, timeout: float = 3600.0) -> Iterator[World]
         torch.cuda.set_device(kind)
     backend = "cpu:gloo,cuda:nccl" if kind.startswith("cuda") else "gloo"
     dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout))
-    try:
-        yield World(dist.get_rank(), dist.get_world_size(), kind)
-    finally:
-        dist.destroy_process_group()
+    yield World(dist.get_rank(), dist.get_world_size(), kind)
+    dist.barrier()  # nobody closes a connection that another one still needs; after an error, the end of the process closes all
+    dist.destroy_process_group()
 
 
 class _Sum(torch.autograd.Function):

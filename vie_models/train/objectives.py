@@ -19,6 +19,7 @@ from torch import Tensor
 from .distributed import World
 from .kmeans import kmeans
 from .memory_bank import MemoryBank
+from .seeds import generator
 
 Z_PER_ROW = 2876934.2 / 1281167
 """The constant Z of P(i|v) = exp(b_i . v / temperature) / Z over N: what the original measured once, on ImageNet's N."""
@@ -121,8 +122,7 @@ class InstanceObjective:
     def begin_step(self, step: int, batch_size: int) -> None:
         """Before a step of `batch_size` clips, of all ranks: clusters the bank when it is time, and draws the noise."""
         if step < self.ir_steps:
-            generator = torch.Generator().manual_seed(_mixed(self.seed, step))
-            noise = torch.randint(self.bank.num_rows, (batch_size, self.noise), generator=generator)
+            noise = torch.randint(self.bank.num_rows, (batch_size, self.noise), generator=generator(self.seed, step))
             self._noise = self.world.own(noise)
         elif self.clusters is None or (step - self.ir_steps) % self.recluster_every == 0:
             self.recluster()
@@ -198,10 +198,3 @@ class SupervisedObjective:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-def _mixed(seed: int, step: int) -> int:
-    """One seed of two numbers: neighbouring ones give unrelated draws."""
-    import numpy as np
-
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
