@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,7 +87,9 @@ def world(device: str | None = None, timeout: float = 3600.0) -> Iterator[World]
     backend = "cpu:gloo,cuda:nccl" if kind.startswith("cuda") else "gloo"
     dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout))
     yield World(dist.get_rank(), dist.get_world_size(), kind)
-    dist.barrier()  # nobody closes a connection that another one still needs; after an error, the end of the process closes all
+    # after an error, the end of the process closes all connections; without one, nobody closes what another still needs
+    dist.barrier()
+    time.sleep(0.2)  # PyTorch 2.6 waits for ever if a thread of gloo's has still to release a tensor
     dist.destroy_process_group()
 
 
