@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 
 import vie_models as vie
-from vie_models.train.checkpoint import Checkpoints
+from vie_models.train.checkpoint import CHECKPOINTS, Checkpoints
 from vie_models.train.data import VideoList, read_list
 from vie_models.train.knn import knn
 from vie_models.train.logs import read_metrics
@@ -97,7 +97,7 @@ def main() -> None:
             str(root),
         ]
         subprocess.run([*command, *lists, *flags], check=True)
-        newest = Checkpoints(run / "checkpoints").newest()
+        newest = Checkpoints(run / CHECKPOINTS).newest()
         assert newest is not None
         state = newest.state()
         config = TrainConfig.from_dict(state["config"])

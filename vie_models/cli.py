@@ -168,6 +168,11 @@ def _device() -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
+def _print_weights(model: Any, folder: Path) -> None:
+    files = ", ".join(sorted(path.name for path in folder.iterdir()))
+    print(f"{folder}: {model.model_name} of width {model.model_args['width']}: {files}")
+
+
 @dataclasses.dataclass(kw_only=True)
 class Convert:
     """Makes a weight folder (config.json, model.safetensors, bank.safetensors) of a TensorFlow checkpoint."""
@@ -183,8 +188,7 @@ class Convert:
         from .weights.store import convert_tensorflow
 
         model = convert_tensorflow(self.checkpoint, self.out, self.model)
-        files = ", ".join(sorted(path.name for path in self.out.iterdir()))
-        print(f"{self.out}: {model.model_name} of width {model.model_args['width']}: {files}")
+        _print_weights(model, self.out)
         return 0
 
 
@@ -243,8 +247,7 @@ class Export:
         from .train.export import export
 
         model = export(self.run_folder, self.out)
-        files = ", ".join(sorted(path.name for path in self.out.iterdir()))
-        print(f"{self.out}: {model.model_name} of width {model.model_args['width']}: {files}")
+        _print_weights(model, self.out)
         return 0
 
 

@@ -21,7 +21,7 @@ import torch
 from ..weights.folder import sha256_of
 from .distributed import World
 
-STATE, HASHES = "state.pt", "hashes.json"
+CHECKPOINTS, STATE, HASHES = "checkpoints", "state.pt", "hashes.json"
 
 
 class DamagedCheckpointError(RuntimeError):
@@ -39,8 +39,8 @@ class Checkpoint:
         return _read(self.path / STATE)
 
     def parts(self) -> list[dict[str, Any]]:
-        """What each rank had for itself, mapped from disk."""
-        return [_read(path, mmap=True) for path in sorted(self.path.glob("bank-*.pt"))]
+        """What each rank had for itself, in order of rank, mapped from disk."""
+        return sorted((_read(path, mmap=True) for path in self.path.glob("bank-*.pt")), key=lambda part: part["rank"])
 
 
 class Checkpoints:

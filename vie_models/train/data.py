@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,8 @@ def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") 
     columns = min(_trailing_numbers(line) for line in lines)
     rows = [line.rsplit(maxsplit=columns) for line in lines]
     paths = [Path(root, row[0]) for row in rows]
-    if len(set(paths)) < len(paths):
-        twice = next(path for i, path in enumerate(paths) if path in paths[:i])
+    ((twice, times),) = Counter(paths).most_common(1)
+    if times > 1:
         raise ValueError(f"{file} names {twice} twice: every video is an instance of its own")
     labels = torch.tensor([int(row[-1]) if columns else NO_LABEL for row in rows])
     if columns and int(labels.min()) < 0:

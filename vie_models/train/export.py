@@ -8,11 +8,10 @@ from pathlib import Path
 from ..models import Encoder
 from ..weights import save_pretrained
 from ..weights.folder import BANK, replacing, write_tensors
-from .checkpoint import Checkpoints
+from .checkpoint import CHECKPOINTS, Checkpoints
 from .logs import read_metrics
 from .memory_bank import interleaved
 from .recipes import TrainConfig
-from .run import CHECKPOINTS
 
 TRAINING = "training.json"
 
@@ -34,7 +33,7 @@ def export(run: Path, out: Path) -> Encoder:
     model.load_state_dict(state["model"])
     model.eval()
     save_pretrained(model, out)
-    if parts := sorted(newest.parts(), key=lambda part: part["rank"]):
+    if parts := newest.parts():
         bank = interleaved([part["rows"] for part in parts])
         write_tensors(out / BANK, {"memory_bank": bank, "labels": state["labels"]})
     validations = [line for line in read_metrics(run) if "val_videos" in line and line["step"] <= state["step"]]

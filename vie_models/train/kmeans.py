@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .distributed import World
+from .memory_bank import power_of_two
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +75,8 @@ def kmeans(
         if done == iterations or not changed:
             break
         counts = world.sum(torch.bincount(labels, minlength=num_clusters))
-        if empty := int((counts == 0).sum()):
-            labels, counts = _refilled(labels, distances, counts, empty, num_rows, world)
+        if bool((counts == 0).any()):
+            labels, counts = _refilled(labels, distances, counts, num_rows, world)
         sums = world.sum(fixed.sums(labels, num_clusters))
         centroids = (sums.double() / counts[:, None] / fixed.scale).float()
     objective = float(world.sum(distances.double().sum()))
@@ -105,7 +106,7 @@ def _assign(rows: Tensor, centroids: Tensor, num_rows: int) -> tuple[Tensor, Ten
     That is where x . c - |c|^2 / 2 is largest: one product of (x, 1) and (c, -|c|^2 / 2), in blocks that stay in the cache.
     """
     block_rows, block_columns = (1 << 10, 1 << 10) if rows.device.type == "cpu" else (1 << 15, 1 << 13)
-    block_rows = min(block_rows, 1 << max(num_rows - 1, 1).bit_length())
+    block_rows = min(block_rows, power_of_two(num_rows))
     across = torch.cat([centroids.T, -centroids.square().sum(1)[None] / 2])
     blocks = [part.contiguous() for part in across.split(block_columns, dim=1)]
     labels = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
@@ -125,9 +126,7 @@ def _assign(rows: Tensor, centroids: Tensor, num_rows: int) -> tuple[Tensor, Ten
     return labels, (rows.square().sum(1) - 2 * nearness).clamp(min=0)
 
 
-def _refilled(
-    labels: Tensor, distances: Tensor, counts: Tensor, empty: int, num_rows: int, world: World
-) -> tuple[Tensor, Tensor]:
+def _refilled(labels: Tensor, distances: Tensor, counts: Tensor, num_rows: int, world: World) -> tuple[Tensor, Tensor]:
     """Gives each empty cluster one of the rows that are farthest from their centroids, of clusters of more than one row."""
     everyone, far = _whole(labels, num_rows, world).long(), _whole(distances, num_rows, world)
     counts = counts.clone()

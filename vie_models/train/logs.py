@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..weights.folder import replacing
+
 METRICS = "metrics.jsonl"
 
 
@@ -35,9 +37,8 @@ class RunLog:
             return
         path = folder / METRICS
         kept = [line for line in read_metrics(folder) if line["step"] <= step]
-        made = path.with_name(f".{METRICS}.part")
-        made.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        made.replace(path)
+        with replacing(path) as made:
+            made.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a")
         try:
             from torch.utils.tensorboard import SummaryWriter

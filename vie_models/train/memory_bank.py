@@ -92,7 +92,7 @@ class MemoryBank:
         best = torch.full((len(v), 0), -(1 << 63), dtype=torch.int64, device=v.device)
         for start in range(0, -(-self.num_rows // size), BLOCK):
             rows = self.rows[start : start + BLOCK]
-            block = F.pad(rows, (0, 0, 0, min(BLOCK, _padded(self.num_rows)) - len(rows)))
+            block = F.pad(rows, (0, 0, 0, min(BLOCK, power_of_two(self.num_rows)) - len(rows)))
             dots = (v @ block.T)[:, : len(rows)]
             floor = _dots_and_indices(best)[0].min(1).values if best.shape[1] == k else dots.new_full((len(v),), -torch.inf)
             dots, columns = _candidates(dots, floor, k, guess=64 + 2 * k * BLOCK // (start + BLOCK))
@@ -171,8 +171,8 @@ def _chunks(x: Tensor, place: Tensor, dim: int | None = None) -> tuple[tuple[Ten
     return x.split(clips), place.split(clips)
 
 
-def _padded(rows: int) -> int:
-    """A power of two: small banks are multiplied in smaller blocks."""
+def power_of_two(rows: int) -> int:
+    """One that is not smaller: few rows are multiplied in smaller blocks, of one size on every rank."""
     return 1 << max(rows - 1, 1).bit_length()
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from ..clip_spec import ClipSpec
 from ..models import Encoder, build_model, model_entry
 from ..models.blocks import NormAct
 from ..video.transforms import Recipe as Augmentation
@@ -144,17 +143,16 @@ class TrainConfig:
 
     def build(self, num_classes: int | None = None) -> Encoder:
         """The encoder, untrained."""
-        sizes: dict[str, Any] = {} if self.width is None else {"width": self.width}
-        model = build_model(self.model, num_classes=num_classes, **sizes)
+        model = build_model(self.model, num_classes=num_classes, **self.sizes)
         for module in model.modules():
             if isinstance(module, NormAct):
                 module.momentum = self.norm_momentum
         return model
 
     @property
-    def clip_spec(self) -> ClipSpec:
-        """The model's clips."""
-        return model_entry(self.model).clip_spec
+    def sizes(self) -> dict[str, Any]:
+        """What a builder is told of the encoder's size."""
+        return {} if self.width is None else {"width": self.width}
 
     def lr_at(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""

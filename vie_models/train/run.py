@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
 from ..video.transforms import clip_transform
 from ..weights.folder import replacing, sha256_of
-from .checkpoint import Checkpoints
+from .checkpoint import CHECKPOINTS, Checkpoints
 from .data import Batch, ClipDataset, EpochSampler, VideoList, loader, read_list
 from .distributed import World, synchronise_norms
 from .memory_bank import MemoryBank
@@ -24,7 +25,7 @@ from .recipes import TrainConfig
 from .start import begin, check_settings
 from .validation import validate, validation_videos
 
-CONFIG, CHECKPOINTS, FAILED = "config.json", "checkpoints", "failed_videos.jsonl"
+CONFIG, FAILED = "config.json", "failed_videos.jsonl"
 
 
 class TooManyFailuresError(RuntimeError):
@@ -118,9 +119,8 @@ class Run:
         if config.sync_norms and self.ranks.size > 1:
             synchronise_norms(self.model, self.ranks)
         if config.channels_last:
-            for module in self.model.modules():
-                if isinstance(module, nn.Conv2d | nn.Conv3d):
-                    module.weight.data = module.weight.data.contiguous(memory_format=_channels_last(module.weight))
+            convert_conv2d_weight_memory_format(self.model, torch.channels_last)
+            convert_conv3d_weight_memory_format(self.model, torch.channels_last_3d)
         net: nn.Module = self.model
         if self.ranks.size > 1:
             on_gpu = self.ranks.device.type == "cuda"
@@ -270,7 +270,3 @@ def training_videos(config: TrainConfig) -> VideoList:
     if config.part < 1:
         videos = videos.part(config.part, config.seed)
     return videos.binned() if config.binned else videos
-
-
-def _channels_last(weight: Tensor) -> torch.memory_format:
-    return torch.channels_last if weight.ndim == 4 else torch.channels_last_3d

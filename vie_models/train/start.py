@@ -12,7 +12,7 @@ from torch import Tensor
 from ..models import Encoder
 from ..weights import create_model, read_checkpoint, tf_to_state_dict
 from ..weights.tensorflow import tf_memory_bank, tf_names
-from .checkpoint import Checkpoints
+from .checkpoint import CHECKPOINTS, Checkpoints
 from .objectives import InstanceObjective, SupervisedObjective
 from .recipes import FIXED, TrainConfig
 
@@ -40,17 +40,15 @@ def begin(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer,
         _load_trunk(config, model, _weights(config))
     if config.resume is None:
         return 0
-    if (config.resume / "checkpoints").is_dir():
+    if (config.resume / CHECKPOINTS).is_dir():
         return _resume_run(config, model, optimiser, objective)
     return _resume_tensorflow(config, model, optimiser, objective)
 
 
 def _weights(config: TrainConfig) -> Encoder:
     assert config.weights is not None
-    sizes: dict[str, Any] = {} if config.width is None else {"width": config.width}
-    if config.model == "vie_trn":
-        return create_model("vie_single", checkpoint_path=config.weights, **sizes)
-    return create_model(config.model, checkpoint_path=config.weights, **sizes)
+    name = "vie_single" if config.model == "vie_trn" else config.model
+    return create_model(name, checkpoint_path=config.weights, **config.sizes)
 
 
 def _load_trunk(config: TrainConfig, model: Encoder, source: Encoder) -> None:
@@ -68,7 +66,7 @@ def _load_trunk(config: TrainConfig, model: Encoder, source: Encoder) -> None:
 def _resume_run(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer, objective: Objective) -> int:
     """Another run: weights, momentum, bank, clusters and step. A TRN goes on from a Single, with a new head."""
     assert config.resume is not None
-    newest = Checkpoints(config.resume / "checkpoints").newest()
+    newest = Checkpoints(config.resume / CHECKPOINTS).newest()
     if newest is None:
         raise FileNotFoundError(f"{config.resume} has no checkpoint yet")
     state = newest.state()

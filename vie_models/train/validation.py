@@ -51,7 +51,7 @@ def validate(
         if arrays is not None:
             outputs[mine[number]] = arrays["embedding"]
     which = sorted(outputs)
-    width = 128 if isinstance(objective, InstanceObjective) else model.num_classes
+    width = objective.bank.dim if isinstance(objective, InstanceObjective) else model.num_classes
     values = torch.from_numpy(np.stack([outputs[i] for i in which])) if which else torch.zeros(0, config.val_clips, width or 0)
     if isinstance(objective, InstanceObjective):
         num_classes = int(max(labels.max(), videos.labels.max())) + 1
