@@ -34,6 +34,21 @@ def clips_folder():
     return Path(folder) / "clips"
 
 
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """24 short videos of coloured noise, in lists of 20 to train on and 4 to validate on; labels are their colours."""
+    folder = tmp_path_factory.mktemp("corpus")
+    generator = np.random.default_rng(0)
+    for i in range(24):
+        frames = generator.integers(0, 128, (18 + i, 6, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+        frames[..., i % 3] += 100
+        write_video(folder / f"{i}.mp4", frames)
+    lines = [f"{i}.mp4 {18 + i} {i % 3}\n" for i in range(24)]
+    (folder / "train").write_text("".join(lines[:20]))
+    (folder / "val").write_text("".join(lines[20:]))
+    return folder
+
+
 def reference_clip(spec: vie.ClipSpec, seed: int, frames: bool = False) -> torch.Tensor:
     """The input behind the reference activations: [2, 3, T, 112, 112], or [2, 3, 112, 112] for single frames."""
     shape = [2, 112, 112, 3] if frames else [2, spec.num_frames, 112, 112, 3]

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -13,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REFERENCE, write_video
+from conftest import REFERENCE
 from ranks import on_ranks
+from runs import SMALL, assert_same_end, config, flags, killed_run, losses, newest, settings, start
 
 import vie_models as vie
 from vie_models.cli import main
 from vie_models.models.blocks import norm_act
 from vie_models.train import precision
-from vie_models.train.checkpoint import Checkpoints, DamagedCheckpointError
+from vie_models.train.checkpoint import DamagedCheckpointError
 from vie_models.train.distributed import World, synchronise_norms
 from vie_models.train.logs import read_metrics
 from vie_models.train.pretrain import pretrain
@@ -28,67 +28,6 @@ from vie_models.train.recipes import RECIPES, TrainConfig, recipe
 from vie_models.train.run import NotFiniteError, Run, TooManyFailuresError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is damaged:UserWarning")
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """24 short videos of coloured noise, in lists of 20 to train on and 4 to validate on; labels are their colours."""
-    folder = tmp_path_factory.mktemp("corpus")
-    generator = np.random.default_rng(0)
-    for i in range(24):
-        frames = generator.integers(0, 128, (18 + i, 6, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
-        frames[..., i % 3] += 100
-        write_video(folder / f"{i}.mp4", frames)
-    lines = [f"{i}.mp4 {18 + i} {i % 3}\n" for i in range(24)]
-    (folder / "train").write_text("".join(lines[:20]))
-    (folder / "val").write_text("".join(lines[20:]))
-    return folder
-
-
-SMALL = {
-    **{"width": 4, "batch_size": 4, "noise": 8, "background": 8, "clusters": 4, "ir_steps": 7, "steps": 20, "workers": 0},
-    **{"save_every": 5, "log_every": 1, "validate_every": 10**6, "device": "cpu"},
-}
-
-
-def settings(corpus, out, **changes) -> dict:
-    return {"train_list": corpus / "train", "root": corpus, "out": out, **SMALL, **changes}
-
-
-def config(corpus, out, **changes) -> TrainConfig:
-    return recipe("vie_3dresnet_tiny", **settings(corpus, out, **changes))
-
-
-def flags(corpus, out, **changes) -> list[str]:
-    """The same as arguments of `vie train`."""
-    values = settings(corpus, out, **changes).items()
-    switches = [
-        [f"--{key.replace('_', '-')}"] if value is True else [f"--{key.replace('_', '-')}", str(value)] for key, value in values
-    ]
-    return ["vie_3dresnet_tiny", *[word for switch in switches for word in switch]]
-
-
-def losses(run: Path) -> list[float]:
-    return [line["loss"] for line in read_metrics(run) if "loss" in line]
-
-
-def newest(run: Path) -> tuple[dict, list[dict]]:
-    checkpoint = Checkpoints(run / "checkpoints").newest()
-    return checkpoint.state(), checkpoint.parts()
-
-
-def assert_same_end(one: Path, other: Path) -> None:
-    """The last checkpoints hold the same bits."""
-    (state, parts), (other_state, other_parts) = newest(one), newest(other)
-    for key in ("model", "objective"):
-        assert state[key].keys() == other_state[key].keys()
-        assert all(torch.equal(value, other_state[key][name]) for name, value in state[key].items())
-    momenta = [s["optimiser"]["state"] for s in (state, other_state)]
-    assert momenta[0].keys() == momenta[1].keys()
-    assert all(torch.equal(value["momentum_buffer"], momenta[1][k]["momentum_buffer"]) for k, value in momenta[0].items())
-    assert [part["rank"] for part in parts] == [part["rank"] for part in other_parts]
-    assert all(torch.equal(part["rows"], other["rows"]) for part, other in zip(parts, other_parts, strict=True))
-    assert state["step"] == other_state["step"]
 
 
 @pytest.fixture(scope="module")
@@ -265,33 +204,6 @@ def losses_from(ranks: World, corpus: Path, out: Path) -> list[float]:
 # --- what may happen to a run --------------------------------------------------------------------------------------------
 
 
-def start(arguments: list[str], ranks: int = 1) -> subprocess.Popen:
-    command = [sys.executable, "-m", *(["torch.distributed.run", "--nproc-per-node", str(ranks), "-m"] if ranks > 1 else [])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, "vie_models.cli", "train", *arguments],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def killed_run(arguments: list[str], out: Path, kills: int, ranks: int, last_step: int, seed: int = 0) -> None:
-    """Runs the command again and again, killed at a random step each time; then to its end."""
-    random_step = random.Random(seed)
-    for _ in range(kills):
-        goal = random_step.randint(min(len(losses(out)) + 1, last_step - 1), last_step - 1)
-        process = start(arguments, ranks)
-        while len(losses(out)) < goal and process.poll() is None:
-            time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    process = start(arguments, ranks)
-    errors = process.communicate()[1]
-    assert process.returncode == 0, errors
-
-
 MANY_TIMES = [pytest.param(10, ranks, workers, marks=pytest.mark.slow) for ranks in (1, 2) for workers in (0, 2)]
 
 
@@ -411,7 +323,7 @@ def test_recipes_are_the_papers():
     [
         ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
         ({"temperature": 0.0}, "temperature must be from 0.001 to inf, got 0.0"),
-        ({"objective": "simclr"}, "objective must be one of vie, supervised, got 'simclr'"),
+        ({"objective": "simclr"}, "objective must be one of vie, supervised, readout, rotation, order, got 'simclr'"),
         ({"lr_boundaries": (5, 3)}, r"lr_boundaries must grow, got \(5, 3\)"),
         ({"batch_size": 6, "accumulate": 4}, r"multiple of accumulate \(4\), got 6"),
         ({"model": "vie_twopathway"}, "has no embedding of its own to be trained"),

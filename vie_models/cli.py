@@ -1,4 +1,4 @@
-"""The command line: `vie list`, `vie info`, `vie extract`, `vie train`, `vie plot`, `vie export`, `vie convert`.
+"""The command line: `vie list`, `vie info`, `vie extract`, `vie predict`, `vie convert`, and those of train/commands.py.
 
 Exit codes: 0 all done; 1 the job could not be done; 2 wrong arguments; 3 done, but some videos failed or are
 damaged; 130 stopped by Ctrl-C.
@@ -10,12 +10,14 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
+
+from .train.commands import COMMANDS, WITH_SETTINGS, print_weights
 
 EXIT_FAILED, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -168,11 +170,6 @@ def _device() -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
-def _print_weights(model: Any, folder: Path) -> None:
-    files = ", ".join(sorted(path.name for path in folder.iterdir()))
-    print(f"{folder}: {model.model_name} of width {model.model_args['width']}: {files}")
-
-
 @dataclasses.dataclass(kw_only=True)
 class Convert:
     """Makes a weight folder (config.json, model.safetensors, bank.safetensors) of a TensorFlow checkpoint."""
@@ -188,66 +185,7 @@ class Convert:
         from .weights.store import convert_tensorflow
 
         model = convert_tensorflow(self.checkpoint, self.out, self.model)
-        _print_weights(model, self.out)
-        return 0
-
-
-@dataclasses.dataclass(kw_only=True)
-class Train:
-    """Trains an encoder: `vie train RECIPE --train-list LIST -o RUN`; `vie train RECIPE --help` lists the settings.
-
-    Recipes: vie_single, vie_trn, vie_3dresnet, vie_slow and vie_slowfast are the paper's; vie_single_tiny, vie_3dresnet_tiny
-    and vie_slowfast_tiny are small. Stop it when you like: the same command goes on where it was. On several GPUs or
-    machines: `torchrun ... -m vie_models.cli train RECIPE ...`.
-    """
-
-    recipe: Positional[str]
-    """Name of the recipe, whose settings are flags."""
-
-    def run(self, flags: Sequence[str] = ()) -> int:
-        from .train.pretrain import pretrain
-        from .train.recipes import TrainConfig, recipe
-
-        default = recipe(self.recipe, out=tyro.MISSING, train_list=tyro.MISSING)
-        flags = ["--out" if flag == "-o" else flag for flag in flags]
-        config = tyro.cli(TrainConfig, default=default, args=flags, prog=f"vie train {self.recipe}")
-        out = pretrain(config, progress=sys.stderr.isatty())
-        print(f"{config.steps} steps are done: metrics and checkpoints in {out}; `vie export {out} OUT` makes weights of it")
-        return 0
-
-
-@dataclasses.dataclass(kw_only=True)
-class Plot:
-    """Draws loss, learning rate and validation accuracy of runs to a PNG."""
-
-    runs: Positional[tuple[Path, ...]]
-    """Folders of `vie train`."""
-    out: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """The PNG. Default: curves.png in the (first) run."""
-
-    def run(self) -> int:
-        from .train.plot import plot
-
-        out = self.out or self.runs[0] / "curves.png"
-        plot(list(self.runs), out)
-        print(out)
-        return 0
-
-
-@dataclasses.dataclass(kw_only=True)
-class Export:
-    """Makes a weight folder of a run's last checkpoint: what from_pretrained loads, with the memory bank beside it."""
-
-    run_folder: Annotated[Positional[Path], arg(name="run", metavar="RUN")]
-    """Folder of `vie train`."""
-    out: Positional[Path]
-    """Folder to write to."""
-
-    def run(self) -> int:
-        from .train.export import export
-
-        model = export(self.run_folder, self.out)
-        _print_weights(model, self.out)
+        print_weights(model, self.out)
         return 0
 
 
@@ -260,13 +198,12 @@ def main(args: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"vie_models {__version__}")
         return 0
-    commands: dict[str, Any] = {
-        **{"list": List, "info": Info, "extract": Extract, "train": Train},
-        **{"plot": Plot, "export": Export, "convert": Convert},
-    }
+    commands: dict[str, Any] = {"list": List, "info": Info, "extract": Extract, "convert": Convert, **COMMANDS}
     try:
-        if arguments[:1] == ["train"] and len(arguments) > 1 and not arguments[1].startswith("-"):
-            return Train(recipe=arguments[1]).run(arguments[2:])  # its flags depend on the recipe
+        for words, run in WITH_SETTINGS.items():
+            name = arguments[len(words) : len(words) + 1]
+            if arguments[: len(words)] == list(words) and name and not name[0].startswith("-"):
+                return run(name[0], arguments[len(words) + 1 :])
         command = tyro.extras.subcommand_cli_from_dict(commands, prog="vie", description=__doc__, args=arguments)
         return command.run()
     except (ValueError, FileNotFoundError) as error:

@@ -22,14 +22,10 @@ from .feature_folder import FeatureFolder, Format, VideoRecord, identity, is_out
 from .models import Encoder
 from .video.frames import FrameFolder, VideoError
 from .video.sampling import ClipRead, Sampling, VideoRead, read_open_video
-from .video.sources import Source, open_video
+from .video.sources import VIDEO_SUFFIXES, Source, open_video
 from .video.transforms import clip_transform
 from .video.workers import Message, VideoReader
 from .weights.folder import hash_of_weights
-
-VIDEO_SUFFIXES = frozenset(  # of containers; a file with another is tried where it is named itself
-    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split()  # noqa: SIM905
-)
 
 
 class TooManyFailuresError(RuntimeError):

@@ -249,8 +249,10 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             epoch, step = epoch + 1, 0
 
 
-def loader(dataset: ClipDataset, sampler: EpochSampler, *, workers: int, device: torch.device) -> DataLoader[Any]:
-    """Batches without end; `workers` processes read them ahead (0: this one, when they are asked for).
+def loader(
+    dataset: ClipDataset, sampler: Iterable[list[tuple[int, int]]], *, workers: int, device: torch.device
+) -> DataLoader[Any]:
+    """The batches of `sampler`; `workers` processes read them ahead (0: this one, when they are asked for).
 
     Workers are forked from a server that has imported what they need, not from this process: decoders, GPUs and threads do not
     outlive a fork. A script that trains with workers therefore needs `if __name__ == "__main__"`.

@@ -12,6 +12,7 @@ from .checkpoint import CHECKPOINTS, Checkpoints
 from .logs import read_metrics
 from .memory_bank import interleaved
 from .recipes import TrainConfig
+from .tasks import encoder_of, make_network
 
 TRAINING = "training.json"
 
@@ -29,9 +30,9 @@ def export(run: Path, out: Path) -> Encoder:
         raise FileNotFoundError(f"there is no checkpoint in {run / CHECKPOINTS}: is {run} the folder of `vie train`?")
     state = newest.state()
     config = TrainConfig.from_dict(state["config"])
-    model = config.build(int(state["labels"].max()) + 1 if config.objective == "supervised" else None)
-    model.load_state_dict(state["model"])
-    model.eval()
+    network = make_network(config, int(state["labels"].max()) + 1)
+    network.load_state_dict(state["model"])
+    model = encoder_of(network).eval()
     save_pretrained(model, out)
     if parts := newest.parts():
         bank = interleaved([part["rows"] for part in parts])

@@ -78,10 +78,40 @@ def shares_cluster(clusters: Tensor, indices: Tensor, others: Tensor) -> Tensor:
     return (clusters[:, indices, None] == clusters[:, others]).any(dim=0)
 
 
-class InstanceObjective:
-    """IR for the first `ir_steps` steps, LA from then on: what it keeps beside the encoder, and the loss of a batch.
+class Objective:
+    """What a training loop asks of an objective. Methods are collective: all ranks call them."""
 
-    Methods are collective (all ranks call them).
+    def begin_step(self, step: int, batch_size: int) -> None:
+        """Before a step of `batch_size` clips, of all ranks."""
+
+    def views(self, frames: Tensor, part: slice) -> Tensor:
+        """What the network is to see of clips uint8 [b, T, 3, S, S], which are a `part` of this rank's batch."""
+        return frames
+
+    def losses(self, step: int, output: Tensor, indices: Tensor, part: slice) -> Tensor:
+        """The loss of each clip, [b].
+
+        Args:
+            step: which step it is.
+            output: the network's, [b, ...].
+            indices: of the clips' videos, [b]; negative for clips that are not there, whose loss means nothing.
+            part: where the clips lie in this rank's batch, of which they may be a part.
+        """
+        raise NotImplementedError
+
+    def end_step(self, indices: Tensor, output: Tensor) -> None:
+        """After a step: `output` [b, ...] is the network's from before the weights changed."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must have to go on, the same on all ranks."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse."""
+
+
+class InstanceObjective(Objective):
+    """IR for the first `ir_steps` steps, LA from then on.
 
     Args:
         bank: the memory bank.
@@ -120,7 +150,7 @@ class InstanceObjective:
         self._noise: Tensor | None = None
 
     def begin_step(self, step: int, batch_size: int) -> None:
-        """Before a step of `batch_size` clips, of all ranks: clusters the bank when it is time, and draws the noise."""
+        """Clusters the bank when it is time, and draws the noise."""
         if step < self.ir_steps:
             noise = torch.randint(self.bank.num_rows, (batch_size, self.noise), generator=generator(self.seed, step))
             self._noise = self.world.own(noise)
@@ -142,32 +172,25 @@ class InstanceObjective:
         ]
         self.clusters = torch.stack(labels)
 
-    def losses(self, step: int, embeddings: Tensor, indices: Tensor, part: slice) -> Tensor:
-        """The loss of each clip, [b].
-
-        Args:
-            step: which step it is.
-            embeddings: of the clips, [b, D].
-            indices: of their videos, [b]; negative for clips that are not there, whose loss means nothing.
-            part: where the clips lie in this rank's batch, of which they may be a part.
-        """
+    def losses(self, step: int, output: Tensor, indices: Tensor, part: slice) -> Tensor:
+        """Embeddings [b, D] -> [b]."""
         here = indices.clamp(min=0)
         if step < self.ir_steps:
             assert self._noise is not None
-            noise = self._noise[part].to(embeddings.device)
-            dots = self.bank.dots(embeddings, torch.cat([here[:, None], noise], dim=1))
+            noise = self._noise[part].to(output.device)
+            dots = self.bank.dots(output, torch.cat([here[:, None], noise], dim=1))
             return instance_recognition(dots[:, 0], dots[:, 1:], self.bank.num_rows, self.temperature)
         assert self.clusters is not None
-        _, nearest = self.bank.nearest(embeddings.detach(), self.background)
-        dots = self.bank.dots(embeddings, nearest)
+        _, nearest = self.bank.nearest(output.detach(), self.background)
+        dots = self.bank.dots(output, nearest)
         return local_aggregation(dots, shares_cluster(self.clusters, here, nearest), self.temperature)
 
-    def end_step(self, indices: Tensor, embeddings: Tensor) -> None:
-        """After a step: the rows of the batch's videos move towards its embeddings [b, D], taken before the weights changed."""
-        self.bank.update(indices, embeddings.detach())
+    def end_step(self, indices: Tensor, output: Tensor) -> None:
+        """The rows of the batch's videos move towards its embeddings [b, D]."""
+        self.bank.update(indices, output.detach())
 
     def state_dict(self) -> dict[str, Any]:
-        """What is the same on all ranks; the bank has its own."""
+        """The clusters; the bank has its own."""
         return {"clusters": self.clusters}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -175,8 +198,8 @@ class InstanceObjective:
         self.clusters = None if clusters is None else clusters.to(self.world.device)
 
 
-class SupervisedObjective:
-    """Cross-entropy of the labels: the same loop with another loss, as the paper's baseline has it.
+class SupervisedObjective(Objective):
+    """Cross-entropy of the labels: fine-tuning, and the paper's supervised baseline.
 
     Args:
         labels: of all videos, [N].
@@ -186,15 +209,6 @@ class SupervisedObjective:
     def __init__(self, labels: Tensor, world: World) -> None:
         self.labels = labels.to(world.device)
 
-    def begin_step(self, step: int, batch_size: int) -> None: ...
-
-    def losses(self, step: int, logits: Tensor, indices: Tensor, part: slice) -> Tensor:
-        """Cross-entropy of logits [b, classes] and the labels of videos [b]: [b]."""
-        return F.cross_entropy(logits.float(), self.labels[indices.clamp(min=0)], reduction="none")
-
-    def end_step(self, indices: Tensor, logits: Tensor) -> None: ...
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def losses(self, step: int, output: Tensor, indices: Tensor, part: slice) -> Tensor:
+        """Logits [b, K] -> [b]."""
+        return F.cross_entropy(output, self.labels[indices.clamp(min=0)], reduction="none")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .figure import new_figure
 from .logs import read_metrics
 from .recipes import FIXED, TrainConfig, recipe
 from .run import CONFIG
@@ -21,11 +22,7 @@ def plot(runs: list[Path], out: Path) -> None:
         FileNotFoundError: a folder is not one of a run.
         ImportError: matplotlib is not there.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("curves need matplotlib: pip install 'vie_models[train]'") from error
-    figure = Figure(figsize=(8, 9), layout="constrained")
+    figure = new_figure((8, 9))
     panels = dict(zip(("loss", "lr", "top-1"), figure.subplots(3, 1, sharex=True), strict=True))
     for run in runs:
         if not (run / CONFIG).exists():

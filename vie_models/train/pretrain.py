@@ -1,6 +1,6 @@
 """The training loop: `pretrain(config)` makes a run, or goes on with one that was stopped.
 
-    RUN/  config.json, metrics.jsonl, failed_videos.jsonl, checkpoints/, tensorboard/
+    RUN/  config.json, metrics.jsonl, failed_videos.jsonl, checkpoints/, tensorboard/, results.json at the end
 
 Everything random is a function of the seed and of the step, epoch or video it is for: there is no state of generators to keep,
 and a run that goes on, on however many ranks, draws what the uninterrupted one draws.
@@ -40,6 +40,7 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
         run = Run(config, ranks)
         run.write_settings()
         batches = run.batches()
+        config = run.config
         with RunLog(config.out if ranks.is_first else None, step=run.step, steps=config.steps, progress=progress) as log:
             while run.step < config.steps:
                 with log.waiting():

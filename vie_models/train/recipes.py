@@ -35,12 +35,16 @@ class TrainConfig:
     width: int | None = None
     """Its base width, where that is not the registered one."""
     weights: Path | None = None
-    """Encoder to begin with: a weight folder, .safetensors, PyTorch state_dict or TensorFlow checkpoint."""
+    """Encoder to begin with: a published set's name, or a weight folder, .safetensors file, PyTorch state_dict or TensorFlow
+    checkpoint. Its width is then the default."""
     resume: Path | None = None
     """Run or TensorFlow checkpoint, of the same list, to go on from: weights, momentum, memory bank, clusters and step."""
 
-    objective: Literal["vie", "supervised"] = "vie"
-    """vie: instance recognition, then local aggregation; supervised: cross-entropy of the labels."""
+    objective: Literal["vie", "supervised", "readout", "rotation", "order"] = "vie"
+    """vie: instance recognition, then local aggregation; supervised: cross-entropy of the labels; readout: the same, of linear
+    readouts of the frozen encoder's layers; rotation: how a clip was turned (3DRotNet); order: how frames come (OPN)."""
+    layers: tuple[str, ...] = ()
+    """Readouts: which layers; "a+b" reads two together. Default: encode_6, encode_8 and encode_10."""
     ir_steps: int = 50_000
     """Steps of instance recognition before local aggregation."""
     noise: int = 4096
@@ -67,10 +71,14 @@ class TrainConfig:
 
     batch_size: int = 64
     """Clips a step, over all processes."""
-    steps: int
+    steps: int = 0
     """When the run ends."""
+    epochs: float | None = None
+    """When the run ends, in passes over the list, instead of `steps`."""
     lr: float = 0.03
-    """Learning rate to begin with; after each boundary a tenth of what it was."""
+    """Learning rate to begin with."""
+    schedule: Literal["boundaries", "cosine"] = "boundaries"
+    """How the learning rate falls: to a tenth after each boundary, or along half a cosine to zero at the end."""
     lr_boundaries: tuple[int, ...] = ()
     """Last steps of each learning rate but the last."""
     momentum: float = 0.9
@@ -120,10 +128,17 @@ class TrainConfig:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+        if (self.epochs is None) != (self.steps > 0):
+            raise ValueError(
+                f"give either steps or epochs, got steps={self.steps} and epochs={self.epochs}; the one that is not meant is "
+                "switched off by steps=0 or epochs=None"
+            )
+        if self.epochs is not None and not 0 < self.epochs < math.inf:
+            raise ValueError(f"epochs must be more than 0, got {self.epochs}")
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high or not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be from {low:g} to {high:g}, got {getattr(self, name)}")
-        for name in ("objective", "augmentation", "dtype"):
+        for name in ("objective", "augmentation", "schedule", "dtype"):
             choices = get_args(get_type_hints(TrainConfig)[name])
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
@@ -154,8 +169,17 @@ class TrainConfig:
         """What a builder is told of the encoder's size."""
         return {} if self.width is None else {"width": self.width}
 
+    def of_videos(self, number: int) -> TrainConfig:
+        """The same with `steps`, for a list of so many videos, instead of `epochs`."""
+        if self.epochs is None:
+            return self
+        per_epoch = max(number // self.batch_size, 1)
+        return dataclasses.replace(self, epochs=None, steps=max(round(self.epochs * per_epoch), 1))
+
     def lr_at(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
+        if self.schedule == "cosine":
+            return self.lr * (1 + math.cos(math.pi * step / self.steps)) / 2
         return self.lr * 0.1 ** sum(step > boundary for boundary in self.lr_boundaries)
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,21 +197,22 @@ class TrainConfig:
         for name in ("out", "train_list", "val_list", "root", "weights", "resume"):
             if values.get(name) is not None:
                 values[name] = Path(values[name])
-        values["lr_boundaries"] = tuple(values.get("lr_boundaries", ()))
+        for name in ("lr_boundaries", "layers"):
+            values[name] = tuple(values.get(name, ()))
         return cls(**values)
 
 
 FIXED = (
-    *("model", "width", "objective", "ir_steps", "noise", "background", "clusters", "clusterings", "kmeans_iterations"),
-    *("temperature", "bank_momentum", "part", "binned", "augmentation", "batch_size", "lr", "lr_boundaries", "momentum"),
-    *("weight_decay", "norm_momentum", "seed", "dtype", "sync_norms"),
+    *("model", "width", "objective", "layers", "ir_steps", "noise", "background", "clusters", "clusterings"),
+    *("kmeans_iterations", "temperature", "bank_momentum", "part", "binned", "augmentation", "batch_size", "lr", "schedule"),
+    *("lr_boundaries", "momentum", "weight_decay", "norm_momentum", "seed", "dtype", "sync_norms"),
 )
 """Settings that a run keeps to its end; the others may change when it goes on."""
 
 _LEAST = {
-    **dict.fromkeys("noise background clusters clusterings kmeans_iterations batch_size steps".split(), 1),  # noqa: SIM905
+    **dict.fromkeys("noise background clusters clusterings kmeans_iterations batch_size".split(), 1),  # noqa: SIM905
     **dict.fromkeys("accumulate validate_every val_clips neighbours save_every keep log_every".split(), 1),  # noqa: SIM905
-    **dict.fromkeys(("ir_steps", "workers", "max_failures", "seed"), 0),
+    **dict.fromkeys(("steps", "ir_steps", "workers", "max_failures", "seed"), 0),
 }
 _RANGES = {
     "lr": (0.0, math.inf),

@@ -18,11 +18,12 @@ from ..weights.folder import replacing, sha256_of
 from .checkpoint import CHECKPOINTS, Checkpoints
 from .data import Batch, ClipDataset, EpochSampler, VideoList, loader, read_list
 from .distributed import World, synchronise_norms
-from .memory_bank import MemoryBank
-from .objectives import InstanceObjective, SupervisedObjective
+from .objectives import InstanceObjective
 from .precision import check_convolutions
 from .recipes import TrainConfig
-from .start import begin, check_settings
+from .results import write_results
+from .start import begin, check_settings, fitted
+from .tasks import make_network, make_objective
 from .validation import validate, validation_videos
 
 CONFIG, FAILED = "config.json", "failed_videos.jsonl"
@@ -40,13 +41,15 @@ class Run:
     """What a run consists of, from its last checkpoint on if it has one. Methods are collective: all ranks call them.
 
     Attributes:
+        config: the settings, with what was left to the videos and the weights filled in.
         step: how many steps have been made.
-        model: the encoder, without what wraps it for training.
+        model: the network (see tasks.py), without what wraps it for training.
     """
 
     def __init__(self, config: TrainConfig, ranks: World | None = None) -> None:
-        self.config, self.ranks = config, ranks or World()
+        self.ranks = ranks or World()
         self.videos = training_videos(config)
+        self.config = config = fitted(config, len(self.videos))
         self._val = validation_videos(config, self.videos.labels)
         self.sampler = EpochSampler(len(self.videos), config.batch_size, seed=config.seed, world=self.ranks)
         if (config.batch_size // self.ranks.size) % config.accumulate:
@@ -54,9 +57,9 @@ class Run:
                 f"each of {self.ranks.size} processes has {config.batch_size // self.ranks.size} clips a step, which "
                 f"accumulate={config.accumulate} does not divide"
             )
-        self.objective = self._objective()
+        self.objective = make_objective(config, self.videos, self.ranks, self.sampler.steps_per_epoch)
         torch.manual_seed(config.seed)
-        self.model = config.build(self.videos.num_classes if config.objective == "supervised" else None).to(self.ranks.device)
+        self.model = make_network(config, self.videos.num_classes).to(self.ranks.device)
         self.optimiser = torch.optim.SGD(
             self.model.parameter_groups(config.weight_decay, config.weight_decay), lr=config.lr, momentum=config.momentum
         )
@@ -68,30 +71,6 @@ class Run:
         self._begin()
         self._normalise = clip_transform(self.model).normalise
         self._net = self._prepared()
-
-    def _objective(self) -> InstanceObjective | SupervisedObjective:
-        config, number = self.config, len(self.videos)
-        if config.objective == "supervised":
-            if int(self.videos.labels.min()) < 0:
-                raise ValueError(f"{config.train_list} has no labels, and supervised training needs them: `path frames label`")
-            return SupervisedObjective(self.videos.labels, self.ranks)
-        if config.steps > config.ir_steps and max(config.clusters, config.background) > number:
-            raise ValueError(
-                f"{number} videos cannot have {config.clusters} clusters and {config.background} background neighbours: "
-                "set clusters and background to fewer (about a thirtieth of the videos, say), or ir_steps to steps"
-            )
-        return InstanceObjective(
-            MemoryBank(number, seed=config.seed, momentum=config.bank_momentum, world=self.ranks),
-            ir_steps=config.ir_steps,
-            noise=config.noise,
-            background=config.background,
-            num_clusters=config.clusters,
-            clusterings=config.clusterings,
-            kmeans_iterations=config.kmeans_iterations,
-            recluster_every=self.sampler.steps_per_epoch,
-            temperature=config.temperature,
-            seed=config.seed,
-        )
 
     def _begin(self) -> None:
         """From the run's own last checkpoint, or from where the settings say."""
@@ -173,7 +152,7 @@ class Run:
         for start in range(0, len(indices), size):
             part = slice(start, start + size)
             with self._last_only(start + size == len(indices)):
-                output = self._forward(batch.frames[part])
+                output = self._forward(self.objective.views(batch.frames[part], part))
                 losses = self.objective.losses(self.step, output, indices[part], part) * there[part]
                 (losses.sum() * share).backward()
             outputs.append(output.detach())
@@ -216,23 +195,26 @@ class Run:
                 f"the loss is {loss} at step {self.step}: try a smaller lr (it is {self.config.lr_at(self.step - 1):g}); "
                 f"the checkpoints in {self.checkpoints.folder} are from before"
             )
-        local = isinstance(self.objective, InstanceObjective) and self.step > self.config.ir_steps
+        kind = self.config.objective
         return {
             "epoch": self.step / self.sampler.steps_per_epoch,
-            "objective": "supervised" if self.config.objective == "supervised" else "LA" if local else "IR",
+            "objective": kind if kind != "vie" else "LA" if self.step > self.config.ir_steps else "IR",
             "loss": loss,
             "lr": self.config.lr_at(self.step - 1),
             "failed_videos": len(self._failed),
         }
 
     def validate(self) -> dict[str, Any]:
-        """The accuracy on the videos of val_list; nothing where there is none."""
+        """The accuracy on the videos of val_list, written to results.json at the end; nothing where there is no such list."""
         if self._val is None:
             return {}
         try:
-            return validate(self.config, self.model, self.objective, self._val, self.videos.labels, self.ranks)
+            results, metrics = validate(self.config, self.model, self.objective, self._val, self.videos.labels, self.ranks)
         finally:
             self.model.train()
+        if self.ranks.is_first and self.step == self.config.steps:
+            write_results(self.config.out, results)
+        return metrics
 
     def save(self) -> None:
         """Writes a checkpoint. One whose loss is no number is not worth it: NotFiniteError."""

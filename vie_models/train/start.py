@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +11,31 @@ import torch
 from torch import Tensor
 
 from ..models import Encoder
-from ..weights import create_model, read_checkpoint, tf_to_state_dict
+from ..weights import create_model, list_weights, read_checkpoint, tf_to_state_dict
 from ..weights.tensorflow import tf_memory_bank, tf_names
 from .checkpoint import CHECKPOINTS, Checkpoints
-from .objectives import InstanceObjective, SupervisedObjective
+from .objectives import InstanceObjective, Objective
 from .recipes import FIXED, TrainConfig
-
-Objective = InstanceObjective | SupervisedObjective
+from .tasks import encoder_of
 
 
 def check_settings(config: TrainConfig, before: dict[str, Any], folder: Path) -> None:
     """ValueError unless a run can go on with `config` that was begun with `before`."""
-    now = config.to_dict()
-    differing = [f"{key} was {before.get(key)!r}, is {now[key]!r}" for key in FIXED if before.get(key) != now[key]]
+    then, now = TrainConfig.from_dict(before).to_dict(), config.to_dict()
+    names = (*FIXED, "steps") if config.schedule == "cosine" else FIXED
+    differing = [f"{key} was {then[key]!r}, is {now[key]!r}" for key in names if then[key] != now[key]]
     if differing:
         raise ValueError(
             f"the run in {folder} was begun with other settings ({'; '.join(differing)}): choose another folder, or the same"
         )
+
+
+def fitted(config: TrainConfig, num_videos: int) -> TrainConfig:
+    """The settings with steps in place of epochs, and as wide as the weights that the run begins with."""
+    config = config.of_videos(num_videos)
+    if config.weights is not None and config.width is None:
+        config = dataclasses.replace(config, width=_weights(config).model_args["width"])
+    return config
 
 
 def begin(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer, objective: Objective) -> int:
@@ -37,7 +46,7 @@ def begin(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer,
         FileNotFoundError: nothing is there.
     """
     if config.weights is not None:
-        _load_trunk(config, model, _weights(config))
+        _load_trunk(config, encoder_of(model), _weights(config))
     if config.resume is None:
         return 0
     if (config.resume / CHECKPOINTS).is_dir():
@@ -45,10 +54,16 @@ def begin(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer,
     return _resume_tensorflow(config, model, optimiser, objective)
 
 
+def load_weights(name: str, weights: Path, **sizes: Any) -> Encoder:
+    """The encoder `name` with weights of a published set, by its name, or of what `create_model` takes as checkpoint_path."""
+    if str(weights) in list_weights():
+        return create_model(str(weights), **sizes)
+    return create_model(name, checkpoint_path=weights, **sizes)
+
+
 def _weights(config: TrainConfig) -> Encoder:
     assert config.weights is not None
-    name = "vie_single" if config.model == "vie_trn" else config.model
-    return create_model(name, checkpoint_path=config.weights, **config.sizes)
+    return load_weights("vie_single" if config.model == "vie_trn" else config.model, config.weights, **config.sizes)
 
 
 def _load_trunk(config: TrainConfig, model: Encoder, source: Encoder) -> None:
@@ -77,7 +92,7 @@ def _resume_run(config: TrainConfig, model: Encoder, optimiser: torch.optim.Opti
         )
     if source.model != config.model and (source.model, config.model) != ("vie_single", "vie_trn"):
         raise ValueError(f"{config.resume} is a run of {source.model}, which {config.model} cannot go on from")
-    encoder = source.build(None)
+    encoder = source.build()
     encoder.load_state_dict(state["model"])
     _load_trunk(config, model, encoder)
     other = torch.optim.SGD(encoder.parameter_groups(0, 0), lr=0.0, momentum=source.momentum)

@@ -1,71 +1,163 @@
-"""Validation during training: what fraction of the videos of a list get their label."""
+"""Validation during training and at its end: what fraction of the videos of a list get their label.
+
+V videos, C clips each, K classes.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..extract import Extractor
 from ..models import Encoder
-from .data import VideoList, read_list
+from ..video.transforms import clip_transform
+from ..weights.folder import hash_of_weights
+from .data import ClipDataset, VideoList, loader, read_list
 from .distributed import World
 from .knn import knn
-from .objectives import InstanceObjective, SupervisedObjective
+from .objectives import InstanceObjective, Objective
+from .pretext import PretextObjective
 from .recipes import TrainConfig
+from .results import UNREAD, Results, class_names
+from .transfer import LinearReadouts
 
 
 def validation_videos(config: TrainConfig, labels: Tensor) -> VideoList | None:
-    """The videos of `config.val_list`, or None; ValueError unless they and the training videos have `labels`."""
+    """The videos of `config.val_list`, or None; ValueError unless they have the labels that the objective needs."""
     if config.val_list is None:
         return None
     videos = read_list(config.val_list, config.root)
+    if config.objective in ("rotation", "order"):
+        return videos
     if int(videos.labels.min()) < 0 or int(labels.max()) < 0:
         raise ValueError(f"validation needs labels in {config.val_list} and in {config.train_list}: `path frames label`")
+    if config.objective != "vie" and int(videos.labels.max()) > int(labels.max()):
+        raise ValueError(
+            f"{config.val_list} has the label {int(videos.labels.max())}, and {config.train_list} has none above "
+            f"{int(labels.max())}: what is trained on one cannot name it"
+        )
     return videos
 
 
 def validate(
-    config: TrainConfig,
-    model: Encoder,
-    objective: InstanceObjective | SupervisedObjective,
-    videos: VideoList,
-    labels: Tensor,
-    ranks: World,
-) -> dict[str, Any]:
-    """Top-1 accuracy on `videos`: by the votes of the bank's nearest rows, or by the mean of the clips' probabilities.
+    config: TrainConfig, network: Encoder, objective: Objective, videos: VideoList, labels: Tensor, ranks: World
+) -> tuple[Results, dict[str, Any]]:
+    """The predictions for `videos`, and metrics of them, the same on all ranks.
 
-    Collective; each rank reads its share of the videos. `labels` are the training videos'. A video that cannot be read counts
-    as wrong, and in `val_failed`.
+    By the votes of the bank's nearest rows (`knn`); by the mean of the clips' probabilities (`supervised`, and each readout by
+    its layers' names); of pretext tasks, by one random view of each video. Collective; each rank reads its share of the videos.
+    A video that cannot be read counts as wrong, and in `val_failed`. `labels` are the training videos'.
     """
     began = time.monotonic()
     mine = list(range(len(videos)))[ranks.rank :: ranks.size]
-    extractor = Extractor(
-        model, clips=config.val_clips, workers=min(config.workers, 4), dtype=getattr(torch, config.dtype), device=ranks.device
-    )
-    outputs: dict[int, np.ndarray] = {}
-    for number, _, arrays in extractor.results([videos.paths[i] for i in mine]):
-        if arrays is not None:
-            outputs[mine[number]] = arrays["embedding"]
-    which = sorted(outputs)
-    width = objective.bank.dim if isinstance(objective, InstanceObjective) else model.num_classes
-    values = torch.from_numpy(np.stack([outputs[i] for i in which])) if which else torch.zeros(0, config.val_clips, width or 0)
-    if isinstance(objective, InstanceObjective):
-        num_classes = int(max(labels.max(), videos.labels.max())) + 1
-        predictions = knn(
-            values, objective.bank, labels, k=config.neighbours, temperature=config.temperature, num_classes=num_classes
-        ).predictions.cpu()
+    if isinstance(objective, PretextObjective):
+        which, own = _of_views(config, network, objective, videos, mine, ranks)
+        truth = torch.arange(len(videos)) % objective.num_views
+        truth = objective.classes(truth)
     else:
-        predictions = values.softmax(-1).mean(1).argmax(1)
-    right = int((predictions == videos.labels[which]).sum())
-    right, read = ranks.sum(torch.tensor([right, len(which)])).tolist()
-    kind = "knn_top1" if isinstance(objective, InstanceObjective) else "top1"
-    return {
-        kind: right / len(videos),
-        "val_videos": len(videos),
-        "val_failed": len(videos) - read,
-        "val_seconds": round(time.monotonic() - began, 2),
+        which, own = _of_clips(config, network, objective, videos, labels, mine, ranks)
+        truth = videos.labels
+    top = gather_top(which, own, len(videos), ranks)
+    about = {
+        "task": config.objective,
+        "model": config.model,
+        "weights": hash_of_weights(network),
+        "step": config.steps,
+        "settings": config.to_dict(),
     }
+    results = Results(
+        about, [str(path) for path in videos.paths], truth, top, class_names(config.val_list or config.train_list)
+    )
+    failed = int((next(iter(top.values()))[:, 0] == UNREAD).sum())
+    accuracies = {"top1" if name in _PLAIN else f"{name}_top1": float(results.hits(name).mean()) for name in top}
+    seconds = round(time.monotonic() - began, 2)
+    return results, {**accuracies, "val_videos": len(videos), "val_failed": failed, "val_seconds": seconds}
+
+
+def clip_outputs(
+    network: Encoder,
+    videos: VideoList,
+    which: Sequence[int],
+    *,
+    clips: int = 5,
+    workers: int = 0,
+    dtype: str = "float32",
+    device: torch.device | None = None,
+) -> dict[int, Tensor]:
+    """What the network gives for the evenly placed clips of some of the videos, [C, ...] for each that can be read.
+
+    The network is in evaluation mode afterwards.
+    """
+    extractor = Extractor(
+        network, pool=None, clips=clips, workers=min(workers, 4), dtype=getattr(torch, dtype), device=device
+    )  # fmt: skip
+    results = extractor.results([videos.paths[i] for i in which])
+    found = {which[number]: torch.from_numpy(arrays["embedding"]) for number, _, arrays in results if arrays is not None}
+    return {i: found[i] for i in sorted(found)}
+
+
+def gather_top(which: Sequence[int], scores: dict[str, Tensor], num_videos: int, ranks: World) -> dict[str, Tensor]:
+    """All ranks' most likely classes, [V, up to 5], from each rank's scores [v, K] of the videos `which`. Collective."""
+    best = {name: found.topk(min(5, found.shape[1])).indices.cpu() for name, found in scores.items()}
+    top = {name: torch.full((num_videos, rows.shape[1]), UNREAD) for name, rows in best.items()}
+    for indices, rows in ranks.gather_objects((list(which), best)):
+        for name, found in rows.items():
+            top[name][indices] = found
+    return top
+
+
+_PLAIN = ("supervised", "rotation", "order")  # protocols of which there is one
+
+
+def _of_clips(
+    config: TrainConfig,
+    network: Encoder,
+    objective: Objective,
+    videos: VideoList,
+    labels: Tensor,
+    mine: list[int],
+    ranks: World,
+) -> tuple[list[int], dict[str, Tensor]]:
+    """Which of this rank's videos could be read, and scores [V, K] of each of them by each protocol."""
+    outputs = clip_outputs(
+        network, videos, mine, clips=config.val_clips, workers=config.workers, dtype=config.dtype, device=ranks.device
+    )
+    which = list(outputs)
+    num_classes = int(max(labels.max(), videos.labels.max())) + 1
+    if isinstance(objective, InstanceObjective):
+        blank = torch.zeros(0, config.val_clips, objective.bank.dim)
+        values = torch.stack(list(outputs.values())) if which else blank
+        votes = knn(
+            values, objective.bank, labels, k=config.neighbours, temperature=config.temperature, num_classes=num_classes
+        )
+        return which, {"knn": votes.scores}
+    shape = (len(network.layers), num_classes) if isinstance(network, LinearReadouts) else (num_classes,)
+    values = torch.stack(list(outputs.values())) if which else torch.zeros(0, config.val_clips, *shape)
+    scores = values.softmax(-1).mean(1)
+    if isinstance(network, LinearReadouts):
+        return which, dict(zip(network.layers, scores.unbind(1), strict=True))
+    return which, {config.objective: scores}
+
+
+def _of_views(
+    config: TrainConfig, network: Encoder, objective: PretextObjective, videos: VideoList, mine: list[int], ranks: World
+) -> tuple[list[int], dict[str, Tensor]]:
+    """The same of pretext tasks: video i is shown in view i modulo the number of views."""
+    dataset = ClipDataset(videos, network.clip_spec, recipe=config.augmentation, seed=config.seed)
+    normalise = clip_transform(network).normalise
+    size = config.batch_size // ranks.size
+    batches = [[(0, i) for i in mine[start : start + size]] for start in range(0, len(mine), size)]
+    which, scores = [], [torch.zeros(0, network.num_classes or 0)]
+    network.eval()
+    for batch in loader(dataset, batches, workers=min(config.workers, 4), device=ranks.device):
+        there = batch.indices >= 0
+        drawn = batch.indices[there] % objective.num_views
+        which += batch.indices[there].tolist()
+        with torch.no_grad():
+            x = normalise(objective.view(batch.frames[there], drawn).to(ranks.device))
+            scores.append(network(x).softmax(-1).cpu())
+    return which, {config.objective: torch.cat(scores)}

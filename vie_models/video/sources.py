@@ -16,6 +16,12 @@ from .clips import regular_clip
 from .decode import VideoFile
 from .frames import ArrayVideo, FrameFolder, LengthError, Video
 
+VIDEO_SUFFIXES = frozenset(  # of containers; a file with another is tried where it is named itself
+    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split()  # noqa: SIM905
+)
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+"""Of images, which are videos of one frame."""
+
 Source = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray | Tensor
 
 

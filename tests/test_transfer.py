@@ -1,0 +1,461 @@
+"""Readouts, fine-tuning, pretext tasks, and what evaluations leave."""
+
+import json
+import shutil
+from itertools import combinations, permutations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import reference_clip, small_clip
+from runs import SMALL, assert_same_end, flags, killed_run, losses, settings, start
+from test_models import NAMES, seeded_variables, small
+
+import vie_models as vie
+from vie_models.cli import main
+from vie_models.models.blocks import NormAct
+from vie_models.models.registry import MODELS, build_model
+from vie_models.train.distributed import World
+from vie_models.train.evaluate import Evaluation, evaluate_knn, evaluate_logistic, memory_bank
+from vie_models.train.export import export
+from vie_models.train.knn import votes
+from vie_models.train.predict import predict
+from vie_models.train.pretext import ORDERS, OrderClassifier, OrderObjective, RotationObjective
+from vie_models.train.pretrain import pretrain
+from vie_models.train.recipes import TrainConfig
+from vie_models.train.report import report
+from vie_models.train.results import Results, bootstrap_interval
+from vie_models.train.run import Run
+from vie_models.train.transfer import LinearReadouts, default_layers, readout_features
+from vie_models.weights.tensorflow import tf_to_state_dict
+
+
+def transfer_config(corpus, out, **changes) -> TrainConfig:
+    values = {"model": "vie_single_tiny", "objective": "supervised", "val_list": corpus / "val", **changes}
+    return TrainConfig(**settings(corpus, out, **values))
+
+
+@pytest.fixture(scope="session")
+def pretrained(corpus, tmp_path_factory):
+    """A run of vie_single_tiny, and its weight folder with names of classes."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    pretrain(transfer_config(corpus, folder / "run", objective="vie"), progress=False)
+    export(folder / "run", folder / "weights")
+    (folder / "weights" / "classes.txt").write_text("red things\ngreen things\nblue things\n")
+    return folder / "weights"
+
+
+# --- linear readouts -----------------------------------------------------------------------------------------------------
+
+
+def naive_readout(maps: np.ndarray) -> np.ndarray:
+    """REFERENCE: averaged over time, flattened; average-pooled 2x2, then 4x4, if still over 200,000 values. [C, T, H, W]"""
+    x = maps.astype(np.float64).mean(1)
+    for size in (2, 4):
+        if x.size > 200_000:
+            channels, height, width = x.shape
+            pooled = np.zeros((channels, height // size, width // size))
+            for i in range(height // size):
+                for j in range(width // size):
+                    pooled[:, i, j] = x[:, i * size : (i + 1) * size, j * size : (j + 1) * size].mean((1, 2))
+            x = pooled
+    return x.ravel()
+
+
+def test_readouts_of_the_reference_activations():
+    """What `test_activations_equal_the_reference` checks against the original's, read out."""
+    model = build_model("vie_3dresnet").eval()
+    model.load_state_dict(tf_to_state_dict(seeded_variables(MODELS["vie_3dresnet"].reference), model))
+    x = reference_clip(model.clip_spec, 0)
+    with torch.inference_mode():
+        maps = model.forward_intermediates(x, default_layers(model))
+    for layer in ("encode_6", "encode_8", "encode_10"):
+        ours = readout_features(maps[layer]).numpy()
+        for clip in range(2):
+            np.testing.assert_allclose(ours[clip], naive_readout(maps[layer][clip].numpy()), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "values"),
+    [((200, 2, 32, 31), 200 * 32 * 31), ((64, 2, 60, 56), 64 * 30 * 28), ((300, 1, 64, 64), 300 * 8 * 8)],
+)
+def test_large_maps_are_pooled(shape, values):
+    maps = torch.randn(2, *shape)
+    ours = readout_features(maps)
+    assert ours.shape == (2, values)
+    np.testing.assert_allclose(ours[1].numpy(), naive_readout(maps[1].numpy()), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_readouts_leave_the_encoder_alone(name):
+    """No gradient reaches it, and its statistics do not move, whatever mode the readouts are in; all readouts learn."""
+    encoder = small(name)
+    readouts = LinearReadouts(encoder, default_layers(encoder), 3)
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    spec = encoder.clip_spec
+    x = torch.randn(2, 3, spec.num_frames, spec.crop, spec.crop)
+    logits = readouts.train()(x)
+    assert logits.shape == (2, 3, 3)
+    optimiser = torch.optim.SGD(readouts.parameter_groups(1e-4, 1e-4), lr=1.0)
+    logits.sum(1).logsumexp(1).sum().backward()
+    optimiser.step()
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+    assert all(head.weight.grad.abs().sum() > 0 and head.bias.grad.abs().sum() > 0 for head in readouts.heads)
+    assert not any(module.training for module in encoder.modules())
+    for key, value in encoder.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0, msg=key)
+
+
+def test_a_readout_step_equals_a_naive_one(corpus, tmp_path):
+    """Softmax cross-entropy of each layer by itself, the losses added, momentum and decay of the readouts, in NumPy."""
+    config = transfer_config(corpus, tmp_path, objective="readout", lr=1e-3, weight_decay=0.1, momentum=0.9)
+    run = Run(config)
+    batches = run.batches()
+    weights = [head.weight.detach().double().numpy().copy() for head in run.model.heads]
+    biases = [head.bias.detach().double().numpy().copy() for head in run.model.heads]
+    velocities = [[np.zeros_like(w), np.zeros_like(b)] for w, b in zip(weights, biases, strict=True)]
+    for _ in range(2):
+        batch = next(batches)
+        labels = run.videos.labels[batch.indices].numpy()
+        features = [f.double().numpy() for f in run.model.features(run._normalise(batch.frames))]
+        expected = 0.0
+        for k, x in enumerate(features):
+            logits = x @ weights[k].T + biases[k]
+            p = np.exp(logits - logits.max(1, keepdims=True))
+            p /= p.sum(1, keepdims=True)
+            expected += -np.log(p[np.arange(4), labels]).mean()
+            error = (p - np.eye(3)[labels]) / 4
+            gradients = error.T @ x + 0.1 * weights[k], error.sum(0) + 0.1 * biases[k]
+            for velocity, gradient in zip(velocities[k], gradients, strict=True):
+                velocity[:] = 0.9 * velocity + gradient
+            weights[k] -= 1e-3 * velocities[k][0]
+            biases[k] -= 1e-3 * velocities[k][1]
+        run.train_step(batch)
+        assert run.metrics()["loss"] == pytest.approx(expected, rel=1e-4)
+    for head, weight, bias in zip(run.model.heads, weights, biases, strict=True):
+        np.testing.assert_allclose(head.weight.detach(), weight, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(head.bias.detach(), bias, rtol=1e-3, atol=1e-5)
+
+
+def test_layers_can_be_read_out_together():
+    encoder = small("vie_twopathway_tiny")
+    assert default_layers(encoder)[0] == "static.encode_6+dynamic.encode_6"
+    readouts = LinearReadouts(encoder, ["static.encode_8", "dynamic.encode_8", "static.encode_8+dynamic.encode_8"], 2)
+    spec = encoder.clip_spec
+    static, dynamic, both = readouts.features(torch.randn(1, 3, spec.num_frames, spec.crop, spec.crop))
+    torch.testing.assert_close(both, torch.cat([static, dynamic], dim=1))
+
+
+def test_unknown_layers(corpus, tmp_path):
+    with pytest.raises(ValueError, match="vie_single_tiny has no layer 'encode_99'; it has encode_1"):
+        Run(transfer_config(corpus, tmp_path, objective="readout", layers=("encode_99",)))
+
+
+# --- fine-tuning ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_fine_tuning_step_equals_a_plain_one(corpus, tmp_path, pretrained):
+    """Written out with nothing of ours but the encoder: weights, statistics of batch norms, everything."""
+    config = transfer_config(corpus, tmp_path, weights=pretrained, width=None, lr=0.1, weight_decay=0.01, norm_momentum=0.1)
+    run = Run(config)
+    plain = vie.from_pretrained(pretrained)
+    plain.reset_classifier(3)
+    plain.head.load_state_dict(run.model.head.state_dict())
+    plain.train()
+    for module in plain.modules():
+        if isinstance(module, NormAct):
+            module.momentum = 0.1
+    trained = dict(plain.named_parameters())
+    velocity = {name: torch.zeros_like(p) for name, p in trained.items()}
+    batches = run.batches()
+    for _ in range(2):
+        batch = next(batches)
+        x = vie.clip_transform(plain).normalise(batch.frames)
+        loss = F.cross_entropy(plain(x), run.videos.labels[batch.indices])
+        gradients = torch.autograd.grad(loss, list(trained.values()))
+        with torch.no_grad():
+            for (name, parameter), gradient in zip(trained.items(), gradients, strict=True):
+                decay = 0.0 if "norm" in name else 0.01
+                velocity[name] = 0.9 * velocity[name] + gradient + decay * parameter
+                parameter -= 0.1 * velocity[name]
+        run.train_step(batch)
+        assert run.metrics()["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(run.model.state_dict()[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_reach_every_parameter(name):
+    model = small(name, num_classes=3).train()
+    model(small_clip(model)).logsumexp(1).sum().backward()
+    without = [key for key, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.abs().sum() > 0)]
+    assert without == []
+    frozen = [key for key, p in model.named_parameters() if not p.requires_grad]
+    # the pooled features of these leave the fast pathway's last norm out, as the reference's do
+    assert frozen == (["dynamic.fast.norm.weight", "dynamic.fast.norm.bias"] if "twopathway" in name and "slow" not in name
+                      else [])  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_statistics_move_in_training_alone(name):
+    model = small(name, num_classes=3)
+    x = small_clip(model)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.eval()(x).sum().backward()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    model.train()(x)
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == {key for key in before if key.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+
+
+def test_weights_bring_their_width(corpus, tmp_path, pretrained):
+    """Whoever fine-tunes need not know it."""
+    run = Run(transfer_config(corpus, tmp_path, weights=pretrained, width=None))
+    assert run.config.width == SMALL["width"]
+    source = vie.from_pretrained(pretrained).state_dict()
+    for name, value in run.model.state_dict().items():
+        assert name.startswith("head.") or torch.equal(value, source[name])
+
+
+def test_epochs_make_steps(corpus, tmp_path):
+    run = Run(transfer_config(corpus, tmp_path, steps=0, epochs=2.5, schedule="cosine", lr=1.0))
+    assert run.config.steps == 12  # 5 steps an epoch
+    assert [round(run.config.lr_at(step), 3) for step in (0, 6, 11)] == [1.0, 0.5, 0.017]
+    with pytest.raises(ValueError, match="give either steps or epochs, got steps=3 and epochs=2"):
+        transfer_config(corpus, tmp_path, steps=3, epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("kills", "changes"),
+    [
+        (2, {"objective": "supervised", "workers": 2}),
+        (2, {"objective": "readout", "workers": 0}),
+        (1, {"objective": "order", "workers": 0}),
+        pytest.param(10, {"objective": "supervised", "workers": 2}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_bits(corpus, tmp_path, pretrained, kills, changes):
+    changes = {"model": "vie_single_tiny", "weights": pretrained, "steps": 20 * kills, "save_every": 4, **changes}
+    process = start(flags(corpus, tmp_path / "whole", **changes))
+    errors = process.communicate()[1]
+    assert process.returncode == 0, errors
+    killed_run(flags(corpus, tmp_path / "killed", **changes), tmp_path / "killed", kills, 1, 20 * kills)
+    assert_same_end(tmp_path / "whole", tmp_path / "killed")
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_the_commands(corpus, tmp_path, pretrained, capsys):
+    lists = ["--train-list", str(corpus / "train"), "--val-list", str(corpus / "val"), "--root", str(corpus)]
+    common = [*lists, "--weights", str(pretrained), "--workers", "0"]
+    short = ["--batch-size", "4", "--epochs", "1"]
+    assert main(["finetune", "vie_single_tiny", *common, *short, "-o", str(tmp_path / "finetuned")]) == 0
+    assert main(["eval", "linear", "vie_single_tiny", *common, *short, "-o", str(tmp_path / "linear")]) == 0
+    assert main(["eval", "knn", "vie_single_tiny", *common, "-o", str(tmp_path / "knn")]) == 0
+    assert main(["eval", "knn", "vie_single_tiny", *common, "--bank", "-o", str(tmp_path / "bank")]) == 0
+    assert main(["eval", "logistic", "vie_single_tiny", *common, "-o", str(tmp_path / "logistic")]) == 0
+    out = capsys.readouterr().out
+    assert "supervised: top-1" in out
+    assert "encode_8: top-1" in out
+    assert "4 videos, 0 of them could not be read" in out
+    settings_of = {name: json.loads((tmp_path / name / "results.json").read_text()) for name in ("finetuned", "linear", "knn")}
+    assert settings_of["finetuned"]["settings"]["lr"] == 0.0005
+    assert settings_of["linear"]["settings"]["lr"] == 0.01
+    assert set(settings_of["linear"]["protocols"]) == {"encode_6", "encode_8", "encode_10"}
+    assert (tmp_path / "linear" / "confusion-encode_6.png").stat().st_size > 1000
+    assert main(["export", str(tmp_path / "finetuned"), str(tmp_path / "exported")]) == 0
+    assert vie.from_pretrained(tmp_path / "exported").num_classes == 3
+    table = report([tmp_path], tmp_path / "report.md")
+    assert "| fine-tuned | vie_single_tiny (width 4) | weights | not known |" in table
+    assert "| the authors' | 43.6 (printed by the original release) | | not measured |" in table
+    assert (tmp_path / "report.png").exists()
+
+
+# --- pretext tasks -------------------------------------------------------------------------------------------------------
+
+
+def test_rotation():
+    """All frames of a clip turn counter-clockwise, by as many quarter turns as its label says."""
+    objective = RotationObjective(0, World())
+    frames = torch.arange(4 * 2 * 3 * 5 * 5, dtype=torch.uint8).view(4, 2, 3, 5, 5)
+    objective.begin_step(3, 4)
+    turned = objective.views(frames, slice(0, 4))
+    labels = objective._drawn
+    for clip in range(4):
+        for t in range(2):
+            expected = frames[clip, t].permute(1, 2, 0).numpy()
+            for _ in range(int(labels[clip])):
+                height, width, _ = expected.shape
+                expected = np.array([[expected[i, width - 1 - j] for i in range(height)] for j in range(width)])
+            np.testing.assert_array_equal(turned[clip, t].permute(1, 2, 0).numpy(), expected)
+    logits = torch.randn(4, 4)
+    naive = [-np.log(np.exp(row[k]) / np.exp(row).sum()) for row, k in zip(logits.numpy(), labels.tolist(), strict=True)]
+    ours = objective.losses(3, logits, torch.arange(4), slice(0, 4))
+    np.testing.assert_allclose(ours.numpy(), naive, rtol=1e-5)
+    assert not torch.equal(objective.views(frames, slice(0, 4)), frames)
+
+
+def test_order():
+    """Frames come in the order drawn; an order and its reverse have one label, and there are 12."""
+    classes: dict[tuple, int] = {}
+    objective = OrderObjective(0, World())
+    frames = torch.zeros(24, 4, 3, 2, 2, dtype=torch.uint8)
+    frames += torch.arange(4, dtype=torch.uint8)[None, :, None, None, None]
+    shown = objective.view(frames, torch.arange(24))[:, :, 0, 0, 0].tolist()
+    labels = objective.classes(torch.arange(24)).tolist()
+    assert sorted(map(tuple, shown)) == sorted(permutations(range(4)))
+    for order, label in zip(map(tuple, shown), labels, strict=True):
+        assert classes.setdefault(order, label) == label
+        assert classes.setdefault(order[::-1], label) == label
+    assert sorted(set(labels)) == list(range(12))
+    assert len(ORDERS) == 24
+    objective.begin_step(0, 8)
+    logits = torch.randn(8, 12)
+    naive = []
+    for row, drawn in zip(logits.numpy(), objective._drawn.tolist(), strict=True):
+        naive.append(-np.log(np.exp(row[classes[ORDERS[drawn]]]) / np.exp(row).sum()))
+    np.testing.assert_allclose(objective.losses(0, logits, torch.arange(8), slice(0, 8)).numpy(), naive, rtol=1e-5)
+
+
+def test_the_order_network_sees_pairs():
+    """Logits are of all six pairs of frames' features, in order."""
+    network = OrderClassifier(small("vie_single_tiny", num_classes=0)).eval()
+    x = torch.randn(2, 3, 4, 32, 32)
+    with torch.no_grad():
+        features = [network.encoder(x[:, :, t]) for t in range(4)]
+        pairs = [F.relu(network.pairs(torch.cat([features[i], features[j]], 1))) for i, j in combinations(range(4), 2)]
+        torch.testing.assert_close(network(x), network.head(torch.cat(pairs, 1)))
+    network.train()(x).logsumexp(1).sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_the_order_of_frames_needs_single_frames(corpus, tmp_path):
+    with pytest.raises(ValueError, match="a model of single frames"):
+        Run(transfer_config(corpus, tmp_path, model="vie_3dresnet_tiny", objective="order"))
+
+
+@pytest.mark.parametrize(("objective", "model"), [("rotation", "vie_3dresnet_tiny"), ("order", "vie_single_tiny")])
+def test_pretext_runs(corpus, tmp_path, objective, model):
+    out = pretrain(transfer_config(corpus, tmp_path / "run", objective=objective, model=model, steps=4), progress=False)
+    results = json.loads((out / "results.json").read_text())
+    assert [video["label"] for video in results["videos"]] == [0, 1, 2, 3]
+    export(out, tmp_path / "weights")
+    weights = vie.from_pretrained(tmp_path / "weights")
+    assert weights.num_classes == (4 if objective == "rotation" else 0)
+    Run(transfer_config(corpus, tmp_path / "linear", objective="readout", model=model, weights=tmp_path / "weights"))
+
+
+# --- nearest neighbours, and predictions ---------------------------------------------------------------------------------
+
+
+def evaluation(corpus, out, **changes) -> Evaluation:
+    values = {
+        "model": "vie_single_tiny",
+        "train_list": corpus / "train",
+        "val_list": corpus / "val",
+        "root": corpus,
+        "workers": 0,
+    }
+    return Evaluation(**{**values, "out": out, "device": "cpu", **changes})
+
+
+def test_knn_equals_a_naive_one(corpus, tmp_path, pretrained):
+    results = evaluate_knn(evaluation(corpus, tmp_path, weights=pretrained, neighbours=3))
+    model = vie.from_pretrained(pretrained)
+    extractor = vie.Extractor(model, clips=5, workers=0)
+
+    def embeddings(numbers):
+        return [extractor.features(corpus / f"{i}.mp4")[0]["embedding"] for i in numbers]
+
+    bank = np.stack([e.mean(0) / np.linalg.norm(e.mean(0)) for e in embeddings(range(20))])
+    for row, clips in zip(results.top["knn"].tolist(), embeddings(range(20, 24)), strict=True):
+        scores = np.zeros(3)
+        for clip in clips:
+            dots = bank @ clip
+            for i in np.argsort(-dots)[:3]:
+                scores[i % 3] += np.exp(dots[i] / 0.07)
+        assert row[0] == int(scores.argmax())
+
+
+def test_knn_with_the_bank_of_the_weights(corpus, tmp_path, pretrained):
+    results = evaluate_knn(evaluation(corpus, tmp_path, weights=pretrained, train_list=None, bank=True))
+    training = json.loads((pretrained / "training.json").read_text())
+    assert results.hits("knn").mean() == training["validation"]["knn_top1"]
+
+
+def test_a_network_of_colours_is_read_out(corpus, tmp_path):
+    """Red, green and blue noise: pooled features of any network tell them apart."""
+    results = evaluate_logistic(evaluation(corpus, tmp_path))
+    assert results.hits("logistic").all()
+
+
+def test_unreadable_videos_are_counted(corpus, tmp_path, pretrained):
+    folder = tmp_path / "videos"
+    shutil.copytree(corpus, folder)
+    (folder / "3.mp4").write_bytes(b"no video")
+    (folder / "21.mp4").unlink()
+    results = evaluate_knn(evaluation(folder, tmp_path / "out", weights=pretrained))
+    assert results.top["knn"][1].unique().tolist() == [-1]
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["unread"] == 1
+    for i in range(20):
+        (folder / f"{i}.mp4").unlink()
+    with pytest.raises(ValueError, match=r"none of the videos of .* can be read"):
+        evaluate_knn(evaluation(folder, tmp_path / "out", weights=pretrained))
+
+
+def test_predict_names_videos(corpus, pretrained, capsys):
+    """The votes of knn.py on the bank, as shares, with the names of the classes."""
+    videos = [corpus / "20.mp4", corpus / "22.mp4"]
+    found = {one.path: one.names for one in predict(videos, "vie_single_tiny", pretrained)}
+    rows, labels = memory_bank("vie_single_tiny", pretrained)
+    model = vie.from_pretrained(pretrained)
+    names = ["red things", "green things", "blue things"]
+    for path, ours in found.items():
+        clips = torch.from_numpy(vie.Extractor(model, clips=5).features(path)[0]["embedding"])
+        near = (clips @ rows.T).topk(10)
+        scores = votes(near.values, labels[near.indices], 3).mean(0)
+        expected = {names[i]: float(score / scores.sum()) for i, score in enumerate(scores) if score > 0}
+        assert dict(ours) == pytest.approx(expected, rel=1e-4)
+        assert [share for _, share in ours] == sorted(expected.values(), reverse=True)
+    assert main(["predict", str(corpus / "20.mp4"), "--model", "vie_single_tiny", "--weights", str(pretrained)]) == 0
+    assert f"{corpus / '20.mp4'}: {found[str(corpus / '20.mp4')][0][0]} " in capsys.readouterr().out
+
+
+def test_predict_says_what_it_cannot_do(corpus, tmp_path, pretrained, capsys):
+    (tmp_path / "no.mp4").write_bytes(b"no video")
+    arguments = ["predict", str(tmp_path / "no.mp4"), str(corpus / "20.mp4"), "--model", "vie_single_tiny"]
+    assert main([*arguments, "--weights", str(pretrained), "--json"]) == 3
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0]["reason"]
+    assert not lines[0]["names"]
+    assert lines[1]["names"]
+    without = tmp_path / "without"
+    shutil.copytree(pretrained, without)
+    (without / "bank.safetensors").unlink()
+    assert main([*arguments, "--weights", str(without)]) == 2
+    assert "has no bank.safetensors" in capsys.readouterr().err
+    assert main(arguments) == 1
+    assert "nobody has published" in capsys.readouterr().err
+
+
+# --- results -------------------------------------------------------------------------------------------------------------
+
+
+def test_results_are_what_they_say():
+    labels = torch.tensor([0, 0, 1, 2])
+    top = torch.tensor([[0, 1], [1, 0], [1, 2], [-1, -1]])
+    results = Results({"task": "knn"}, ["a", "b", "c", "d"], labels, {"knn": top}, ["cat", "dog", "eel"])
+    found = results.to_dict()
+    assert found["unread"] == 1
+    assert found["protocols"]["knn"]["top1"] == 0.5
+    assert found["protocols"]["knn"]["top5"] == 0.75
+    assert found["protocols"]["knn"]["per_class"] == {"cat": 0.5, "dog": 1.0, "eel": 0.0}
+    assert found["videos"][1] == {"path": "b", "label": 0, "predictions": {"knn": [1, 0]}}
+
+
+def test_the_interval_is_a_bootstrap():
+    """Resampling videos one by one gives the same interval."""
+    hits = np.arange(60) < 21
+    draws = np.random.default_rng(1).integers(0, 60, (20_000, 60))
+    expected = np.quantile(hits[draws].mean(1), [0.025, 0.975])
+    np.testing.assert_allclose(bootstrap_interval(hits), expected, atol=0.02)
