@@ -458,3 +458,10 @@ def test_an_avi_with_empty_chunks_is_whole(tmp_path):
         video.recount()
         assert video.damage is None
         assert video.num_frames == pytest.approx(40, abs=1)
+
+
+def test_length_is_the_same_after_reading(tmp_path):
+    path = write_video(tmp_path / "a.mp4", grey_levels(8))
+    with open_video(path, 25) as video:
+        next(video.read([[0]]))
+        assert video.num_frames == 8

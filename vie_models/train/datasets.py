@@ -303,8 +303,9 @@ def _measure(job: _Job) -> tuple[str, _Result]:
         if target is not None and not target.exists():
             encode_video(path, target, short_side)
         with open_video(target or path, FPS, threads=1) as video:
+            frames = video.num_frames
             next(video.read([[0]]))
-            return key, (target or path, video.num_frames)
+            return key, (target or path, frames)
     except (VideoError, OSError) as error:
         return key, str(error)
 

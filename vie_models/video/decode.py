@@ -107,6 +107,7 @@ class VideoFile(Video):
     @property
     def num_frames(self) -> int:
         if self._num_frames is None:
+            self._reopen()
             self._num_frames = self._length_by_packets()
             self._by_packets = self._num_frames is not None
         if self._num_frames is None:
