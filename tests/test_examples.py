@@ -54,6 +54,44 @@ def test_nearest_neighbours(features, tmp_path):
         assert sheet.size == (6 * 112, 3 * (112 + 14))
 
 
+@pytest.fixture
+def colours(tmp_path):
+    """Folders of red and of blue noise."""
+    generator = np.random.default_rng(0)
+    for channel, name in ((0, "red"), (2, "blue")):
+        (tmp_path / "videos" / name).mkdir(parents=True)
+        for i in range(6):
+            frames = generator.integers(0, 128, (20, 48, 64, 3), np.uint8)
+            frames[..., channel] += 120
+            write_video(tmp_path / "videos" / name / f"{name} {i}.mp4", frames)
+    return tmp_path / "videos"
+
+
+def test_finetune(colours, tmp_path):
+    torch.manual_seed(0)
+    vie.save_pretrained(vie.create_model("vie_single_tiny"), tmp_path / "weights")
+    weights = ["--model", "vie_single_tiny", "--weights", tmp_path / "weights"]
+    settings = ["--epochs", 15, "--batch-size", 4, "--lr", 0.02, "--workers", 0]
+    lines = run("finetune.py", colours, tmp_path / "out", *weights, *settings).splitlines()
+    assert len(lines) == 15
+    assert int(lines[-1].split("; ")[1].split()[0]) >= 3, lines  # of 4
+    assert vie.from_pretrained(tmp_path / "out").num_classes == 2
+
+
+def test_linear_probe(colours, tmp_path):
+    pytest.importorskip("sklearn")
+    torch.manual_seed(0)
+    model = vie.create_model("vie_single_tiny").eval()
+    vie.Extractor(model, layers=["encode_4"], workers=0).extract([colours], tmp_path / "features")
+    paths = sorted(path.relative_to(colours) for path in colours.rglob("*.mp4"))
+    lines = [f"{path},{path.parent},{'test' if i % 3 == 0 else 'train'}" for i, path in enumerate(paths)]
+    (tmp_path / "labels.csv").write_text("path,label,split\n" + "\n".join(lines))
+    printed = run("linear_probe.py", tmp_path / "features", tmp_path / "labels.csv", "--layers", "encode_4", "embedding")
+    assert printed.splitlines()[0] == "8 videos to train on, 4 to test, 2 classes"
+    assert printed.splitlines()[1] == "encode_4: 100.0 % of the test videos"
+
+
 def test_examples_are_short():
-    for example in ("extract_features.py", "nearest_neighbours.py"):
+    for example in ("extract_features.py", "nearest_neighbours.py", "linear_probe.py"):
         assert len((ROOT / "examples" / example).read_text().splitlines()) < 60
+    assert len((ROOT / "examples" / "finetune.py").read_text().splitlines()) < 80

@@ -465,3 +465,15 @@ def test_length_is_the_same_after_reading(tmp_path):
     with open_video(path, 25) as video:
         next(video.read([[0]]))
         assert video.num_frames == 8
+
+
+def test_random_clips(tmp_path):
+    """Anywhere in the video, the same from the same generator."""
+    path = write_video(tmp_path / "a.mp4", grey_levels(40))
+    spec = vie.ClipSpec(num_frames=4, frame_interval=2)
+    clips = [vie.random_clip(path, spec, generator=torch.Generator().manual_seed(k)) for k in (*range(12), 3)]
+    assert all(clip.shape == (4, 48, 64, 3) for clip in clips)
+    firsts = [round((float(clip[0].float().mean()) - 10) / 5) for clip in clips]
+    assert firsts[3] == firsts[12]
+    assert len(set(firsts)) > 5
+    assert max(firsts) <= 40 - 7

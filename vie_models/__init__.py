@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .extract_ray import extract_ray
     from .feature_folder import Features, load_features
     from .video.frames import VideoError
-    from .video.sources import load_clip
+    from .video.sources import load_clip, random_clip
     from .video.transforms import ClipTransform, TrainTransform, clip_transform, train_transform
 
 _LAZY = {
@@ -45,6 +45,7 @@ _LAZY = {
     "VideoError": "vie_models.video.frames",
     "load_clip": "vie_models.video.sources",
     "load_features": "vie_models.feature_folder",
+    "random_clip": "vie_models.video.sources",
     "ClipTransform": "vie_models.video.transforms",
     "TrainTransform": "vie_models.video.transforms",
     "clip_transform": "vie_models.video.transforms",
@@ -70,6 +71,7 @@ __all__ = [
     "load_clip",
     "load_features",
     "load_memory_bank",
+    "random_clip",
     "read_checkpoint",
     "save_pretrained",
     "tf_to_state_dict",

@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..clip_spec import ClipSpec
 from ..video.clips import Clip, train_clip
-from ..video.frames import LengthError, Video, VideoError
-from ..video.sources import open_video
+from ..video.frames import Video, VideoError
+from ..video.sources import open_video, read_clip
 from ..video.transforms import Recipe, train_transform
 from .distributed import World
 from .seeds import generator
@@ -201,12 +201,12 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
         with open_video(path, self.spec.fps, threads=1) as video:
             video.progress = check
             state = draws.get_state()
-            try:
-                return next(video.read([self._drawn(video, index, draws).indices]))
-            except LengthError:
-                video.recount()
+
+            def choose(video: Video) -> Clip:
                 draws.set_state(state)
-                return next(video.read([self._drawn(video, index, draws).indices]))
+                return self._drawn(video, index, draws)
+
+            return read_clip(video, choose)
 
     def _drawn(self, video: Video, index: int, draws: torch.Generator) -> Clip:
         if self.videos.stretches is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..clip_spec import ClipSpec
-from .clips import regular_clip
+from .clips import Clip, regular_clip, train_clip
 from .decode import VideoFile
 from .frames import ArrayVideo, FrameFolder, LengthError, Video
 
@@ -65,17 +66,46 @@ def load_clip(source: Source, spec: ClipSpec, *, start: float = 0.0, fps: float 
     """
     if not 0 <= start < math.inf:
         raise ValueError(f"start must be >= 0 seconds, got {start}")
+    first = round(start * spec.fps)
+
+    def choose(video: Video) -> Clip:
+        if first >= video.num_frames:
+            length = f"{video.num_frames / spec.fps:.2f} s, got {first / spec.fps:.2f} s"
+            raise ValueError(f"start must lie in the video: {video.name} lasts {length}")
+        return regular_clip(video.num_frames, spec, first)
+
     with open_video(source, spec.fps, source_fps=fps) as video:
-        first = round(start * spec.fps)
-        try:
-            return _clip_at(video, spec, first)
-        except LengthError:
-            video.recount()
-            return _clip_at(video, spec, first)
+        return torch.from_numpy(read_clip(video, choose))
 
 
-def _clip_at(video: Video, spec: ClipSpec, first: int) -> Tensor:
-    if first >= video.num_frames:
-        length = f"{video.num_frames / spec.fps:.2f} s, got {first / spec.fps:.2f} s"
-        raise ValueError(f"start must lie in the video: {video.name} lasts {length}")
-    return torch.from_numpy(next(video.read([regular_clip(video.num_frames, spec, first).indices])))
+def random_clip(
+    source: Source, spec: ClipSpec, *, generator: torch.Generator | None = None, fps: float | None = None
+) -> Tensor:
+    """A clip from a random place, as in training: uint8 [T, H, W, 3], RGB, upright. What `train_transform` is for.
+
+    Args:
+        source, fps: as in `load_clip`.
+        generator: what the place is drawn from (default: torch's own).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        VideoError: nothing can be decoded from it.
+    """
+    draws = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    state = draws.get_state()
+
+    def choose(video: Video) -> Clip:
+        draws.set_state(state)
+        return train_clip(video.num_frames, spec, draws)
+
+    with open_video(source, spec.fps, source_fps=fps, threads=1) as video:
+        return torch.from_numpy(read_clip(video, choose))
+
+
+def read_clip(video: Video, choose: Callable[[Video], Clip]) -> np.ndarray:
+    """The frames of the clip that `choose` names for the video's length: asked again where that turns out to be wrong."""
+    try:
+        return next(video.read([choose(video).indices]))
+    except LengthError:
+        video.recount()
+        return next(video.read([choose(video).indices]))
