@@ -1,0 +1,63 @@
+"""What pre-training is good for: `python benchmarks/transfer.py LABELS.csv [--recipes ...] [--seeds ...] [flags of vie train]`.
+
+LABELS.csv as for learning.py. For each recipe and seed an encoder is trained on the training videos without their labels (by
+`vie train` and the flags given). It and an untrained one are then evaluated on the test videos by kNN, by linear readouts, and
+by fine-tuning (the untrained one: from scratch), each by its command. What is done is not done again. Prints the table of
+`vie report`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from learning import write_lists
+
+from vie_models.cli import main as vie
+from vie_models.train.report import report
+from vie_models.train.results import RESULTS
+
+LINEAR = ["--batch-size", "32", "--epochs", "30"]
+FINETUNE = ["--batch-size", "32", "--epochs", "100", "--lr", "0.03", "--weight-decay", "1e-4"]
+"""The paper's rates are for batches of 128 out of thousands of videos, and for weights that have seen Kinetics."""
+PROTOCOLS = {"knn": ["eval", "knn"], "linear": ["eval", "linear"], "finetune": ["finetune"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
+    parser.add_argument("--recipes", nargs="+", default=["vie_single_tiny", "vie_3dresnet_tiny", "vie_slowfast_tiny"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
+    parser.add_argument("--workers", default="2")
+    options, flags = parser.parse_known_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_lists(options.labels, options.out)
+    lists = ["--train-list", f"{options.out}/train.txt", "--val-list", f"{options.out}/val.txt"]
+    common = [*lists, "--root", str(options.labels.parent), "--workers", options.workers]
+    for recipe in options.recipes:
+        for seed in options.seeds:
+            name = f"{recipe}-{seed}"
+            run, weights = options.out / "runs" / name, options.out / "weights" / name
+            if not (weights / "config.json").exists():
+                done(["train", recipe, *common, "--seed", str(seed), "-o", str(run), *flags])
+                done(["export", str(run), str(weights)])
+            for protocol in options.protocols:
+                own = {"linear": LINEAR, "finetune": FINETUNE}.get(protocol, [])
+                own = [*own, "--validate-every", "1000000", "--save-every", "1000000"] if own else []
+                for start in ("untrained", "trained"):
+                    out = options.out / f"{protocol}-{start}" / name
+                    begin = ["--weights", str(weights)] if start == "trained" else []
+                    if not (out / RESULTS).exists():
+                        done([*PROTOCOLS[protocol], recipe, *common, *own, *begin, "--seed", str(seed), "-o", str(out)])
+    print(report([options.out], options.out / "report.md"))
+
+
+def done(arguments: list[str]) -> None:
+    if code := vie(arguments):
+        raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()
