@@ -60,12 +60,12 @@ def assert_same_end(one: Path, other: Path) -> None:
     assert state["step"] == other_state["step"]
 
 
-def start(arguments: list[str], ranks: int = 1) -> subprocess.Popen:
-    command = [sys.executable, "-m", *(["torch.distributed.run", "--nproc-per-node", str(ranks), "-m"] if ranks > 1 else [])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+def start(arguments: list[str], ranks: int = 1, command: tuple[str, ...] = ("train",)) -> subprocess.Popen:
+    """`vie train` in a process of its own, or by torchrun."""
+    launcher = ["torch.distributed.run", "--nproc-per-node", str(ranks), "-m"] if ranks > 1 else []
     return subprocess.Popen(
-        [*command, "vie_models.cli", "train", *arguments],
-        env=environment,
+        [sys.executable, "-m", *launcher, "vie_models.cli", *command, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

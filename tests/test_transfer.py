@@ -459,3 +459,16 @@ def test_the_interval_is_a_bootstrap():
     draws = np.random.default_rng(1).integers(0, 60, (20_000, 60))
     expected = np.quantile(hits[draws].mean(1), [0.025, 0.975])
     np.testing.assert_allclose(bootstrap_interval(hits), expected, atol=0.02)
+
+
+def test_ranks_evaluate_together(corpus, tmp_path, pretrained):
+    """Each reads its share; the results are those of one process."""
+    alone = evaluate_knn(evaluation(corpus, tmp_path / "alone", weights=pretrained)).to_dict()
+    arguments = ["eval", "knn", "vie_single_tiny", "--weights", str(pretrained), "--train-list", str(corpus / "train")]
+    arguments += ["--val-list", str(corpus / "val"), "--root", str(corpus), "--workers", "0", "-o", str(tmp_path / "several")]
+    process = start(arguments, ranks=2, command=())
+    errors = process.communicate()[1]
+    assert process.returncode == 0, errors
+    several = json.loads((tmp_path / "several" / "results.json").read_text())
+    assert several["videos"] == alone["videos"]
+    assert several["weights"] == alone["weights"]

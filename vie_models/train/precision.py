@@ -23,7 +23,8 @@ class WrongArithmeticError(RuntimeError):
 
 
 def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype) -> None:
-    """Compares every kind of convolution of the model, its result and both gradients, with what float32 gives.
+    """Compares every kind of convolution of the model, its result and (unless it is frozen) gradients, with what
+    float32 gives.
 
     Args:
         model: the encoder, on the device it is to be trained on; it is left as it is.
@@ -41,7 +42,8 @@ def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype) -> None:
         inputs = torch.randn(shape, generator=generator).to(weight.device)
         expected = _results(conv, inputs, torch.float32)
         found = _results(conv, inputs, dtype)
-        for what, ours, theirs in zip(("result", "input's gradient", "weight's gradient"), found, expected, strict=True):
+        checked = ("result", "input's gradient", "weight's gradient") if conv.weight.requires_grad else ("result",)
+        for what, ours, theirs in zip(checked, found, expected, strict=False):
             error = float((ours.float() - theirs).norm() / theirs.norm())
             if not error <= TOLERANCE:
                 raise WrongArithmeticError(
