@@ -81,7 +81,7 @@ def test_lists_of_whole_datasets(tmp_path, a_video, dataset, monkeypatch):
         path = tmp_path / "videos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(a_video)
-    monkeypatch.setattr("vie_models.train.datasets._measure", lambda job: (job[0], (job[1], 8)))  # opening 13,320 takes minutes
+    monkeypatch.setattr("vie_models.train.datasets._measure", lambda job: (job[0], 8))  # opening 13,320 takes minutes
     annotations = {"ucf101": ucf101, "hmdb51": hmdb51}[dataset](tmp_path / "annotations")
     counts = write_lists(annotations, tmp_path / "videos", tmp_path / "lists", workers=0)
     sizes = {"ucf101": (9537, 3783), "hmdb51": (3570, 1530)}[dataset]
@@ -162,6 +162,8 @@ def test_imagenet_images_are_clips(tmp_path):
     assert (tmp_path / "lists" / "train.txt").read_text() == "train/n01/n01_1.JPEG 1 0\ntrain/n02/n02_7.JPEG 1 1\n"
     assert read_list(tmp_path / "lists" / "val.txt").labels.tolist() == [1, 0]
     spec = vie.create_model("vie_3dresnet_tiny").clip_spec
+    with pytest.raises(ValueError, match="images cannot be written anew as videos"):
+        write_lists(imagenet(annotations, images), images, tmp_path / "lists", encode=tmp_path / "small")
     clip = vie.load_clip(images / "val" / "ILSVRC2012_val_1.JPEG", spec)
     assert clip.shape == (16, 60, 80, 3)
     assert (clip == clip[0]).all()
@@ -193,8 +195,8 @@ def test_videos_are_encoded_anew(tmp_path):
     arguments = ["data", "folder", str(tmp_path / "videos"), "--val-share", "0", "-o", str(tmp_path / "lists")]
     arguments += ["--workers", "0"]
     assert main([*arguments, "--encode", str(tmp_path / "small"), "--short-side", "64"]) == 0
-    assert (tmp_path / "lists" / "train.txt").read_text() == "class/a.mp4 40 0\n"
-    made = tmp_path / "small" / "class" / "a.mp4"
+    assert (tmp_path / "lists" / "train.txt").read_text() == "class/a.avi.mp4 40 0\n"
+    made = tmp_path / "small" / "class" / "a.avi.mp4"
     with open_video(source, 25) as before, open_video(made, 25) as after:
         assert after.num_frames == before.num_frames == 40
         theirs, ours = next(before.read([[0, 20, 39]])), next(after.read([[0, 20, 39]]))

@@ -42,10 +42,9 @@ class Entry:
 
     name: str
     """As they name it, or the path in the folder of videos."""
-    label: int | None
-    """None: it has none there."""
+    label: int
     folder: str = ""
-    """Of the videos of its class, where the annotations say."""
+    """That of its class, where the annotations name one."""
 
 
 @dataclasses.dataclass
@@ -213,25 +212,23 @@ def write_lists(
         progress: show a bar.
     """
     found = _Finder(videos)
-    entries = {entry.name + "\0" + entry.folder: entry for split in annotations.splits.values() for entry in split}
-    paths = {key: found(entry) for key, entry in entries.items()}
-    out.mkdir(parents=True, exist_ok=True)
-    jobs = [
-        (key, path, None if encode is None else (encode / path.relative_to(videos)).with_suffix(".mp4"), short_side)
-        for key, path in paths.items()
-        if path is not None
-    ]
-    lengths = dict(_measured(jobs, workers, progress))
+    paths = {entry: found(entry) for split in annotations.splits.values() for entry in split}
+    sources = sorted({path for path in paths.values() if path is not None})
+    if encode is not None and (image := next((path for path in sources if path.suffix.lower() in IMAGE_SUFFIXES), None)):
+        raise ValueError(f"images cannot be written anew as videos, and {image} is one: leave encode out")
+    jobs = [(path, None if encode is None else encode / _as_mp4(path.relative_to(videos)), short_side) for path in sources]
+    results = dict(zip(sources, _measured(jobs, workers, progress), strict=True))
     root = encode or videos
+    out.mkdir(parents=True, exist_ok=True)
     counts, left_out = [], []
     for split, listed in annotations.splits.items():
         lines, missing, unreadable = [], 0, 0
         for entry in listed:
-            key = entry.name + "\0" + entry.folder
-            if paths[key] is None:
+            source = paths[entry]
+            if source is None:
                 missing += 1
                 left_out.append(f"{split}\t{entry.name}\tthere is no such video in {videos}")
-            elif isinstance(result := lengths[key], str):
+            elif isinstance(result := results[source], str):
                 unreadable += 1
                 left_out.append(f"{split}\t{entry.name}\t{result}")
             else:
@@ -276,12 +273,16 @@ def _videos_of(folder: Path) -> Iterator[Path]:
         yield from (path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES)
 
 
-_Job = tuple[str, Path, Path | None, int]
+def _as_mp4(path: Path) -> Path:
+    return path if path.suffix == ".mp4" else path.with_name(f"{path.name}.mp4")
+
+
+_Job = tuple[Path, Path | None, int]
 _Result = tuple[Path, int] | str
 
 
-def _measured(jobs: list[_Job], workers: int, progress: bool) -> Iterator[tuple[str, _Result]]:
-    """(key, (path, its frames) or why it cannot be read) of each job."""
+def _measured(jobs: list[_Job], workers: int, progress: bool) -> Iterator[_Result]:
+    """(path, its frames), or why it cannot be read, of each job, in order."""
     from tqdm import tqdm
 
     bar = functools.partial(tqdm, total=len(jobs), unit="video", disable=not progress)
@@ -293,21 +294,21 @@ def _measured(jobs: list[_Job], workers: int, progress: bool) -> Iterator[tuple[
         yield from bar(pool.map(_measure, jobs, chunksize=max(min(len(jobs) // (8 * workers), 64), 1)))
 
 
-def _measure(job: _Job) -> tuple[str, _Result]:
-    key, path, target, short_side = job
+def _measure(job: _Job) -> _Result:
+    path, target, short_side = job
     try:
         if "\n" in str(path):
             raise VideoError(path, "its name has a line break, which a list cannot hold")
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            return key, (path, 1)
+            return path, 1
         if target is not None and not target.exists():
             encode_video(path, target, short_side)
         with open_video(target or path, FPS, threads=1) as video:
             frames = video.num_frames
             next(video.read([[0]]))
-            return key, (target or path, frames)
+            return target or path, frames
     except (VideoError, OSError) as error:
-        return key, str(error)
+        return str(error)
 
 
 def encode_video(source: Path, target: Path, short_side: int = 320) -> None:
