@@ -1,4 +1,4 @@
-"""The command line: `vie list`, `vie info`, `vie extract`, `vie predict`, `vie convert`, and those of train/commands.py.
+"""Video encoders learned without labels: their weights, the features of videos, training and evaluation.
 
 Exit codes: 0 all done; 1 the job could not be done; 2 wrong arguments; 3 done, but some videos failed or are
 damaged; 130 stopped by Ctrl-C.

@@ -165,7 +165,8 @@ class Predict:
     weights: Path | None = None
     """A weight folder with bank.safetensors, or a published set's name. Default: the model's published set."""
     classes: Path | None = None
-    """A text file whose line i names label i. Default: classes.txt in the weight folder; labels without names are numbers."""
+    """A text file whose line i names label i, from 0 on. Default: classes.txt in the weight folder; labels without names are
+    numbers. The authors' Kinetics bank has numbers alone, and they do not say of which list of names."""
     clips: int = 5
     """Clips a video."""
     neighbours: int = 10
