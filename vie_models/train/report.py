@@ -79,10 +79,10 @@ def report(folders: list[Path], out: Path) -> str:
 def _row(result: dict[str, Any], protocol: str) -> Row:
     settings = result["settings"]
     name = {"supervised": "fine-tuned" if settings.get("weights") else "from scratch"}.get(protocol, protocol)
-    start = "trained on the list" if protocol == "knn" and result["task"] == "vie" else settings.get("weights") or "untrained"
+    untrained = "trained on the list" if result["task"] in ("vie", "rotation", "order") else "untrained"
     width = settings.get("width")
     model = result["model"] + (f" (width {width})" if width else "")
-    return Row(model, _dataset(result), name, _start(str(start)))
+    return Row(model, _dataset(result), name, _start(settings.get("weights") or untrained))
 
 
 def _start(weights: str) -> str:
