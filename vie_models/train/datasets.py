@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..video.encode import write_mp4
 from ..video.frames import FrameFolder, VideoError
 from ..video.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, open_video
 from ..weights.folder import replacing
@@ -314,9 +315,8 @@ def _measure(job: _Job) -> _Result:
 def encode_video(source: Path, target: Path, short_side: int = 320) -> None:
     """Writes a video anew, upright, on the grid of 25 frames a second, its short side at most `short_side` pixels.
 
-    H.264 with a key frame every 12 frames, so that a clip anywhere is soon found. Raises VideoError or OSError.
+    Raises VideoError or OSError.
     """
-    import av
     from torchvision.transforms.v2 import functional
 
     def shrink(image: np.ndarray) -> np.ndarray:
@@ -327,12 +327,6 @@ def encode_video(source: Path, target: Path, short_side: int = 320) -> None:
         return functional.resize(pixels, size, antialias=True).permute(1, 2, 0).contiguous().numpy()
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as made, open_video(source, FPS, threads=1) as video:
-        with av.open(str(made), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=int(FPS), options={"crf": "18", "preset": "fast"})
-            stream.pix_fmt, stream.gop_size = "yuv420p", 12
-            for number, frames in video.read_windows(itertools.count(), [0], 1, shrink):
-                if number == 0:
-                    stream.height, stream.width = frames.shape[1:3]
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frames[0], format="rgb24")))
-            container.mux(stream.encode())
+    with open_video(source, FPS, threads=1) as video:
+        windows = video.read_windows(itertools.count(), [0], 1, shrink)
+        write_mp4(target, (frames[0] for _, frames in windows), int(FPS))

@@ -9,6 +9,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from ..models import build_model
 from ..weights.folder import replacing
 from .figure import new_figure
 from .results import RESULTS
@@ -80,8 +83,10 @@ def _row(result: dict[str, Any], protocol: str) -> Row:
     settings = result["settings"]
     name = {"supervised": "fine-tuned" if settings.get("weights") else "from scratch"}.get(protocol, protocol)
     untrained = "trained on the list" if result["task"] in ("vie", "rotation", "order") else "untrained"
-    width = settings.get("width")
-    model = result["model"] + (f" (width {width})" if width else "")
+    with torch.device("meta"):
+        usual = build_model(result["model"]).model_args["width"]
+    width = settings.get("width") or usual
+    model = result["model"] + (f" (width {width})" if width != usual else "")
     return Row(model, _dataset(result), name, _start(settings.get("weights") or untrained))
 
 
