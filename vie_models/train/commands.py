@@ -315,7 +315,36 @@ class Folder(_Lists):
         return folder(self.videos, self.val_share, self.seed), self.videos
 
 
-DATASETS: dict[str, Any] = {"kinetics": Kinetics, "ucf101": UCF101, "hmdb51": HMDB51, "imagenet": ImageNet, "folder": Folder}
+@dataclasses.dataclass(kw_only=True)
+class MovingTextures:
+    """Renders videos to train on: `vie data moving-textures OUT --videos 2000`, objects that move in known ways.
+
+    Forty objects, of which eight are held out, on twenty backgrounds, in twelve motions. OUT/object and OUT/motion have lists
+    with their labels: train.txt, val.txt and held_out.txt (of the held-out objects).
+    """
+
+    out: Positional[Path]
+    """Folder to write to; paths in the lists are relative to it (--root OUT)."""
+    videos: int = 2000
+    """How many to train on; a fifth as many are for tests, and as many of the held-out objects."""
+    seed: int = 0
+    """Of the draw of what they show."""
+    workers: int = 2
+    """Processes that render."""
+
+    def run(self) -> int:
+        from .moving_textures import make_videos
+
+        sizes = make_videos(self.out, self.videos, self.seed, workers=self.workers, progress=sys.stderr.isatty())
+        counts = ", ".join(f"{split}: {size}" for split, size in sizes.items())
+        print(f"{counts} videos; lists in {self.out / 'object'} and {self.out / 'motion'}; --root {self.out}")
+        return 0
+
+
+DATASETS: dict[str, Any] = {
+    **{"kinetics": Kinetics, "ucf101": UCF101, "hmdb51": HMDB51, "imagenet": ImageNet, "folder": Folder},
+    "moving-textures": MovingTextures,
+}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -326,8 +355,8 @@ class Data:
     videos are missing or cannot be read: left_out.txt names them.
     """
 
-    dataset: Positional[Literal["kinetics", "ucf101", "hmdb51", "imagenet", "folder"]]
-    """Which; `folder` is for your own."""
+    dataset: Positional[Literal["kinetics", "ucf101", "hmdb51", "imagenet", "folder", "moving-textures"]]
+    """Which; `folder` is for your own, and `moving-textures` is rendered."""
 
     def run(self) -> int:
         return data(self.dataset, ())
@@ -337,7 +366,7 @@ def data(name: str, flags: Sequence[str]) -> int:
     """`vie data NAME`."""
     if name not in DATASETS:
         raise ValueError(f"no dataset {name!r}; there are {', '.join(DATASETS)}")
-    command: _Lists = tyro.cli(DATASETS[name], args=_long(flags), prog=f"vie data {name}")
+    command: _Lists | MovingTextures = tyro.cli(DATASETS[name], args=_long(flags), prog=f"vie data {name}")
     return command.run()
 
 

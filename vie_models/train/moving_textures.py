@@ -1,0 +1,262 @@
+"""A world to train on: videos of textured objects that move, rendered from known factors.
+
+Forty objects (8 shapes x 5 textures) on twenty cluttered backgrounds, each moving in one of twelve ways, which stay themselves
+when mirrored. Many videos share an object, a motion or a background, so that telling videos apart needs both what is seen and
+how it moves. A single frame does not give the motion away: where an object is, how large, how turned and how bright is drawn,
+frame by frame, from nearly the same distribution whatever the motion. Camera shake, speed and phase vary.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import multiprocessing
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from ..video.encode import write_mp4
+from ..weights.folder import replacing
+from .results import CLASSES
+
+SIZE, FRAMES, FPS = 80, 75, 25
+BACKGROUNDS = 20
+REACH = 0.5
+"""Objects stay within this distance of the middle, which is half the picture's side."""
+SMALLEST, LARGEST = 0.28, 0.56
+"""Radius of an object, in the same unit."""
+
+Field = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+SHAPES: dict[str, Field] = {  # below zero inside, of coordinates in the object's radius
+    "disc": lambda u, v: np.hypot(u, v) - 0.9,
+    "square": lambda u, v: np.maximum(abs(u), abs(v)) - 0.75,
+    "triangle": lambda u, v: np.maximum(abs(u) * 0.87 + v * 0.5, -v) - 0.5,
+    "star": lambda u, v: np.hypot(u, v) - 0.62 - 0.33 * np.cos(5 * np.arctan2(u, v)),
+    "ring": lambda u, v: abs(np.hypot(u, v) - 0.65) - 0.27,
+    "cross": lambda u, v: np.minimum(np.maximum(abs(u) - 0.9, abs(v) - 0.3), np.maximum(abs(u) - 0.3, abs(v) - 0.9)),
+    "bar": lambda u, v: np.maximum(abs(u) - 0.95, abs(v) - 0.35),
+    "crescent": lambda u, v: np.maximum(np.hypot(u, v) - 0.9, 0.65 - np.hypot(u - 0.5, v)),
+}
+TEXTURES: dict[
+    str, tuple[Field, tuple[int, int, int], tuple[int, int, int]]
+] = {  # above zero the first colour, else the second
+    "stripes": (lambda u, v: np.sin(9 * u), (230, 60, 50), (250, 220, 200)),
+    "checks": (lambda u, v: np.sin(7 * u) * np.sin(7 * v), (40, 90, 220), (220, 230, 250)),
+    "dots": (lambda u, v: np.cos(11 * u) + np.cos(11 * v) - 0.7, (250, 240, 120), (40, 110, 60)),
+    "halves": (lambda u, v: u, (240, 150, 40), (70, 40, 120)),
+    "waves": (lambda u, v: np.sin(8 * v + 2.5 * np.sin(5 * u)), (60, 200, 190), (90, 30, 30)),
+}
+OBJECTS = [f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES]
+MOTIONS = "across up-down orbit spin-slow spin-fast approach recede pulse bounce accelerate blink still".split()  # noqa: SIM905
+
+
+@dataclasses.dataclass(frozen=True)
+class Factors:
+    """What a video shows."""
+
+    thing: int
+    motion: int
+    background: int
+    seed: int
+    """Of everything else."""
+
+
+@dataclasses.dataclass
+class Path2D:
+    """State of the object in each frame: place, radius, angle and contrast, arrays of FRAMES."""
+
+    x: np.ndarray
+    y: np.ndarray
+    radius: np.ndarray
+    angle: np.ndarray
+    contrast: np.ndarray
+
+
+def _triangle(phase: np.ndarray) -> np.ndarray:
+    """A wave of period 1 between 0 and 1, at even speed."""
+    return np.abs((phase % 1) * 2 - 1)
+
+
+def trajectory(motion: str, draws: np.random.Generator) -> Path2D:
+    """How an object moves. At a random time, place, radius, angle and contrast hardly depend on the motion."""
+    t = np.arange(FRAMES) / FPS
+    ones = np.ones(FRAMES)
+    radius, direction = REACH * np.sqrt(draws.random()), draws.uniform(0, 2 * np.pi)
+    x, y = radius * np.cos(direction) * ones, radius * np.sin(direction) * ones
+    size = draws.random() * ones  # from SMALLEST to LARGEST, in logarithms
+    angle, turn = draws.uniform(0, 2 * np.pi) * ones, draws.choice([-1, 1])
+    bright = draws.integers(2) * ones
+    phase, speed = draws.random(), draws.uniform(0.85, 1.2)
+    half_x, half_y = np.sqrt(REACH**2 - y[0] ** 2), np.sqrt(REACH**2 - x[0] ** 2)  # half the chord through that place
+    if motion == "across":
+        x = half_x * (2 * _triangle(phase + 0.8 * speed * t) - 1)
+    elif motion == "up-down":
+        y = half_y * (2 * _triangle(phase + 0.8 * speed * t) - 1)
+    elif motion == "accelerate":
+        x = half_x * (2 * _triangle(phase + speed * (0.15 * t + 0.45 * t**2)) - 1)
+    elif motion == "bounce":
+        fall = 2 * _triangle(phase + 1.1 * speed * t) - 1
+        y = turn * half_y * (2 * fall**2 - 1)  # on the floor, or on the ceiling
+    elif motion == "orbit":
+        turns = direction + turn * 2 * np.pi * 0.8 * speed * t
+        around = 0.55 * REACH
+        x, y = 0.7 * x + around * np.cos(turns), 0.7 * y + around * np.sin(turns)
+    elif motion in ("spin-slow", "spin-fast"):
+        angle = angle + turn * 2 * np.pi * speed * t * (0.25 if motion == "spin-slow" else 1.1)
+    elif motion in ("approach", "recede"):
+        size = t / t[-1] if motion == "approach" else 1 - t / t[-1]
+    elif motion == "pulse":
+        size = _triangle(phase + 1.0 * speed * t)
+    elif motion == "blink":
+        bright = (_triangle(phase + 2.5 * speed * t) > 0.5).astype(float)
+    return Path2D(x, y, SMALLEST * (LARGEST / SMALLEST) ** size, angle, 0.45 + 0.55 * bright)
+
+
+@functools.cache
+def background(number: int) -> np.ndarray:
+    """One of the cluttered backgrounds, float32 [2 SIZE, 2 SIZE, 3]: always the same."""
+    draws = np.random.default_rng([20, number])
+    side = 2 * SIZE
+    v, u = np.mgrid[0:side, 0:side].astype(np.float32)
+    picture = np.broadcast_to(_muted(draws), (side, side, 3)).astype(np.float32)
+    for _ in range(60):
+        x, y, size = draws.uniform(0, side), draws.uniform(0, side), draws.uniform(4, 22)
+        turn = draws.uniform(0, np.pi)
+        a, b = (u - x) * np.cos(turn) + (v - y) * np.sin(turn), (v - y) * np.cos(turn) - (u - x) * np.sin(turn)
+        inside = (
+            (np.hypot(a, b) < size) if draws.random() < 0.5 else ((abs(a) < size) & (abs(b) < size * draws.uniform(0.2, 1)))
+        )
+        picture[inside] = _muted(draws)
+    return picture
+
+
+def _muted(draws: np.random.Generator) -> np.ndarray:
+    """A colour that is half grey."""
+    colour = draws.uniform(40, 210, 3)
+    return (colour + colour.mean()) / 2
+
+
+def render(factors: Factors) -> np.ndarray:
+    """uint8 [FRAMES, SIZE, SIZE, 3]."""
+    draws = np.random.default_rng([factors.seed, 7])
+    path = trajectory(MOTIONS[factors.motion], draws)
+    shape = SHAPES[OBJECTS[factors.thing].split()[1]]
+    texture, first, second = TEXTURES[OBJECTS[factors.thing].split()[0]]
+    corner = draws.integers(8, SIZE - 8, 2)
+    shake = _shake(draws)
+    noise = draws.normal(0, 2, (8, SIZE, SIZE, 1)).astype(np.float32)
+    axis = (np.arange(SIZE, dtype=np.float32) + 0.5) / (SIZE / 2) - 1
+    frames = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8)
+    for k in range(FRAMES):
+        top, left = corner + shake[k].round().astype(int)
+        picture = background(factors.background)[top : top + SIZE, left : left + SIZE]
+        dx, dy = axis[None, :] - path.x[k] + shake[k, 1] * 2 / SIZE, axis[:, None] - path.y[k] + shake[k, 0] * 2 / SIZE
+        cos, sin = np.cos(path.angle[k]) / path.radius[k], np.sin(path.angle[k]) / path.radius[k]
+        u, v = dx * cos + dy * sin, dy * cos - dx * sin
+        edge = path.radius[k] * SIZE / 2  # pixels in the unit of u and v
+        cover = np.clip(0.5 - shape(u, v) * edge, 0, 1)[..., None] * path.contrast[k]
+        share = np.clip(0.5 + texture(u, v) * edge / 8, 0, 1)[..., None]
+        colour = share * np.array(first, np.float32) + (1 - share) * np.array(second, np.float32)
+        frames[k] = np.clip(picture * (1 - cover) + colour * cover + noise[k % 8], 0, 255).round()
+    return frames
+
+
+def _shake(draws: np.random.Generator) -> np.ndarray:
+    """The camera's way, in pixels, [FRAMES, 2]: smooth, and never more than 6 from where it began."""
+    amplitude, t = draws.uniform(0.3, 1.5), np.arange(FRAMES) / FPS
+    waves = [amplitude * np.sin(2 * np.pi * (draws.uniform(0.2, 1.5, 2) * t[:, None] + draws.random(2))) for _ in range(3)]
+    return np.sum(waves, axis=0)
+
+
+# --- a set of videos -----------------------------------------------------------------------------------------------------
+
+HELD_OUT = [k for k in range(len(OBJECTS)) if (k // len(TEXTURES) + k % len(TEXTURES)) % len(TEXTURES) == 0]
+"""Eight objects, of every shape and of every texture, that no training video shows."""
+
+
+def draw_factors(videos: int, seed: int, objects: list[int]) -> list[Factors]:
+    """Of so many videos: every pair of object and motion as often as any other, but for one."""
+    draws = np.random.default_rng([seed, 11])
+    pairs = [(thing, motion) for thing in objects for motion in range(len(MOTIONS))]
+    order = np.concatenate([draws.permutation(len(pairs)) for _ in range(-(-videos // len(pairs)))])[:videos]
+    return [
+        Factors(thing, motion, int(draws.integers(BACKGROUNDS)), int(draws.integers(2**62)))
+        for thing, motion in (pairs[i] for i in order.tolist())
+    ]
+
+
+def make_videos(out: Path, videos: int, seed: int = 0, *, workers: int = 2, progress: bool = False) -> dict[str, int]:
+    """Writes `videos` training videos, a fifth as many of the same objects to test on, and as many of the held-out objects.
+
+        OUT/  videos/<split>/000000.mp4, factors.csv, object/ and motion/ with train.txt, val.txt, held_out.txt, classes.txt
+
+    A video's frames depend on `seed`, its split and its number alone; one that is there is not written again.
+
+    Args:
+        videos: to train on, at least 5.
+        workers: processes that render.
+        progress: show a bar.
+
+    Returns:
+        How many videos each split has. Of the held-out objects there is no list of objects: nobody has learnt their names.
+    """
+    if videos < 5:
+        raise ValueError(f"there must be at least 5 videos, got {videos}")
+    known = [k for k in range(len(OBJECTS)) if k not in HELD_OUT]
+    splits = {
+        "train": draw_factors(videos, 3 * seed, known),
+        "val": draw_factors(videos // 5, 3 * seed + 1, known),
+        "held_out": draw_factors(videos // 5, 3 * seed + 2, HELD_OUT),
+    }
+    jobs = []
+    for split, found in splits.items():
+        (out / "videos" / split).mkdir(parents=True, exist_ok=True)
+        jobs += [(out / "videos" / split / f"{i:06d}.mp4", factors) for i, factors in enumerate(found)]
+    _render_all(jobs, workers, progress)
+    with replacing(out / "factors.csv") as file, file.open("w", newline="") as content:
+        table = csv.writer(content)
+        table.writerow(["path", "split", "object", "motion", "background", "seed"])
+        for path, factors in jobs:
+            where, split = path.relative_to(out).as_posix(), path.parent.name
+            thing, motion = OBJECTS[factors.thing], MOTIONS[factors.motion]
+            table.writerow([where, split, thing, motion, factors.background, factors.seed])
+    labels: dict[str, tuple[list[str], Callable[[Factors], int]]] = {
+        "object": (OBJECTS, lambda factors: factors.thing),
+        "motion": (MOTIONS, lambda factors: factors.motion),
+    }
+    for label, (names, of) in labels.items():
+        (out / label).mkdir(exist_ok=True)
+        for split, found in splits.items():
+            if (label, split) == ("object", "held_out"):
+                continue
+            lines = [f"videos/{split}/{i:06d}.mp4 {FRAMES} {of(factors)}\n" for i, factors in enumerate(found)]
+            with replacing(out / label / f"{split}.txt") as file:
+                file.write_text("".join(lines))
+        with replacing(out / label / CLASSES) as file:
+            file.write_text("".join(f"{name}\n" for name in names))
+    return {split: len(found) for split, found in splits.items()}
+
+
+def _render_all(jobs: list[tuple[Path, Factors]], workers: int, progress: bool) -> None:
+    from tqdm import tqdm
+
+    bar = functools.partial(tqdm, total=len(jobs), unit="video", disable=not progress)
+    if workers < 1:
+        for _ in bar(map(_write, jobs)):
+            pass
+        return
+    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        for _ in bar(pool.map(_write, jobs, chunksize=8)):
+            pass
+
+
+def _write(job: tuple[Path, Factors]) -> None:
+    path, factors = job
+    if not path.exists():
+        write_mp4(path, render(factors), FPS, crf=23)
