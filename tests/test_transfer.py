@@ -218,6 +218,21 @@ def test_weights_bring_their_width(corpus, tmp_path, pretrained):
         assert name.startswith("head.") or torch.equal(value, source[name])
 
 
+@pytest.mark.parametrize("objective", ["supervised", "readout", "order"])
+def test_a_run_goes_on_from_another(corpus, tmp_path, objective):
+    """With other settings: weights, heads and momentum are what they were."""
+    first = transfer_config(corpus, tmp_path / "first", objective=objective, steps=3, val_list=None)
+    pretrain(first, progress=False)
+    run = Run(transfer_config(corpus, tmp_path / "second", objective=objective, lr=1e-5, resume=tmp_path / "first"))
+    before = Run(first)
+    assert run.step == before.step == 3
+    for name, value in before.model.state_dict().items():
+        assert torch.equal(run.model.state_dict()[name], value), name
+    ours, theirs = (r.optimiser.state_dict()["state"] for r in (run, before))
+    assert ours.keys() == theirs.keys() != set()
+    assert all(torch.equal(ours[k]["momentum_buffer"], theirs[k]["momentum_buffer"]) for k in ours)
+
+
 def test_epochs_make_steps(corpus, tmp_path):
     run = Run(transfer_config(corpus, tmp_path, steps=0, epochs=2.5, schedule="cosine", lr=1.0))
     assert run.config.steps == 12  # 5 steps an epoch

@@ -16,7 +16,7 @@ from ..weights.tensorflow import tf_memory_bank, tf_names
 from .checkpoint import CHECKPOINTS, Checkpoints
 from .objectives import InstanceObjective, Objective
 from .recipes import FIXED, TrainConfig
-from .tasks import encoder_of
+from .tasks import encoder_of, make_network
 
 
 def check_settings(config: TrainConfig, before: dict[str, Any], folder: Path) -> None:
@@ -92,12 +92,12 @@ def _resume_run(config: TrainConfig, model: Encoder, optimiser: torch.optim.Opti
         )
     if source.model != config.model and (source.model, config.model) != ("vie_single", "vie_trn"):
         raise ValueError(f"{config.resume} is a run of {source.model}, which {config.model} cannot go on from")
-    encoder = source.build()
-    encoder.load_state_dict(state["model"])
-    _load_trunk(config, model, encoder)
-    other = torch.optim.SGD(encoder.parameter_groups(0, 0), lr=0.0, momentum=source.momentum)
+    network = make_network(source, int(state["labels"].max()) + 1)
+    network.load_state_dict(state["model"])
+    _load_trunk(config, model, network)
+    other = torch.optim.SGD(network.parameter_groups(0, 0), lr=0.0, momentum=source.momentum)
     other.load_state_dict(state["optimiser"])
-    velocity = {name: other.state[p]["momentum_buffer"] for name, p in encoder.named_parameters() if p in other.state}
+    velocity = {name: other.state[p]["momentum_buffer"] for name, p in network.named_parameters() if p in other.state}
     _set_momentum(model, optimiser, velocity)
     if isinstance(objective, InstanceObjective):
         objective.bank.load_state_dict(*newest.parts())
