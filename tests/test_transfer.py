@@ -389,7 +389,7 @@ def test_knn_equals_a_naive_one(corpus, tmp_path, pretrained):
             dots = bank @ clip
             for i in np.argsort(-dots)[:3]:
                 scores[i % 3] += np.exp(dots[i] / 0.07)
-        assert row[0] == int(scores.argmax())
+        assert scores[row[0]] == pytest.approx(scores.max(), rel=1e-4)  # this net's embeddings are close to each other
 
 
 def test_knn_with_the_bank_of_the_weights(corpus, tmp_path, pretrained):
