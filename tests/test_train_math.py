@@ -11,7 +11,7 @@ from ranks import on_ranks
 
 from vie_models.train.distributed import World
 from vie_models.train.kmeans import kmeans
-from vie_models.train.knn import knn
+from vie_models.train.knn import knn, votes
 from vie_models.train.memory_bank import MemoryBank
 from vie_models.train.objectives import InstanceObjective, instance_recognition, local_aggregation, shares_cluster
 
@@ -314,3 +314,12 @@ def test_published_trajectory_is_carried():
     curves = json.loads(PUBLISHED.read_text())["curves"]
     assert len(curves["knn_top1_kinetics_ir"]) == 10  # every 5000 steps of 50,000
     assert max(curves["knn_top1_kinetics_la"]) == pytest.approx(0.323, abs=1e-3)
+
+
+def test_votes_of_low_temperatures():
+    """exp(0.95 / 0.01) is more than float32 holds: the nearest still counts most."""
+    scores = votes(torch.tensor([0.95, 0.93, 0.92]), torch.tensor([1, 0, 0]), 2, temperature=0.01)
+    assert torch.isfinite(scores).all()
+    assert scores.argmax() == 1
+    with pytest.raises(ValueError, match=r"temperature of the votes must be >= 0\.002, got 0\.001"):
+        knn(torch.zeros(1, 1, 128), MemoryBank(3), torch.tensor([0, 1, 1]), temperature=0.001)

@@ -230,6 +230,59 @@ def test_an_interrupted_run_saves_where_it_is(corpus, tmp_path):
     assert newest(out)[0]["step"] == len(losses(out)) >= 5
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_signal_to_all_processes_saves_too(corpus, tmp_path, ranks):
+    """As a job scheduler, or torchrun, sends it: workers and what they were forked from included."""
+    out = tmp_path / "run"
+    process = start(flags(corpus, out, steps=100_000, save_every=100_000, workers=2), ranks)
+    while len(losses(out)) < 5 and process.poll() is None:
+        time.sleep(0.02)
+    if ranks == 1:
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        process.send_signal(signal.SIGTERM)  # torchrun hands it on to the process groups of its ranks
+    errors = process.communicate(timeout=100)[1]
+    assert newest(out)[0]["step"] == len(losses(out)) >= 5, errors
+
+
+def test_what_is_no_number_is_not_saved(corpus, tmp_path):
+    """Also where the loss, which is of before the step, still is one."""
+    run = Run(config(corpus, tmp_path))
+    batches = run.batches()
+    run.train_step(next(batches))
+    run.save()
+    with torch.no_grad():
+        run.model.stem.conv.weight[0] = torch.inf
+    run.step += 1
+    with pytest.raises(NotFiniteError, match="a weight or a row of the memory bank is infinite or not a number at step 2"):
+        run.save()
+    assert newest(tmp_path)[0]["step"] == 1
+
+
+def test_a_bank_stays_with_its_list(corpus, tmp_path):
+    """Row i of another run's bank is video i: of the same list."""
+    pretrain(config(corpus, tmp_path / "first", steps=3), progress=False)
+    lines = (corpus / "train").read_text().splitlines(keepends=True)
+    (tmp_path / "reversed").write_text("".join(reversed(lines)))
+    with pytest.raises(ValueError, match="has another train_list, and its memory bank is of other videos"):
+        Run(config(corpus, tmp_path / "second", resume=tmp_path / "first", train_list=tmp_path / "reversed"))
+    assert Run(config(corpus, tmp_path / "third", resume=tmp_path / "first")).step == 3
+
+
+def test_ranks_validate_what_is_saved(corpus, tmp_path):
+    """Running statistics differ between ranks after a step; those of rank 0 are in the checkpoint, and count."""
+    first, second = on_ranks(2, statistics_after_validation, corpus, tmp_path)
+    assert len(first) > 10
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def statistics_after_validation(ranks: World, corpus: Path, out: Path) -> list[torch.Tensor]:
+    run = Run(config(corpus, out, val_list=corpus / "val"), ranks)
+    run.train_step(next(run.batches()))
+    run.validate()
+    return [buffer.clone() for buffer in run.model.buffers()]
+
+
 def test_two_runs_do_not_share_a_folder(corpus, finished):
     from filelock import FileLock
 

@@ -487,3 +487,51 @@ def test_ranks_evaluate_together(corpus, tmp_path, pretrained):
     several = json.loads((tmp_path / "several" / "results.json").read_text())
     assert several["videos"] == alone["videos"]
     assert several["weights"] == alone["weights"]
+
+
+# --- what a hostile reader found -----------------------------------------------------------------------------------------
+
+
+def test_a_batch_of_unreadable_videos_does_not_stop_a_validation(corpus, tmp_path):
+    folder = tmp_path / "videos"
+    shutil.copytree(corpus, folder)
+    (folder / "20.mp4").write_bytes(b"no video")
+    config = transfer_config(folder, tmp_path / "run", objective="rotation", batch_size=1, steps=2)
+    results = json.loads((pretrain(config, progress=False) / "results.json").read_text())
+    assert results["unread"] == 1
+
+
+def test_readouts_depend_on_the_seed_alone(corpus, tmp_path):
+    from vie_models.models import conv
+
+    conv._packing_works.cache_clear()
+    first, second = (Run(transfer_config(corpus, tmp_path, objective="readout")).model.state_dict() for _ in range(2))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_a_finished_run_is_not_another(corpus, tmp_path, pretrained):
+    """What was evaluated stands in results.json: other weights or videos need another folder."""
+    config = {"objective": "readout", "steps": 2, "weights": pretrained, "width": None}
+    pretrain(transfer_config(corpus, tmp_path / "run", **config), progress=False)
+    other = tmp_path / "other"
+    shutil.copytree(pretrained, other)
+    with pytest.raises(ValueError, match=r"begun with other settings .*weights was"):
+        Run(transfer_config(corpus, tmp_path / "run", **{**config, "weights": other}))
+    with pytest.raises(ValueError, match="is at its end, and val_clips was another"):
+        Run(transfer_config(corpus, tmp_path / "run", **config, val_clips=3))
+
+
+def test_a_trn_begins_with_a_trn_or_a_single(corpus, tmp_path, pretrained):
+    torch.manual_seed(1)
+    vie.save_pretrained(vie.create_model("vie_trn", width=4), tmp_path / "trn")
+    trn = {"model": "vie_trn", "width": None}
+    run = Run(transfer_config(corpus, tmp_path / "a", weights=tmp_path / "trn", **trn))
+    source = vie.from_pretrained(tmp_path / "trn").state_dict()
+    assert torch.equal(run.model.state_dict()["stem.conv.weight"], source["stem.conv.weight"])
+    torch.manual_seed(2)
+    vie.save_pretrained(vie.create_model("vie_single", width=4), tmp_path / "single")
+    run = Run(transfer_config(corpus, tmp_path / "b", weights=tmp_path / "single", **trn))
+    source = vie.from_pretrained(tmp_path / "single").state_dict()
+    assert torch.equal(run.model.state_dict()["stem.conv.weight"], source["stem.conv.weight"])
+    with pytest.raises(ValueError, match="holds vie_single_tiny, not vie_trn"):
+        Run(transfer_config(corpus, tmp_path / "c", weights=pretrained, **trn))

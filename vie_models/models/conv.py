@@ -114,7 +114,7 @@ def _packing_works(dtype: torch.dtype) -> bool:
         return False
     generator = torch.Generator().manual_seed(0)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # what the caller draws next does not depend on this
             for cls, axes in ((nn.Conv2d, 2), (nn.Conv3d, 3)):
                 conv = cls(3, 16, 3, 2, 1, bias=False)
                 conv.weight.copy_(torch.randn(conv.weight.shape, generator=generator))

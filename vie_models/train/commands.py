@@ -109,6 +109,8 @@ def _evaluate(evaluate: Callable[[Any], Any], name: str, flags: Sequence[str], p
 
     default = Evaluation(model=name, val_list=tyro.MISSING, out=tyro.MISSING)
     config = tyro.cli(Evaluation, default=default, args=_long(flags), prog=prog)
+    if config.weights is None:
+        print("no --weights: an untrained encoder is evaluated", file=sys.stderr)
     evaluate(config)
     _print_results(config.out)
     return 0
@@ -127,6 +129,8 @@ def _train(default: Any, flags: Sequence[str], prog: str) -> int:
     from .results import RESULTS
 
     config = tyro.cli(TrainConfig, default=default, args=_long(flags), prog=prog)
+    if config.objective == "readout" and config.weights is None and config.resume is None:
+        print("no --weights: layers of an untrained encoder are read out", file=sys.stderr)
     out = pretrain(config, progress=sys.stderr.isatty())
     if (out / RESULTS).exists():
         _print_results(out)

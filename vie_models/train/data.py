@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -262,6 +263,7 @@ def loader(
         context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
         if sys.platform != "win32":
             context.set_forkserver_preload([__name__])
+            _start_forkserver()
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -270,10 +272,24 @@ def loader(
         pin_memory=device.type == "cuda",
         prefetch_factor=4 if workers else None,
         multiprocessing_context=context,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_ignore_signals,
     )
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C goes to all processes of a terminal: this one ends when the training process has."""
+def _start_forkserver() -> None:
+    """With SIGTERM ignored, which its children inherit: see `_ignore_signals`."""
+    from multiprocessing import forkserver
+
+    if threading.current_thread() is not threading.main_thread():
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _ignore_signals(worker: int) -> None:
+    """Ctrl-C, torchrun and job schedulers signal all processes: this one ends when the training process has saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

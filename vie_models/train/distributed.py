@@ -50,6 +50,11 @@ class World:
         dist.all_gather(parts, x.contiguous())
         return torch.cat(parts)
 
+    def broadcast(self, x: Tensor) -> None:
+        """Makes `x`, in place, what it is on rank 0."""
+        if self.size > 1:
+            dist.broadcast(x, 0)
+
     def own(self, x: Tensor) -> Tensor:
         """The inverse of `gather`: this rank's part of [size * b, ...]."""
         return x.chunk(self.size)[self.rank]

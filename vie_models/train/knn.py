@@ -14,6 +14,7 @@ from torch import Tensor
 from .memory_bank import MemoryBank
 
 BLOCK = 4096  # clips that are looked up at a time
+LEAST_TEMPERATURE = 0.002
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class KNN:
     predictions: Tensor
     """int64 [V]: the class with the highest score, the lower one in a tie."""
     scores: Tensor
-    """float32 [V, classes]: votes, mean over the clips."""
+    """float64 [V, classes]: votes, mean over the clips."""
 
 
 def votes(dots: Tensor, labels: Tensor, num_classes: int, temperature: float = 0.07) -> Tensor:
@@ -31,7 +32,7 @@ def votes(dots: Tensor, labels: Tensor, num_classes: int, temperature: float = 0
 
     A label below zero (a video without one) has no vote.
     """
-    weights = torch.exp(dots / temperature) / dots.shape[-1] * (labels >= 0)
+    weights = torch.exp(dots.double() / temperature) / dots.shape[-1] * (labels >= 0)
     scores = weights.new_zeros(*dots.shape[:-1], num_classes)
     return scores.scatter_add_(-1, labels.clamp(min=0), weights)
 
@@ -59,13 +60,15 @@ def knn(
         raise ValueError(f"embeddings must be [videos, clips, {bank.dim}], got {list(embeddings.shape)}")
     if labels.shape != (bank.num_rows,):
         raise ValueError(f"there must be a label for each of the bank's {bank.num_rows} rows, got {list(labels.shape)}")
+    if not temperature >= LEAST_TEMPERATURE:
+        raise ValueError(f"the temperature of the votes must be >= {LEAST_TEMPERATURE}, got {temperature}: exp would overflow")
     device = bank.world.device
     labels = labels.to(device)
     num_classes = int(labels.max()) + 1 if num_classes is None else num_classes
     videos, clips, dim = embeddings.shape
     flat = embeddings.to(device).reshape(-1, dim)
     longest = int(bank.world.max(torch.tensor(len(flat), device=device)))
-    scores = torch.zeros(0, num_classes, device=device)
+    scores = torch.zeros(0, num_classes, device=device, dtype=torch.float64)
     for start in range(0, longest, BLOCK):  # every rank looks up as many
         block = flat[start : start + BLOCK]
         padded = F.pad(block, (0, 0, 0, min(BLOCK, longest - start) - len(block)))

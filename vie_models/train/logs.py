@@ -43,7 +43,7 @@ class RunLog:
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)  # type: ignore[no-untyped-call]
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
         except ImportError:
             print(
                 f"no curves for TensorBoard: it is not installed (pip install 'vie_models[train]'); all is in {path}",

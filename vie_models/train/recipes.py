@@ -94,7 +94,8 @@ class TrainConfig:
     device: Literal["cpu", "cuda"] | None = None
     """Where the model is trained. Default: CUDA where there is a GPU."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the encoder's arithmetic; weights, memory bank and losses are float32."""
+    """Precision of the encoder's arithmetic; weights, memory bank and losses are float32. On recent GPUs PyTorch takes TF32 for
+    convolutions in float32, which is less exact, unless torch.backends.cudnn.allow_tf32 is False."""
     channels_last: bool = False
     """Keep clips and activations with the channels last in memory."""
     compile: bool = False
@@ -150,6 +151,8 @@ class TrainConfig:
             raise ValueError(f"batch_size must be a multiple of accumulate ({self.accumulate}), got {self.batch_size}")
         if self.weights and self.resume:
             raise ValueError("give weights (an encoder to begin with) or resume (a run to go on with), not both")
+        if self.compile and self.sync_norms and self.grad_checkpointing:
+            raise ValueError("compile, sync_norms and grad_checkpointing do not go together: compiling does not end")
         if self.objective == "vie" and "twopathway" in self.model:
             raise ValueError(
                 f"{self.model} has no embedding of its own to be trained: train its two pathways, and put them together with "
@@ -218,7 +221,7 @@ _RANGES = {
     "lr": (0.0, math.inf),
     "momentum": (0.0, 1.0),
     "weight_decay": (0.0, math.inf),
-    "temperature": (1e-3, math.inf),
+    "temperature": (0.002, math.inf),
     "bank_momentum": (0.0, 1.0),
     "norm_momentum": (0.0, 1.0),
 }

@@ -83,9 +83,21 @@ class Run:
                     "video has its row in the memory bank. Choose another folder, or the same list"
                 )
             self.load_state_dict(state, newest.parts())
+            self._check_finished(TrainConfig.from_dict(state["config"]))
         else:
             self.step = begin(self.config, self.model, self.optimiser, self.objective)
         self.sampler.first_step = self.step
+
+    def _check_finished(self, before: TrainConfig) -> None:
+        """A run that is at its end has been validated: it will not be again, with other settings."""
+        names = ("val_list", "root", "val_clips", "neighbours")
+        if self.step < self.config.steps or self.config.val_list is None:
+            return
+        if differing := [name for name in names if getattr(before, name) != getattr(self.config, name)]:
+            raise ValueError(
+                f"the run in {self.config.out} is at its end, and {', '.join(differing)} was another: choose another folder, "
+                "or export its weights and evaluate them"
+            )
 
     def _prepared(self) -> nn.Module:
         """The encoder as it is called in training."""
@@ -136,7 +148,7 @@ class Run:
                 reasons = "\n  ".join(failure["reason"] for failure in self._failed.values())
                 raise TooManyFailuresError(
                     f"{len(self._failed)} videos could not be read, and max_failures allows {self.config.max_failures}; they "
-                    f"are listed in {self.config.out / FAILED}. Mend them, or take them off the list:\n  {reasons}"
+                    f"are listed in {self.config.out / FAILED}. Mend them, or allow more:\n  {reasons}"
                 )
         return bool(stopping)
 
@@ -191,10 +203,7 @@ class Run:
         self._losses.zero_()
         loss = total / max(number, 1)
         if not math.isfinite(loss):
-            raise NotFiniteError(
-                f"the loss is {loss} at step {self.step}: try a smaller lr (it is {self.config.lr_at(self.step - 1):g}); "
-                f"the checkpoints in {self.checkpoints.folder} are from before"
-            )
+            raise self._not_finite(f"the loss is {loss}")
         kind = self.config.objective
         return {
             "epoch": self.step / self.sampler.steps_per_epoch,
@@ -204,10 +213,18 @@ class Run:
             "failed_videos": len(self._failed),
         }
 
+    def _not_finite(self, what: str) -> NotFiniteError:
+        return NotFiniteError(
+            f"{what} at step {self.step}: try a smaller lr (it is {self.config.lr_at(self.step - 1):g}); the checkpoints in "
+            f"{self.checkpoints.folder} are from before"
+        )
+
     def validate(self) -> dict[str, Any]:
         """The accuracy on the videos of val_list, written to results.json at the end; nothing where there is no such list."""
         if self._val is None:
             return {}
+        for buffer in self.model.buffers():  # DDP does so before its next forward pass alone
+            self.ranks.broadcast(buffer)
         try:
             results, metrics = validate(self.config, self.model, self.objective, self._val, self.videos.labels, self.ranks)
         finally:
@@ -217,10 +234,15 @@ class Run:
         return metrics
 
     def save(self) -> None:
-        """Writes a checkpoint. One whose loss is no number is not worth it: NotFiniteError."""
+        """Writes a checkpoint; NotFiniteError where it would hold what is no number, and be good for nothing."""
         if not bool(torch.isfinite(self.ranks.sum(self._losses)).all()):
             self.metrics()
         bank = self.objective.bank.state_dict() if isinstance(self.objective, InstanceObjective) else None
+        values = [value for value in self.model.state_dict().values() if value.is_floating_point()]
+        values += [] if bank is None else [bank["rows"]]
+        bad = torch.stack([(~torch.isfinite(value)).any() for value in values]).sum()
+        if int(self.ranks.sum(bad)):
+            raise self._not_finite("a weight or a row of the memory bank is infinite or not a number")
         self.checkpoints.save(self.step, self.state_dict(), bank)
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..models import Encoder
-from ..weights import create_model, list_weights, read_checkpoint, tf_to_state_dict
+from ..weights import WeightsError, create_model, list_weights, read_checkpoint, tf_to_state_dict
+from ..weights.folder import sha256_of
 from ..weights.tensorflow import tf_memory_bank, tf_names
 from .checkpoint import CHECKPOINTS, Checkpoints
 from .objectives import InstanceObjective, Objective
@@ -22,7 +23,8 @@ from .tasks import encoder_of, make_network
 def check_settings(config: TrainConfig, before: dict[str, Any], folder: Path) -> None:
     """ValueError unless a run can go on with `config` that was begun with `before`."""
     then, now = TrainConfig.from_dict(before).to_dict(), config.to_dict()
-    names = (*FIXED, "steps") if config.schedule == "cosine" else FIXED
+    given = [name for name in ("weights", "resume") if now[name] is not None]
+    names = [*FIXED, *(["steps"] if config.schedule == "cosine" else []), *given]
     differing = [f"{key} was {then[key]!r}, is {now[key]!r}" for key in names if then[key] != now[key]]
     if differing:
         raise ValueError(
@@ -63,7 +65,15 @@ def load_weights(name: str, weights: Path, **sizes: Any) -> Encoder:
 
 def _weights(config: TrainConfig) -> Encoder:
     assert config.weights is not None
-    return load_weights("vie_single" if config.model == "vie_trn" else config.model, config.weights, **config.sizes)
+    try:
+        return load_weights(config.model, config.weights, **config.sizes)
+    except (ValueError, WeightsError) as error:
+        if config.model != "vie_trn":
+            raise
+        try:  # a TRN may begin with a Single's
+            return load_weights("vie_single", config.weights, **config.sizes)
+        except (ValueError, WeightsError):
+            raise error from None
 
 
 def _load_trunk(config: TrainConfig, model: Encoder, source: Encoder) -> None:
@@ -92,6 +102,8 @@ def _resume_run(config: TrainConfig, model: Encoder, optimiser: torch.optim.Opti
         )
     if source.model != config.model and (source.model, config.model) != ("vie_single", "vie_trn"):
         raise ValueError(f"{config.resume} is a run of {source.model}, which {config.model} cannot go on from")
+    if isinstance(objective, InstanceObjective):
+        _check_same_list(config, source, state["list"])
     network = make_network(source, int(state["labels"].max()) + 1)
     network.load_state_dict(state["model"])
     _load_trunk(config, model, network)
@@ -103,6 +115,19 @@ def _resume_run(config: TrainConfig, model: Encoder, optimiser: torch.optim.Opti
         objective.bank.load_state_dict(*newest.parts())
         objective.load_state_dict(state["objective"])
     return int(state["step"])
+
+
+def _check_same_list(config: TrainConfig, source: TrainConfig, list_hash: str) -> None:
+    """Row i of a memory bank is video i."""
+    names = ("part", "binned", "seed") if config.part < 1 else ("part", "binned")
+    differing = [name for name in names if getattr(config, name) != getattr(source, name)]
+    if list_hash != sha256_of(config.train_list):
+        differing.append("train_list")
+    if differing:
+        raise ValueError(
+            f"{config.resume} has another {', '.join(differing)}, and its memory bank is of other videos therefore: give the "
+            "same, or begin with its weights alone (vie export, and --weights)"
+        )
 
 
 def _resume_tensorflow(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer, objective: Objective) -> int:

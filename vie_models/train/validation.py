@@ -155,6 +155,8 @@ def _of_views(
     network.eval()
     for batch in loader(dataset, batches, workers=min(config.workers, 4), device=ranks.device):
         there = batch.indices >= 0
+        if not there.any():
+            continue
         drawn = batch.indices[there] % objective.num_views
         which += batch.indices[there].tolist()
         with torch.no_grad():
