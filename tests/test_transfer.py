@@ -338,7 +338,11 @@ def test_the_order_network_sees_pairs():
     x = torch.randn(2, 3, 4, 32, 32)
     with torch.no_grad():
         features = [network.encoder(x[:, :, t]) for t in range(4)]
-        pairs = [F.relu(network.pairs(torch.cat([features[i], features[j]], 1))) for i, j in combinations(range(4), 2)]
+        features = [f - torch.stack(features).mean(0) for f in features]
+        pairs = [torch.cat([features[i], features[j]], 1) @ network.pairs.weight.T for i, j in combinations(range(4), 2)]
+        norm = network.norm
+        pairs = [(x - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias for x in pairs]
+        pairs = [F.relu(x) for x in pairs]
         torch.testing.assert_close(network(x), network.head(torch.cat(pairs, 1)))
     network.train()(x).logsumexp(1).sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in network.parameters())
