@@ -40,9 +40,10 @@ def transfer_config(corpus, out, **changes) -> TrainConfig:
 def pretrained(corpus, tmp_path_factory):
     """A run of vie_single_tiny, and its weight folder with names of classes."""
     folder = tmp_path_factory.mktemp("pretrained")
-    pretrain(transfer_config(corpus, folder / "run", objective="vie"), progress=False)
+    shutil.copy(corpus / "train", folder / "train")
+    (folder / "classes.txt").write_text("red things\ngreen things\nblue things\n")
+    pretrain(transfer_config(corpus, folder / "run", objective="vie", train_list=folder / "train"), progress=False)
     export(folder / "run", folder / "weights")
-    (folder / "weights" / "classes.txt").write_text("red things\ngreen things\nblue things\n")
     return folder / "weights"
 
 

@@ -12,6 +12,7 @@ from .checkpoint import CHECKPOINTS, Checkpoints
 from .logs import read_metrics
 from .memory_bank import interleaved
 from .recipes import TrainConfig
+from .results import CLASSES, class_names
 from .tasks import encoder_of, make_network
 
 TRAINING = "training.json"
@@ -19,7 +20,8 @@ TRAINING = "training.json"
 
 def export(run: Path, out: Path) -> Encoder:
     """Writes config.json, model.safetensors, training.json (settings, step, last validation) and, of instance learning,
-    bank.safetensors (`memory_bank` [N, 128], `labels` [N]) from the run's last checkpoint.
+    bank.safetensors (`memory_bank` [N, 128], `labels` [N]) from the run's last checkpoint. The classes.txt beside its list comes
+    along.
 
     Raises:
         FileNotFoundError: the run has no checkpoint.
@@ -37,6 +39,9 @@ def export(run: Path, out: Path) -> Encoder:
     if parts := newest.parts():
         bank = interleaved([part["rows"] for part in parts])
         write_tensors(out / BANK, {"memory_bank": bank, "labels": state["labels"]})
+    if names := class_names(config.train_list):
+        with replacing(out / CLASSES) as path:
+            path.write_text("".join(f"{name}\n" for name in names))
     validations = [line for line in read_metrics(run) if "val_videos" in line and line["step"] <= state["step"]]
     summary = {"step": state["step"], "validation": validations[-1] if validations else None, "settings": config.to_dict()}
     with replacing(out / TRAINING) as path:
