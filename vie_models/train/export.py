@@ -20,8 +20,8 @@ TRAINING = "training.json"
 
 def export(run: Path, out: Path) -> Encoder:
     """Writes config.json, model.safetensors, training.json (settings, step, last validation) and, of instance learning,
-    bank.safetensors (`memory_bank` [N, 128], `labels` [N]) from the run's last checkpoint. The classes.txt beside its list comes
-    along.
+    bank.safetensors (`memory_bank` [N, 128], `labels` [N]) from the run's last checkpoint. The classes.txt beside its list
+    comes along.
 
     Raises:
         FileNotFoundError: the run has no checkpoint.
