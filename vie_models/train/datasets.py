@@ -327,6 +327,6 @@ def encode_video(source: Path, target: Path, short_side: int = 320) -> None:
         return functional.resize(pixels, size, antialias=True).permute(1, 2, 0).contiguous().numpy()
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    with open_video(source, FPS, threads=1) as video:
+    with replacing(target) as made, open_video(source, FPS, threads=1) as video:
         windows = video.read_windows(itertools.count(), [0], 1, shrink)
-        write_mp4(target, (frames[0] for _, frames in windows), int(FPS))
+        write_mp4(made, (frames[0] for _, frames in windows), int(FPS))

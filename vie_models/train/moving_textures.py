@@ -259,4 +259,5 @@ def _render_all(jobs: list[tuple[Path, Factors]], workers: int, progress: bool) 
 def _write(job: tuple[Path, Factors]) -> None:
     path, factors = job
     if not path.exists():
-        write_mp4(path, render(factors), FPS, crf=23)
+        with replacing(path) as made:
+            write_mp4(made, render(factors), FPS, crf=23)

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..weights.folder import replacing
-
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int, *, crf: int = 18) -> None:
-    """Writes frames, uint8 [H, W, 3] of one size with even sides, as H.264; the file appears whole or not at all.
+    """Writes frames, uint8 [H, W, 3] of one size with even sides, as H.264 in an MP4 file, whatever its name.
 
     A key frame every 12 frames, so that a clip anywhere is soon found.
 
@@ -21,7 +19,7 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int, *, crf: int = 
     """
     import av
 
-    with replacing(path) as made, av.open(str(made), "w", format="mp4") as container:
+    with av.open(str(path), "w", format="mp4") as container:
         options = {"crf": str(crf), "preset": "fast", "x264-params": "threads=1:mbtree=0"}  # the same bytes every time
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.pix_fmt, stream.gop_size = "yuv420p", 12
