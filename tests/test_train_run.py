@@ -375,7 +375,7 @@ def test_recipes_are_the_papers():
     ("change", "message"),
     [
         ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
-        ({"temperature": 0.0}, "temperature must be from 0.001 to inf, got 0.0"),
+        ({"temperature": 0.0}, "temperature must be from 0.002 to inf, got 0.0"),
         ({"objective": "simclr"}, "objective must be one of vie, supervised, readout, rotation, order, got 'simclr'"),
         ({"lr_boundaries": (5, 3)}, r"lr_boundaries must grow, got \(5, 3\)"),
         ({"batch_size": 6, "accumulate": 4}, r"multiple of accumulate \(4\), got 6"),
