@@ -21,9 +21,9 @@ import torch
 import torchvision
 
 import vie_models as vie
-from vie_models.info import count_flops
 from vie_models.models import build_model
 from vie_models.models import conv as conv_module
+from vie_models.models.cost import count_flops
 
 PEER = "r3d_18"
 VARIANTS = ("eager", "torch.nn", "compiled", "bf16")

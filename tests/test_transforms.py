@@ -9,7 +9,7 @@ import vie_models as vie
 from vie_models.video.transforms import MULTI_SCALES, train_transform
 
 SPEC = vie.ClipSpec(num_frames=3, resize=128, crop=112)
-RECIPES = ("color_jitter", "multi_scale_crop")
+RECIPES = ("color_jitter", "multi_scale_crop", "random_crop")
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -89,5 +89,12 @@ def test_multi_scale_crop_takes_corners_and_centre_at_five_scales():
 
 
 def test_unknown_recipe_is_named():
-    with pytest.raises(ValueError, match="recipe must be 'color_jitter' or 'multi_scale_crop', got 'randaugment'"):
+    with pytest.raises(ValueError, match="recipe must be one of color_jitter, .*, random_crop, got 'randaugment'"):
         train_transform(SPEC, "randaugment")
+
+
+def test_random_crop_keeps_colours():
+    clip = torch.tensor([200, 40, 90], dtype=torch.uint8).expand(3, 120, 160, 3)
+    for seed in range(5):
+        view = pixels(train_transform(SPEC, "random_crop")(clip, seeded(seed))) * 255
+        assert (view - torch.tensor([200.0, 40, 90])[:, None, None, None]).abs().max() < 1

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..models import Encoder
 from ..weights import create_model, list_weights, load_memory_bank
-from ..weights.folder import BANK, hash_of_weights, read_tensors
+from ..weights.folder import BANK, hash_of_weights, read_bank
 from .data import VideoList, read_list
 from .distributed import World, world
 from .knn import KNN, knn
@@ -133,13 +133,11 @@ def encoder(name: str, weights: Path | None, seed: int = 0) -> Encoder:
 
 def memory_bank(name: str, weights: Path | None) -> tuple[Tensor, Tensor]:
     """The rows [N, D] and labels [N] of the bank that came with weights: with a folder, or with a published set."""
-    if weights is None or str(weights) in list_weights():
-        bank = load_memory_bank(str(weights or name))
-    elif (weights / BANK).exists():
-        bank = read_tensors(weights / BANK)
-    else:
+    published = weights is None or str(weights) in list_weights()
+    bank = load_memory_bank(str(weights or name)) if published else read_bank(Path(str(weights)))
+    if bank is None:
         raise FileNotFoundError(f"{weights} has no {BANK}: give the folder of `vie export` or `vie convert`, or a train list")
-    return bank["memory_bank"].float(), bank["labels"].long()
+    return bank["memory_bank"], bank["labels"]
 
 
 def nearest(

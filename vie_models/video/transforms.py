@@ -5,7 +5,7 @@ T time, H height, W width.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ..clip_spec import ClipSpec
 from ..models import Encoder
 
 MULTI_SCALES = (1.0, 0.841, 0.707, 0.595, 0.5)
-Recipe = Literal["color_jitter", "multi_scale_crop"]
+Recipe = Literal["color_jitter", "multi_scale_crop", "random_crop"]
 
 
 class ClipTransform:
@@ -59,7 +59,7 @@ class ClipTransform:
 
 
 class TrainTransform(ClipTransform):
-    """A random view of a clip, by one of the original's two recipes.
+    """A random view of a clip, by one of the original's two recipes, or by the first without its colours.
 
     "color_jitter" (pre-training): short side resized to a random length from 8/7 to 10/7 of the crop (256 to 320 for 224),
     random crop; brightness, contrast and saturation changed by up to 0.4, hue by up to 0.4, in random order; grey with
@@ -67,26 +67,28 @@ class TrainTransform(ClipTransform):
 
     "multi_scale_crop" (fine-tuning): a square at one of the four corners or the centre, its side the short side times 1,
     0.841, 0.707, 0.595 or 0.5, resized to the crop; mirrored with probability 0.5.
+
+    "random_crop": the size, crop and mirroring of "color_jitter", and colours as they are.
     """
 
     def __init__(self, spec: ClipSpec, recipe: Recipe = "color_jitter") -> None:
         super().__init__(spec)
         self.recipe = recipe
-        if recipe == "color_jitter":
+        if recipe in ("color_jitter", "random_crop"):
             lengths = list(range(spec.crop * 8 // 7, spec.crop * 10 // 7 + 1))
+            colours = [v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4), v2.RandomGrayscale(0.3)]
             self._crop = v2.Compose(
                 [
                     v2.RandomShortestSize(lengths, interpolation=self._interpolation, antialias=True),
                     v2.RandomCrop(spec.crop),
-                    v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4),
-                    v2.RandomGrayscale(0.3),
+                    *(colours if recipe == "color_jitter" else []),
                     v2.RandomHorizontalFlip(0.5),
                 ]
             )
         elif recipe == "multi_scale_crop":
             self._crop = v2.Compose([self._multi_scale_crop, v2.RandomHorizontalFlip(0.5)])
         else:
-            raise ValueError(f"recipe must be 'color_jitter' or 'multi_scale_crop', got {recipe!r}")
+            raise ValueError(f"recipe must be one of {', '.join(get_args(Recipe))}, got {recipe!r}")
 
     def __call__(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> Tensor:
         """uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]; the draw depends on `generator` alone (default: torch's own)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+from collections.abc import Mapping
 from typing import Any
 
 from ..clip_spec import ClipSpec
@@ -25,12 +26,14 @@ class WeightRecord:
 
     name: str
     """`model.tag`."""
-    url: str
-    """Where the file comes from: a tar of a TensorFlow checkpoint."""
-    sha256: str | None
+    url: str = ""
+    """Where the file comes from: a tar of a TensorFlow checkpoint. "" for a set that comes with the package."""
+    sha256: str | None = None
     """SHA-256 of that file, or None where the publisher gives none: then that of the first fetch is recorded and kept to."""
-    size: int | None
-    """Length of that file in bytes, or None where it is not known."""
+    size: int | None = None
+    """Length of that file, or of the set's files, in bytes; None where it is not known."""
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """SHA-256 of each file, by its path in the set's folder, of a set that comes with the package."""
     licence: str
     """Of the weights, or "not stated"."""
     provenance: str

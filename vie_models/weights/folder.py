@@ -1,6 +1,7 @@
 """A weight set as a folder, laid out as its Hub repository: config.json, model.safetensors, perhaps bank.safetensors.
 
-config.json is read by us and by timm: `architecture`, `model_args` and `pretrained_cfg` are timm's, `clip_spec` is ours.
+config.json is read by us and by timm: `architecture`, `model_args` and `pretrained_cfg` are timm's, `clip_spec` is ours, and
+`pathways`, which a two-pathway set may have instead of tensors of its own: the folders of the two sets that it is made of.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..clip_spec import ClipSpec
-from ..models import Encoder, build_model
+from ..models import Encoder, build_model, two_pathway
 from ..models.two_pathway import VIETwoPathway
 from .errors import WeightsError
 
@@ -37,8 +38,12 @@ def save_pretrained(model: Encoder, folder: str | os.PathLike[str]) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / MODEL, model.state_dict())
+    _write_config(folder, model_config(model))
+
+
+def _write_config(folder: Path, config: dict[str, Any]) -> None:
     with replacing(folder / CONFIG) as path:
-        path.write_text(json.dumps(model_config(model), indent=2) + "\n")
+        path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def model_config(model: Encoder) -> dict[str, Any]:
@@ -76,7 +81,56 @@ def timm_config(model: Encoder) -> dict[str, Any]:
 def load_folder(folder: str | os.PathLike[str]) -> Encoder:
     """The encoder in a folder, in evaluation mode; strict. A file that is missing or does not fit raises."""
     folder = Path(folder)
-    return load_files(folder / CONFIG, folder / MODEL)
+    if not (parts := pathways(folder)):
+        return load_files(folder / CONFIG, folder / MODEL)
+    model = build_from_config(folder / CONFIG, device="meta")
+    state = {f"{role}.{name}": tensor for role, part in parts.items() for name, tensor in read_tensors(part / MODEL).items()}
+    assign_weights(model, state, folder)
+    return model.eval()
+
+
+def pathways(folder: Path) -> dict[str, Path]:
+    """Of a two-pathway set without tensors of its own: the folders of its static and dynamic set. Of any other: nothing."""
+    config = read_config(folder / CONFIG)
+    parts = config.get("pathways") or {}
+    if parts and (not isinstance(parts, dict) or set(parts) != {"static", "dynamic"}):
+        raise WeightsError(f"{folder / CONFIG}: pathways must name the folders of static and dynamic, got {parts!r}")
+    return {role: folder / str(parts[role]) for role in ("static", "dynamic") if role in parts}
+
+
+def join(static: Path, dynamic: Path, folder: Path) -> Encoder:
+    """Makes a two-pathway set of two weight folders, which are named in its config.json and not copied; returns the encoder.
+
+    Raises:
+        ValueError: no two-pathway model is made of these two.
+        WeightsError: their memory banks are of different videos.
+    """
+    parts = {"static": static, "dynamic": dynamic}
+    model = two_pathway(load_folder(static), load_folder(dynamic))
+    banks = [part / BANK for part in parts.values() if (part / BANK).exists()]
+    labels = [read_tensors(bank)["labels"] for bank in banks]
+    if len(labels) == 2 and not torch.equal(*labels):
+        raise WeightsError(f"{banks[0]} and {banks[1]} are not of the same videos: their labels differ")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MODEL).unlink(missing_ok=True)
+    relative = {role: Path(os.path.relpath(part, folder)).as_posix() for role, part in parts.items()}
+    _write_config(folder, {**model_config(model), "pathways": relative})
+    return model.eval()
+
+
+def read_bank(folder: Path) -> dict[str, Tensor] | None:
+    """The memory bank in a folder, `memory_bank` float32 [N, D] and `labels` int64 [N]; None where there is none.
+
+    Of a two-pathway set, that of its pathways: rows side by side, over sqrt(2), as the model's embedding.
+    """
+    files = [part / BANK for part in pathways(folder).values()] or [folder / BANK]
+    if not all(file.exists() for file in files):
+        return None
+    banks = [read_tensors(file) for file in files]
+    if any(set(bank) != {"memory_bank", "labels"} for bank in banks):
+        raise WeightsError(f"{folder} has a {BANK} that is no memory bank: it holds memory_bank and labels, and nothing else")
+    rows = torch.cat([bank["memory_bank"].float() for bank in banks], dim=1) / len(banks) ** 0.5
+    return {"memory_bank": rows, "labels": banks[0]["labels"].long()}
 
 
 def load_files(config_path: Path, model_path: Path) -> Encoder:
@@ -88,16 +142,31 @@ def load_files(config_path: Path, model_path: Path) -> Encoder:
 
 def build_from_config(config_path: Path, device: str = "cpu", **overrides: Any) -> Encoder:
     """An untrained encoder as config.json describes it, `overrides` replacing its model_args."""
+    config = read_config(config_path)
     try:
-        config = json.loads(config_path.read_text())
         spec = ClipSpec.from_dict(config["clip_spec"])
         args = {**config["model_args"], **overrides}
         with torch.device(device):
             return build_model(config["architecture"], clip_spec=spec, **args)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{config_path} does not exist: a weight folder holds {CONFIG} and {MODEL}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WeightsError(f"{config_path} does not describe a VIE encoder: {type(error).__name__}: {error}") from error
+        raise _no_config(config_path, error) from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """config.json as it is."""
+    try:
+        config = json.loads(path.read_text())
+        if not isinstance(config, dict):
+            raise TypeError(f"it holds {config!r}, not an object")
+        return config
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist: a weight folder holds {CONFIG} and {MODEL}") from None
+    except (TypeError, ValueError) as error:
+        raise _no_config(path, error) from error
+
+
+def _no_config(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{path} does not describe a VIE encoder: {type(error).__name__}: {error}")
 
 
 def assign_weights(model: Encoder, state: Mapping[str, Tensor], source: object) -> None:

@@ -1,6 +1,7 @@
 """Gets weights and gives models: from the catalog, a local folder or file, or the Hugging Face Hub. What is kept is verified.
 
-A catalog record's file is fetched once, converted once, and kept as a weight folder (see folder.py) under
+A catalog record with files comes with the package, as a weight folder (see folder.py); the record says what each file must be.
+Another's file is fetched once, converted once, and kept as a weight folder under
 `torch.hub.get_dir()/checkpoints/vie_models/<name>`, which follows TORCH_HOME and XDG_CACHE_HOME; hashes.json in it says what
 was fetched and what each file must be, and <name>.sha256 beside it what every later fetch must be.
 Hub repositories stay in the Hub's own cache (HF_HOME, HF_HUB_CACHE).
@@ -36,6 +37,7 @@ from .folder import (
     assign_weights,
     load_files,
     load_folder,
+    read_bank,
     read_tensors,
     replacing,
     save_pretrained,
@@ -139,15 +141,16 @@ def load_record(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | Non
 def load_memory_bank(name: str, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> dict[str, Tensor]:
     """The memory bank that came with a weight set ("vie_3dresnet.k400"), for looking up neighbours.
 
-    Returns `memory_bank` float32 [N, 128], the unit embedding of each training video, and `labels` int64 [N].
+    Returns `memory_bank` float32 [N, D], the unit embedding of each training video, and `labels` int64 [N].
     """
     model, _, tag = name.partition(".")
     record = find_record(model, tag)
     folder = fetch(record, cache_dir=cache_dir, progress=progress)
-    if not (folder / BANK).exists():
+    if record.files or (folder / BANK).exists():
+        _verify(record, folder, BANK)
+    if (bank := read_bank(folder)) is None:
         raise WeightsError(f"{name} came without a memory bank")
-    _verify(record, folder, BANK)
-    return read_tensors(folder / BANK)
+    return bank
 
 
 def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -155,8 +158,19 @@ def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     return Path(cache_dir) if cache_dir else Path(torch.hub.get_dir()) / "checkpoints" / "vie_models"
 
 
+def shipped_folder(record: WeightRecord) -> Path:
+    """The folder of a set that comes with the package: inside it, or beside it in a clone."""
+    package = Path(__file__).parent.parent
+    for folder in (package / "checkpoints" / record.name, package.parent / "checkpoints" / record.name):
+        if (folder / CONFIG).exists():
+            return folder
+    raise WeightsError(f"{record.name} comes with vie_models, and {folder} is not there: install vie_models again, whole")
+
+
 def fetch(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> Path:
-    """The record's weight folder in the cache, fetched and converted first if need be; one process does it, others wait."""
+    """The record's weight folder: the package's own, or in the cache, fetched and converted first if need be by one process."""
+    if record.files:
+        return shipped_folder(record)
     folder = cache_root(cache_dir) / record.name
     if (folder / HASHES).exists():  # written last and renamed in with the folder: all of it is there
         return folder
@@ -192,7 +206,9 @@ def fetch(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = No
 
 
 def cache_state(record: WeightRecord, cache_dir: str | os.PathLike[str] | None = None) -> str:
-    """In words: whether the record's weights are in the cache, and where."""
+    """In words: whether the record's weights are here, and where."""
+    if record.files:
+        return f"in {shipped_folder(record)}"
     folder = cache_root(cache_dir) / record.name
     return f"in {folder}" if (folder / HASHES).exists() else "not fetched yet"
 
@@ -250,7 +266,10 @@ def convert_tensorflow(
 
 
 def _verify(record: WeightRecord, folder: Path, *names: str) -> None:
-    """The files are what hashes.json recorded, and made of the file that the record is of."""
+    """The files are what the record says, or what hashes.json recorded, made of the file that the record is of."""
+    if record.files:
+        here = {file: digest for file, digest in record.files.items() if Path(file).name in names}
+        return _compare(folder, here, "Install vie_models again")
     try:
         recorded = json.loads((folder / HASHES).read_text())
         source = str(recorded["source"]["sha256"])
@@ -259,10 +278,14 @@ def _verify(record: WeightRecord, folder: Path, *names: str) -> None:
         raise WeightsError(f"{folder / HASHES} is damaged ({error!r}); delete {folder} and load again") from error
     if record.sha256 not in (None, source):
         raise _mismatch(f"what {folder} was made of", str(record.sha256), source, f"Delete {folder} and load again")
+    _compare(folder, expected, f"Delete {folder} and load again to fetch it anew")
+
+
+def _compare(folder: Path, expected: Mapping[str, str], remedy: str) -> None:
     for name, digest in expected.items():
         found = sha256_of(folder / name) if (folder / name).exists() else "no file"
         if found != digest:
-            raise _mismatch(folder / name, digest, found, f"Delete {folder} and load again to fetch it anew")
+            raise _mismatch(folder / name, digest, found, remedy)
 
 
 def _mismatch(file: object, expected: str, found: str, remedy: str) -> WeightsError:

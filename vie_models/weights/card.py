@@ -1,0 +1,182 @@
+"""The model card of a weight set, README.md of its Hub repository: prose for people, and facts that `publish` checks.
+
+The facts stand in the YAML block at its top: licence, library, measured numbers (`model-index`, as the Hub reads them), and
+under `vie_models` the architecture, the number of parameters and the SHA-256 of every other file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..models import Encoder
+from ..models.cost import count_flops, count_parameters, output_size
+from .folder import replacing
+
+CARD = "README.md"
+CITATION = """@inproceedings{zhuang2020unsupervised,
+  title = {Unsupervised Learning from Video with Deep Neural Embeddings},
+  author = {Zhuang, Chengxu and She, Tianwei and Andonian, Alex and Sobol Mark, Max and Yamins, Daniel},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year = {2020}
+}"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One number of a card: an accuracy in percent."""
+
+    dataset: str
+    protocol: str
+    value: float
+    """Of these weights."""
+    spread: str = ""
+    """Mean and spread over runs that differ in their seed, in words."""
+    source: str = ""
+    """Who measured it, where it was not measured here."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class About:
+    """What a card says that is not in the files themselves. Each text is Markdown."""
+
+    name: str
+    """`model.tag`."""
+    licence: str
+    """The Hub's identifier ("apache-2.0"); "other" where it is none of those."""
+    licence_text: str
+    """What it means here, in a sentence."""
+    summary: str
+    training_data: str
+    procedure: str
+    """How they were trained."""
+    commands: Sequence[str]
+    """Those that make these weights again."""
+    intended_use: str
+    limits: str
+    measured: Sequence[Measured] = ()
+    evaluation: str = ""
+    """What is to be said of the numbers."""
+
+
+def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping[str, int]) -> str:
+    """The text of a card.
+
+    Args:
+        about: what only its author knows.
+        model: the encoder, on any device.
+        sha256: of each file beside the card, in hexadecimal.
+        sizes: their lengths in bytes.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    data = ModelCardData(
+        license=about.licence,
+        library_name="vie_models",
+        pipeline_tag="video-classification",
+        tags=["video", "self-supervised", "video-instance-embedding", "feature-extraction"],
+        model_name=about.name,
+        eval_results=[
+            EvalResult(
+                task_type="video-classification",
+                dataset_type=one.dataset.lower().replace(" ", "-"),
+                dataset_name=one.dataset,
+                metric_type="accuracy",
+                metric_name=one.protocol,
+                metric_value=one.value,
+            )
+            for one in about.measured
+        ]
+        or None,
+        vie_models=facts(model, sha256),
+    )
+    spec = model.clip_spec
+    lines = [
+        "---",
+        data.to_yaml().strip(),
+        "---",
+        f"# {about.name}",
+        about.summary,
+        "## Use",
+        "```python",
+        "import torch, vie_models as vie",
+        f'model = vie.create_model("{about.name}")                   # or vie.from_pretrained("org/{about.name}")',
+        'clip = vie.load_clip("video.mp4", model.clip_spec)          # uint8 [T, H, W, 3]',
+        "with torch.inference_mode():",
+        f"    embedding = model(vie.clip_transform(model)(clip)[None])  # [1, {output_size(model)}], unit length",
+        "```",
+        "## Model",
+        *_table(["", ""], [
+            ["architecture", model.model_name],
+            ["sizes", ", ".join(f"{key}={value}" for key, value in model.model_args.items() if value is not None)],
+            ["parameters", f"{count_parameters(model):,}"],
+            ["cost", f"{gflops(model)} GFLOP a clip (a multiply-add counts as two)"],
+            ["clip", f"{spec.num_frames} frames, {spec.frame_interval} apart at {spec.fps:g} fps; {spec.crop} pixels"],
+            ["output", f"{output_size(model)}-d unit embedding; {model.num_features} pooled features"],
+        ]),
+        "## Intended use",
+        about.intended_use,
+        "## Limits",
+        about.limits,
+        "## Training data",
+        about.training_data,
+        "## Training",
+        about.procedure,
+        *(["```", *about.commands, "```"] if about.commands else []),
+        "## Evaluation",
+        *_evaluation(about),
+        "## Files",
+        *_table(["file", "bytes", "SHA-256"], [[name, f"{sizes[name]:,}", digest] for name, digest in sha256.items()]),
+        "## Licence and citation",
+        about.licence_text,
+        "```bibtex",
+        CITATION,
+        "```",
+    ]  # fmt: skip
+    return _spaced(lines)
+
+
+def write_card(folder: Path, text: str) -> None:
+    """README.md, whole or not at all."""
+    with replacing(folder / CARD) as path:
+        path.write_text(text)
+
+
+def facts(model: Encoder, sha256: Mapping[str, str]) -> dict[str, Any]:
+    """What stands under `vie_models` in a card."""
+    return {
+        "architecture": model.model_name,
+        "parameters": count_parameters(model),
+        "gflops": gflops(model),
+        "sha256": dict(sha256),
+    }
+
+
+def gflops(model: Encoder) -> float:
+    """Cost of one clip in 1e9 floating-point operations, to three digits."""
+    return float(f"{count_flops(model) / 1e9:.3g}")
+
+
+def _evaluation(about: About) -> list[str]:
+    columns = ["videos", "protocol", "top-1 of these weights, %"]
+    rows = [[one.dataset, one.protocol, f"{one.value:g}", one.spread, one.source] for one in about.measured]
+    titles = [*columns, "mean ± standard deviation over seeds", "source"]
+    keep = [i for i in range(len(titles)) if i < len(columns) or any(row[i] for row in rows)]
+    table = _table([titles[i] for i in keep], [[row[i] for i in keep] for row in rows]) if rows else ["Not known."]
+    return [*table, *([about.evaluation] if about.evaluation else [])]
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *rows)]
+
+
+def _spaced(lines: Sequence[str]) -> str:
+    """With an empty line between blocks: around headings, paragraphs, tables and listings."""
+    text, listing = "", False
+    for before, line in zip(["", *lines], lines, strict=False):
+        together = listing or (before.startswith("|") and line.startswith("|"))
+        text += line if not text else ("\n" if together else "\n\n") + line
+        listing ^= line.startswith("```") or line == "---"
+    return text + "\n"
