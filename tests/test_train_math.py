@@ -66,6 +66,18 @@ def test_instance_recognition_keeps_its_precision():
     torch.testing.assert_close(instance_recognition(positive, noise, 10_000_000).double(), exact, rtol=1e-6, atol=0)
 
 
+def test_without_noise_instance_recognition_is_the_softmax_over_the_bank():
+    bank = MemoryBank(30, 8)
+    bank.rows = units(30, 8)
+    v, index = units(4, 8, seed=1), torch.tensor([3, 29, 0, -1])
+    objective = InstanceObjective(bank, ir_steps=1, noise=0, background=10, num_clusters=4, recluster_every=3)
+    objective.begin_step(0, 4)
+    losses = objective.losses(0, v, index, slice(0, 4))
+    p = np.exp(v.numpy() @ bank.rows.numpy().T / TEMPERATURE)
+    naive = [-np.log(p[b, max(i, 0)] / p[b].sum()) for b, i in enumerate(index.tolist())]
+    np.testing.assert_allclose(losses, naive, rtol=1e-5)
+
+
 @pytest.mark.parametrize("clusterings", [1, 3])
 def test_local_aggregation_is_its_formula(clusterings):
     bank, v = units(60, 8), units(5, 8, seed=1)

@@ -89,7 +89,7 @@ def test_multi_scale_crop_takes_corners_and_centre_at_five_scales():
 
 
 def test_unknown_recipe_is_named():
-    with pytest.raises(ValueError, match="recipe must be one of color_jitter, .*, random_crop, got 'randaugment'"):
+    with pytest.raises(ValueError, match=r"recipe must be one of color_jitter, .*, random_crop, got 'randaugment'"):
         train_transform(SPEC, "randaugment")
 
 

@@ -323,7 +323,7 @@ class Folder(_Lists):
 class MovingTextures:
     """Renders videos to train on: `vie data moving-textures OUT --videos 2000`, objects that move in known ways.
 
-    Forty objects, of which eight are held out, on twenty backgrounds, in twelve motions. OUT/object and OUT/motion have lists
+    Forty objects, of which eight are held out, on two backgrounds, in twelve motions. OUT/object and OUT/motion have lists
     with their labels: train.txt, val.txt and held_out.txt (of the held-out objects).
     """
 

@@ -1,8 +1,8 @@
 """A world to train on: videos of textured objects that move, rendered from known factors.
 
-Forty objects (8 shapes x 5 textures) on twenty cluttered backgrounds, each moving in one of twelve ways, which stay themselves
-when mirrored. Many videos share an object, a motion or a background, so that telling videos apart needs both what is seen and
-how it moves. A single frame does not give the motion away: where an object is, how large, how turned and how bright is drawn,
+Forty objects (8 shapes x 5 textures) on two cluttered backgrounds, each moving in one of twelve ways, which stay themselves
+when mirrored. Hundreds of videos share a background, dozens an object or a motion, so that telling videos apart needs both what
+is seen and how it moves. A single frame does not give the motion away: where an object is, how large, how turned and how bright is drawn,
 frame by frame, from nearly the same distribution whatever the motion. Camera shake, speed and phase vary.
 """
 
@@ -24,13 +24,14 @@ from ..weights.folder import replacing
 from .results import CLASSES
 
 SIZE, FRAMES, FPS = 80, 75, 25
-BACKGROUNDS = 20
+BACKGROUNDS = 2
 REACH = 0.5
 """Objects stay within this distance of the middle, which is half the picture's side."""
 SMALLEST, LARGEST = 0.28, 0.56
 """Radius of an object, in the same unit."""
 
 Field = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Colour = tuple[int, int, int]
 
 SHAPES: dict[str, Field] = {  # below zero inside, of coordinates in the object's radius
     "disc": lambda u, v: np.hypot(u, v) - 0.9,
@@ -42,9 +43,7 @@ SHAPES: dict[str, Field] = {  # below zero inside, of coordinates in the object'
     "bar": lambda u, v: np.maximum(abs(u) - 0.95, abs(v) - 0.35),
     "crescent": lambda u, v: np.maximum(np.hypot(u, v) - 0.9, 0.65 - np.hypot(u - 0.5, v)),
 }
-TEXTURES: dict[
-    str, tuple[Field, tuple[int, int, int], tuple[int, int, int]]
-] = {  # above zero the first colour, else the second
+TEXTURES: dict[str, tuple[Field, Colour, Colour]] = {  # above zero the first colour, else the second
     "stripes": (lambda u, v: np.sin(9 * u), (230, 60, 50), (250, 220, 200)),
     "checks": (lambda u, v: np.sin(7 * u) * np.sin(7 * v), (40, 90, 220), (220, 230, 250)),
     "dots": (lambda u, v: np.cos(11 * u) + np.cos(11 * v) - 0.7, (250, 240, 120), (40, 110, 60)),
@@ -128,9 +127,10 @@ def background(number: int) -> np.ndarray:
         x, y, size = draws.uniform(0, side), draws.uniform(0, side), draws.uniform(4, 22)
         turn = draws.uniform(0, np.pi)
         a, b = (u - x) * np.cos(turn) + (v - y) * np.sin(turn), (v - y) * np.cos(turn) - (u - x) * np.sin(turn)
-        inside = (
-            (np.hypot(a, b) < size) if draws.random() < 0.5 else ((abs(a) < size) & (abs(b) < size * draws.uniform(0.2, 1)))
-        )
+        if draws.random() < 0.5:
+            inside = np.hypot(a, b) < size
+        else:
+            inside = (abs(a) < size) & (abs(b) < size * draws.uniform(0.2, 1))
         picture[inside] = _muted(draws)
     return picture
 
@@ -147,7 +147,7 @@ def render(factors: Factors) -> np.ndarray:
     path = trajectory(MOTIONS[factors.motion], draws)
     shape = SHAPES[OBJECTS[factors.thing].split()[1]]
     texture, first, second = TEXTURES[OBJECTS[factors.thing].split()[0]]
-    corner = draws.integers(8, SIZE - 8, 2)
+    corner = SIZE // 2 + draws.integers(-4, 5, 2)
     shake = _shake(draws)
     noise = draws.normal(0, 2, (8, SIZE, SIZE, 1)).astype(np.float32)
     axis = (np.arange(SIZE, dtype=np.float32) + 0.5) / (SIZE / 2) - 1

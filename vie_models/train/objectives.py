@@ -48,6 +48,19 @@ def instance_recognition(positive: Tensor, noise: Tensor, num_rows: int, tempera
     return model + others.sum(1)
 
 
+def exact_instance_recognition(dots: Tensor, indices: Tensor, temperature: float = 0.07) -> Tensor:
+    """What `instance_recognition` estimates: -log P(i|v), where P is the softmax over all rows. For banks of few rows.
+
+    Args:
+        dots: dot products with all rows, [b, N].
+        indices: each clip's own row, [b].
+
+    Returns:
+        The loss of each clip, [b].
+    """
+    return F.cross_entropy(dots / temperature, indices, reduction="none")
+
+
 def local_aggregation(background: Tensor, close: Tensor, temperature: float = 0.07) -> Tensor:
     """How little of the probability of a clip's nearest rows lies on those that share a cluster with it.
 
@@ -116,7 +129,7 @@ class InstanceObjective(Objective):
     Args:
         bank: the memory bank.
         ir_steps: steps of instance recognition.
-        noise: M, noise rows a clip.
+        noise: M, noise rows a clip; 0: no noise but all rows, the exact softmax.
         background: K, nearest rows a clip.
         num_clusters: of each clustering.
         clusterings: how many clusterings; clustering c is seeded with `cluster_seed + c`.
@@ -152,6 +165,8 @@ class InstanceObjective(Objective):
     def begin_step(self, step: int, batch_size: int) -> None:
         """Clusters the bank when it is time, and draws the noise."""
         if step < self.ir_steps:
+            if not self.noise:
+                return
             noise = torch.randint(self.bank.num_rows, (batch_size, self.noise), generator=generator(self.seed, step))
             self._noise = self.world.own(noise)
         elif self.clusters is None or (step - self.ir_steps) % self.recluster_every == 0:
@@ -175,6 +190,9 @@ class InstanceObjective(Objective):
     def losses(self, step: int, output: Tensor, indices: Tensor, part: slice) -> Tensor:
         """Embeddings [b, D] -> [b]."""
         here = indices.clamp(min=0)
+        if step < self.ir_steps and not self.noise:
+            everything = torch.arange(self.bank.num_rows, device=output.device).expand(len(output), -1)
+            return exact_instance_recognition(self.bank.dots(output, everything), here, self.temperature)
         if step < self.ir_steps:
             assert self._noise is not None
             noise = self._noise[part].to(output.device)

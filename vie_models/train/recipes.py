@@ -48,7 +48,8 @@ class TrainConfig:
     ir_steps: int = 50_000
     """Steps of instance recognition before local aggregation."""
     noise: int = 4096
-    """IR: noise rows drawn for each clip."""
+    """IR: noise rows drawn for each clip. 0: the softmax over all rows, which they estimate, and which a bank of few rows needs:
+    there the noise of thousands of rows outweighs what tells a clip's own row from them."""
     background: int = 512
     """LA: how many of the nearest rows are each clip's background neighbours (the paper's k)."""
     clusters: int = 8000
@@ -213,9 +214,9 @@ FIXED = (
 """Settings that a run keeps to its end; the others may change when it goes on."""
 
 _LEAST = {
-    **dict.fromkeys("noise background clusters clusterings kmeans_iterations batch_size".split(), 1),  # noqa: SIM905
+    **dict.fromkeys("background clusters clusterings kmeans_iterations batch_size".split(), 1),  # noqa: SIM905
     **dict.fromkeys("accumulate validate_every val_clips neighbours save_every keep log_every".split(), 1),  # noqa: SIM905
-    **dict.fromkeys(("steps", "ir_steps", "workers", "max_failures", "seed"), 0),
+    **dict.fromkeys(("steps", "ir_steps", "noise", "workers", "max_failures", "seed"), 0),
 }
 _RANGES = {
     "lr": (0.0, math.inf),

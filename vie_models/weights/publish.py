@@ -1,0 +1,196 @@
+"""Publishes a weight folder as a Hugging Face Hub repository: checked, in one commit, tagged, and loaded back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..models import Encoder
+from ..models.cost import output_size
+from .card import CARD, facts
+from .errors import WeightsError
+from .folder import (
+    BANK,
+    CONFIG,
+    MODEL,
+    hash_of_weights,
+    load_folder,
+    pathways,
+    read_bank,
+    read_config,
+    read_tensors,
+    replacing,
+    sha256_of,
+    write_tensors,
+)
+from .store import from_pretrained
+
+FORBIDDEN = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth", ".tar", ".py"}
+"""Suffixes of files that can hold code, which no weight set has use for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """What was published, or with `dry_run` would have been."""
+
+    repo_id: str
+    tag: str
+    files: dict[str, int]
+    """Bytes of each file."""
+    url: str | None
+    """Of the commit; None for a dry run."""
+
+
+def publish(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    tag: str | None = None,
+    private: bool = False,
+    token: str | bool | None = None,
+    dry_run: bool = False,
+) -> Published:
+    """Uploads a weight folder with its card to the Hub (HF_ENDPOINT): one commit, loaded back and compared, then tagged.
+
+    Args:
+        folder: config.json, model.safetensors, README.md, and perhaps bank.safetensors, classes.txt, training.json. A
+            two-pathway set that is made of two others is uploaded with tensors of its own.
+        repo_id: "org/name"; made where it does not exist.
+        tag: name of the version. Default: "v1", or the next that is free.
+        private: make the repository private where it is made.
+        token: as in huggingface_hub.
+        dry_run: check everything here, and touch nothing there.
+
+    Raises:
+        WeightsError: card, hashes, configuration and tensors do not agree (see `check`), or the Hub has other than was sent.
+        ValueError: the tag is taken.
+        huggingface_hub errors: no permission, no network.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import validate_repo_id
+
+    validate_repo_id(repo_id)
+    with tempfile.TemporaryDirectory() as made:
+        upload = Path(made)
+        whole(Path(folder), upload)
+        model = check(upload)
+        files = {path.name: path.stat().st_size for path in sorted(upload.iterdir())}
+        if dry_run:
+            return Published(repo_id, tag or "v1", files, None)
+        api = HfApi(token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        taken = {ref.name for ref in api.list_repo_refs(repo_id).tags}
+        if tag in taken:
+            raise ValueError(f"{repo_id} has a tag {tag} already, and a version stays what it is: choose another")
+        tag = tag or next(name for name in (f"v{i}" for i in range(1, len(taken) + 2)) if name not in taken)
+        message = f"{model.model_name}, {tag}"
+        commit = api.upload_folder(repo_id=repo_id, folder_path=upload, commit_message=message, delete_patterns="*")
+        _verify_upload(repo_id, commit.oid, upload, model, token)
+        api.create_tag(repo_id, tag=tag, revision=commit.oid)
+        return Published(repo_id, tag, files, commit.commit_url)
+
+
+def whole(folder: Path, out: Path) -> None:
+    """Copies a weight folder to `out`, a two-pathway set with tensors of its own."""
+    if not (folder / CONFIG).exists():
+        raise FileNotFoundError(f"{folder / CONFIG} does not exist: give a folder of `vie export`")
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() or path.suffix in FORBIDDEN:
+            raise WeightsError(f"{path} is no part of a weight set, which has neither folders nor code: move it away")
+        shutil.copy(path, out / path.name)
+    if parts := pathways(folder):
+        for name, tensors in {MODEL: _joined_tensors(parts), BANK: read_bank(folder)}.items():
+            if tensors is not None:
+                write_tensors(out / name, tensors)
+        config = {key: value for key, value in read_config(folder / CONFIG).items() if key != "pathways"}
+        with replacing(out / CONFIG) as path:
+            path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _joined_tensors(parts: Mapping[str, Path]) -> dict[str, torch.Tensor]:
+    return {f"{role}.{name}": tensor for role, part in parts.items() for name, tensor in read_tensors(part / MODEL).items()}
+
+
+def check(folder: Path) -> Encoder:
+    """The encoder of a whole weight folder, whose card, hashes, configuration and tensors agree.
+
+    Raises:
+        WeightsError: what does not, and what is to be done.
+    """
+    data = _card_data(folder)
+    model = load_folder(folder)
+    hashes = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != CARD}
+    claimed = data["vie_models"]
+    found = facts(model, hashes)
+    for name in sorted({*claimed.get("sha256", {}), *hashes}):
+        of_card, of_file = claimed.get("sha256", {}).get(name, "nothing"), hashes.get(name, "no file")
+        if of_card != of_file:
+            raise WeightsError(f"{CARD} says that {name} has SHA-256 {of_card}, and it has {of_file}: {_AGAIN}")
+    for key in ("architecture", "parameters", "gflops"):
+        if claimed.get(key) != found[key]:
+            raise WeightsError(f"{CARD} says {key} {claimed.get(key)!r}, and {CONFIG} makes {found[key]!r}: {_AGAIN}")
+    if bad := [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]:
+        raise WeightsError(
+            f"{MODEL}: {bad[0]} has values that are infinite or no numbers: train again, or export an earlier step"
+        )
+    if (bank := read_bank(folder)) is not None:
+        _check_bank(bank, model)
+    return model
+
+
+_AGAIN = "one of the two is not what it was; write the card again (vie card)"
+
+
+def _card_data(folder: Path) -> dict[str, Any]:
+    """The YAML block of a card, which says what the Hub and `check` need."""
+    from huggingface_hub import ModelCard
+
+    if not (folder / CARD).exists():
+        raise WeightsError(f"there is no {CARD}, the model card: write one (vie card)")
+    try:
+        data = ModelCard((folder / CARD).read_text()).data.to_dict()
+    except Exception as error:  # of the YAML parser, or of the Hub's reading of what it means
+        raise WeightsError(f"the YAML block of {CARD} cannot be read: {error}") from error
+    for key in ("license", "library_name", "vie_models"):
+        if not data.get(key):
+            raise WeightsError(f"{CARD} says nothing of {key} in its YAML block: {_AGAIN}")
+    if not isinstance(data["vie_models"], dict) or data["library_name"] != "vie_models":
+        raise WeightsError(f"{CARD} is not of a weight set of vie_models: its YAML block has {data['library_name']!r}")
+    return data
+
+
+def _check_bank(bank: Mapping[str, torch.Tensor], model: Encoder) -> None:
+    rows, labels = bank["memory_bank"], bank["labels"]
+    if rows.ndim != 2 or rows.shape[1] != output_size(model) or labels.shape != rows.shape[:1]:
+        raise WeightsError(
+            f"{BANK} has rows {list(rows.shape)} and labels {list(labels.shape)}: {model.model_name} needs "
+            f"[N, {output_size(model)}] and [N]"
+        )
+    if not ((rows.norm(dim=1) - 1).abs() < 0.01).all():
+        raise WeightsError(f"{BANK} has rows that are not of unit length: it is not a bank of embeddings")
+
+
+def _verify_upload(repo_id: str, revision: str, sent: Path, model: Encoder, token: str | bool | None) -> None:
+    """Fetches the commit into a cache of its own, and compares it with what was sent: all files, and the encoder's weights."""
+    from huggingface_hub import snapshot_download
+
+    with tempfile.TemporaryDirectory() as cache:
+        there = Path(snapshot_download(repo_id, revision=revision, cache_dir=cache, token=token))
+        for path in sent.iterdir():
+            if not (there / path.name).exists() or sha256_of(there / path.name) != sha256_of(path):
+                raise WeightsError(f"{path.name} is not in {repo_id} as it was sent, in commit {revision}: it is not tagged")
+        back = from_pretrained(repo_id, revision=revision, cache_dir=cache, token=token)
+        if hash_of_weights(back) != hash_of_weights(model):
+            raise WeightsError(
+                f"the encoder in {repo_id}, commit {revision}, has other weights than were sent: it is not tagged"
+            )
