@@ -1,17 +1,19 @@
 """What pre-training is good for: `python benchmarks/transfer.py LABELS.csv [--recipes ...] [--seeds ...] [flags of vie train]`.
 
-LABELS.csv as for learning.py. For each recipe and seed an encoder is trained on the training videos without their labels (by
-`vie train` and the flags given). It and an untrained one are then evaluated on the test videos by kNN, by linear readouts, and
-by fine-tuning (the untrained one: from scratch), each by its command. What is done is not done again. Prints the table of
-`vie report`.
+LABELS.csv has the columns path (relative to its folder), label, frames and suggested_split (test, or else for training). For
+each recipe and seed an encoder is trained on the training videos without their labels (by `vie train` and the flags given),
+or with --weights FOLDER taken from FOLDER/<recipe>-<seed>. It and an untrained one are then evaluated on the test videos by
+kNN, by linear readouts or a logistic regression, and by fine-tuning (the untrained one: from scratch), each by its command;
+beside them, kNN of raw pixels. What is done is not done again. Prints the table of `vie report`.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 from pathlib import Path
 
-from learning import write_lists
+import raw_pixels
 
 from vie_models.cli import main as vie
 from vie_models.train.report import report
@@ -20,7 +22,24 @@ from vie_models.train.results import RESULTS
 LINEAR = ["--batch-size", "32", "--epochs", "30"]
 FINETUNE = ["--batch-size", "32", "--epochs", "100", "--lr", "0.03", "--weight-decay", "1e-4"]
 """The paper's rates are for batches of 128 out of thousands of videos, and for weights that have seen Kinetics."""
-PROTOCOLS = {"knn": ["eval", "knn"], "linear": ["eval", "linear"], "finetune": ["finetune"]}
+PROTOCOLS = {
+    **{name: ["eval", name] for name in ("knn", "linear", "logistic")},
+    "finetune": ["finetune"],
+}
+
+
+def write_lists(labels: Path, out: Path) -> None:
+    """train.txt and val.txt: `path frames label`."""
+    with labels.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    classes = sorted({row["label"] for row in rows})
+    for split in ("train", "val"):
+        lines = [
+            f"{row['path']} {row['frames']} {classes.index(row['label'])}\n"
+            for row in rows
+            if (row["suggested_split"] == "test") == (split == "val")
+        ]
+        (out / f"{split}.txt").write_text("".join(lines))
 
 
 def main() -> None:
@@ -29,7 +48,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
     parser.add_argument("--recipes", nargs="+", default=["vie_single_tiny", "vie_3dresnet_tiny", "vie_slowfast_tiny"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
+    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=["knn", "linear", "finetune"])
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--workers", default="2")
     options, flags = parser.parse_known_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -39,7 +59,7 @@ def main() -> None:
     for recipe in options.recipes:
         for seed in options.seeds:
             name = f"{recipe}-{seed}"
-            run, weights = options.out / "runs" / name, options.out / "weights" / name
+            run, weights = options.out / "runs" / name, (options.weights or options.out / "weights") / name
             if not (weights / "config.json").exists():
                 done(["train", recipe, *common, "--seed", str(seed), "-o", str(run), *flags])
                 done(["export", str(run), str(weights)])
@@ -51,6 +71,10 @@ def main() -> None:
                     begin = ["--weights", str(weights)] if start == "trained" else []
                     if not (out / RESULTS).exists():
                         done([*PROTOCOLS[protocol], recipe, *common, *own, *begin, "--seed", str(seed), "-o", str(out)])
+    if not (options.out / "raw-pixels" / RESULTS).exists():
+        raw_pixels.evaluate(
+            options.out / "train.txt", options.out / "val.txt", options.labels.parent, options.out / "raw-pixels"
+        )
     print(report([options.out], options.out / "report.md"))
 
 

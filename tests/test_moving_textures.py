@@ -82,16 +82,19 @@ def test_motions_move(motion):
 
 def test_videos_and_lists(tmp_path, capsys):
     assert main(["data", "moving-textures", str(tmp_path / "world"), "--videos", "10", "--seed", "3", "--workers", "0"]) == 0
-    assert "train: 10, val: 2, held_out: 2 videos;" in capsys.readouterr().out
+    assert "train: 10, val: 5, held_out: 5 videos;" in capsys.readouterr().out
     root = tmp_path / "world"
     things, motions = (read_list(root / label / "train.txt", root) for label in ("object", "motion"))
     assert list(things.paths) == list(motions.paths)
     assert things.frames.tolist() == [FRAMES] * 10
     assert not set(things.labels.tolist()) & set(HELD_OUT)
     assert (root / "motion" / "classes.txt").read_text().splitlines() == MOTIONS
-    assert not (root / "object" / "held_out.txt").exists()
+    shown, asked = (read_list(root / "object" / f"{name}.txt", root) for name in ("held_out_known", "held_out"))
+    assert (len(shown), len(asked)) == (2, 3)
+    assert {*shown.labels.tolist(), *asked.labels.tolist()} <= set(HELD_OUT)
+    assert list(read_list(root / "motion" / "held_out.txt", root).paths) == [*shown.paths, *asked.paths]
     rows = (root / "factors.csv").read_text().splitlines()
-    assert len(rows) == 15
+    assert len(rows) == 21
     path, split, thing, motion, background, seed = rows[1].split(",")
     factors = Factors(OBJECTS.index(thing), MOTIONS.index(motion), int(background), int(seed))
     assert (split, factors.thing, factors.motion) == ("train", int(things.labels[0]), int(motions.labels[0]))
@@ -103,5 +106,5 @@ def test_videos_and_lists(tmp_path, capsys):
     assert (root / path).stat().st_mtime_ns == stamp
     make_videos(tmp_path / "again", 10, 3, workers=2)
     assert (tmp_path / "again" / path).read_bytes() == (root / path).read_bytes()
-    with pytest.raises(ValueError, match="at least 5 videos, got 3"):
+    with pytest.raises(ValueError, match="at least 4 videos, got 3"):
         make_videos(root, 3)

@@ -18,8 +18,9 @@ import tyro
 from tyro.conf import Positional, arg
 
 from .train.commands import COMMANDS, WITH_SETTINGS, print_weights
+from .train.data_commands import EXIT_SOME_FAILED
 
-EXIT_FAILED, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -189,6 +190,59 @@ class Convert:
         return 0
 
 
+@dataclasses.dataclass(kw_only=True)
+class Join:
+    """Puts a static and a dynamic weight folder together as the two-pathway set that they make.
+
+    OUT gets a config.json that names the two, which are not copied: keep them where they are to each other. `vie publish` makes
+    one whole of them.
+    """
+
+    static: Positional[Path]
+    """Weight folder of VIE-Single."""
+    dynamic: Positional[Path]
+    """Weight folder of VIE-Slow or VIE-Slowfast, trained on the same list."""
+    out: Positional[Path]
+    """Folder to write to."""
+
+    def run(self) -> int:
+        from .weights.folder import join
+
+        print_weights(join(self.static, self.dynamic, self.out), self.out)
+        return 0
+
+
+@dataclasses.dataclass(kw_only=True)
+class Publish:
+    """Publishes a weight folder with its card (`vie card`) as a repository of the Hugging Face Hub.
+
+    Card, hashes, configuration, tensors and memory bank must agree. The files go up in one commit, which is fetched and loaded
+    again before it gets its tag. Log in first (`hf auth login`, or HF_TOKEN); HF_ENDPOINT says where the Hub is.
+    """
+
+    folder: Positional[Path]
+    """The weight folder."""
+    repo_id: str
+    """org/name; made where it does not exist."""
+    tag: str | None = None
+    """Of this version. Default: v1, or the next that is free."""
+    private: bool = False
+    """Make the repository a private one."""
+    dry_run: bool = False
+    """Check everything, and send nothing."""
+
+    def run(self) -> int:
+        from .weights.publish import publish
+
+        done = publish(self.folder, self.repo_id, tag=self.tag, private=self.private, dry_run=self.dry_run)
+        files = ", ".join(f"{name} ({size:,} bytes)" for name, size in done.files.items())
+        if self.dry_run:
+            print(f"all of it agrees; would be published as {done.repo_id}: {files}")
+        else:
+            print(f"published as {done.repo_id}, {done.tag}: {files}; loaded back, and the same: {done.url}")
+        return 0
+
+
 def main(args: list[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code."""
     from . import __version__
@@ -198,7 +252,15 @@ def main(args: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         print(f"vie_models {__version__}")
         return 0
-    commands: dict[str, Any] = {"list": List, "info": Info, "extract": Extract, "convert": Convert, **COMMANDS}
+    commands: dict[str, Any] = {
+        "list": List,
+        "info": Info,
+        "extract": Extract,
+        "convert": Convert,
+        "join": Join,
+        "publish": Publish,
+    }
+    commands |= COMMANDS
     try:
         for words, run in WITH_SETTINGS.items():
             name = arguments[len(words) : len(words) + 1]

@@ -1,4 +1,4 @@
-"""The commands of training and evaluation: `vie data`, `train`, `finetune`, `eval`, `predict`, `report`, `plot`, `export`.
+"""The commands of training and evaluation: `vie train`, `finetune`, `eval`, `predict`, `report`, `plot`, `export` and `card`.
 
 Importing this is cheap: what a command needs is imported when it runs.
 """
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-EXIT_SOME_FAILED = 3
+from .data_commands import EXIT_SOME_FAILED, Data, data, long_flags
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -108,7 +108,7 @@ def _evaluate(evaluate: Callable[[Any], Any], name: str, flags: Sequence[str], p
     from .evaluate import Evaluation
 
     default = Evaluation(model=name, val_list=tyro.MISSING, out=tyro.MISSING)
-    config = tyro.cli(Evaluation, default=default, args=_long(flags), prog=prog)
+    config = tyro.cli(Evaluation, default=default, args=long_flags(flags), prog=prog)
     if config.weights is None:
         print("no --weights: an untrained encoder is evaluated", file=sys.stderr)
     evaluate(config)
@@ -128,7 +128,7 @@ def _train(default: Any, flags: Sequence[str], prog: str) -> int:
     from .recipes import TrainConfig
     from .results import RESULTS
 
-    config = tyro.cli(TrainConfig, default=default, args=_long(flags), prog=prog)
+    config = tyro.cli(TrainConfig, default=default, args=long_flags(flags), prog=prog)
     if config.objective == "readout" and config.weights is None and config.resume is None:
         print("no --weights: layers of an untrained encoder are read out", file=sys.stderr)
     out = pretrain(config, progress=sys.stderr.isatty())
@@ -137,10 +137,6 @@ def _train(default: Any, flags: Sequence[str], prog: str) -> int:
     export = "" if config.objective == "readout" else f"; `vie export {out} OUT` makes weights of it"
     print(f"all steps are done: metrics and checkpoints in {out}{export}")
     return 0
-
-
-def _long(flags: Sequence[str]) -> list[str]:
-    return ["--out" if flag == "-o" else flag for flag in flags]
 
 
 def _print_results(folder: Path) -> None:
@@ -204,177 +200,6 @@ class Predict:
 
 
 @dataclasses.dataclass(kw_only=True)
-class _Lists:
-    """What all datasets have in common."""
-
-    out: Annotated[Path, arg(aliases=["-o"])]
-    """Folder for the lists: train.txt, val.txt (train1.txt ... where there are three splits), classes.txt, left_out.txt."""
-    encode: Path | None = None
-    """Write every video anew to this folder, 25 frames a second and small, which is read several times as fast."""
-    short_side: int = 320
-    """Their shorter side, in pixels; smaller videos stay as they are."""
-    workers: int = 4
-    """Processes that read videos."""
-
-    def run(self) -> int:
-        from .datasets import LEFT_OUT, write_lists
-
-        annotations, videos = self.annotated()
-        counts = write_lists(
-            annotations,
-            videos,
-            self.out,
-            encode=self.encode,
-            short_side=self.short_side,
-            workers=self.workers,
-            progress=sys.stderr.isatty(),
-        )
-        for count in counts:
-            print(
-                f"{self.out / count.split}.txt: {count.written} of {count.listed} videos; {count.missing} are missing, "
-                f"{count.unreadable} cannot be read"
-            )
-        print(f"{len(annotations.classes)} classes; what is left out: {self.out / LEFT_OUT}; --root {self.encode or videos}")
-        return EXIT_SOME_FAILED if any(count.written < count.listed for count in counts) else 0
-
-    def annotated(self) -> tuple[Any, Path]:
-        raise NotImplementedError
-
-
-@dataclasses.dataclass(kw_only=True)
-class Kinetics(_Lists):
-    """Kinetics: `vie data kinetics train.csv val.csv --videos FOLDER -o LISTS`, of DeepMind's annotation files."""
-
-    annotations: Positional[tuple[Path, ...]]
-    """CSV files with label, youtube_id, time_start, time_end and split."""
-    videos: Path
-    """Folder of <youtube_id>_<start>_<end>.mp4 (six digits each, any suffix, in whatever folders)."""
-
-    def annotated(self) -> tuple[Any, Path]:
-        from .datasets import kinetics
-
-        return kinetics(self.annotations), self.videos
-
-
-@dataclasses.dataclass(kw_only=True)
-class UCF101(_Lists):
-    """UCF101: `vie data ucf101 ucfTrainTestlist --videos UCF-101 -o LISTS`."""
-
-    annotations: Positional[Path]
-    """Folder of classInd.txt, trainlist01.txt, testlist01.txt ..."""
-    videos: Path
-    """Folder of the videos, in whatever folders."""
-
-    def annotated(self) -> tuple[Any, Path]:
-        from .datasets import ucf101
-
-        return ucf101(self.annotations), self.videos
-
-
-@dataclasses.dataclass(kw_only=True)
-class HMDB51(_Lists):
-    """HMDB51: `vie data hmdb51 testTrainMulti_7030_splits --videos FOLDER -o LISTS`."""
-
-    annotations: Positional[Path]
-    """Folder of <class>_test_split1.txt ..."""
-    videos: Path
-    """Folder of the videos, in whatever folders."""
-
-    def annotated(self) -> tuple[Any, Path]:
-        from .datasets import hmdb51
-
-        return hmdb51(self.annotations), self.videos
-
-
-@dataclasses.dataclass(kw_only=True)
-class ImageNet(_Lists):
-    """ImageNet: `vie data imagenet FOLDER --images FOLDER -o LISTS`; an image is a clip of one frame, shown again and again."""
-
-    annotations: Positional[Path]
-    """Folder of LOC_synset_mapping.txt and LOC_val_solution.csv."""
-    images: Path
-    """Folder with train/<synset>/ and the validation images, in whatever folders."""
-
-    def annotated(self) -> tuple[Any, Path]:
-        from .datasets import imagenet
-
-        return imagenet(self.annotations, self.images), self.images
-
-
-@dataclasses.dataclass(kw_only=True)
-class Folder(_Lists):
-    """Your own: `vie data folder FOLDER -o LISTS`, of <class>/<video>, or train/<class>/<video> beside val/<class>/<video>."""
-
-    videos: Positional[Path]
-    """The folder. Images may take the place of videos."""
-    val_share: float = 0.2
-    """Share of each class that is held out, where there is no val folder. Recordings that are cut into several videos then
-    lie on both sides: make a val folder instead."""
-    seed: int = 0
-    """Of the draw."""
-
-    def annotated(self) -> tuple[Any, Path]:
-        from .datasets import folder
-
-        return folder(self.videos, self.val_share, self.seed), self.videos
-
-
-@dataclasses.dataclass(kw_only=True)
-class MovingTextures:
-    """Renders videos to train on: `vie data moving-textures OUT --videos 2000`, objects that move in known ways.
-
-    Forty objects, of which eight are held out, on two backgrounds, in twelve motions. OUT/object and OUT/motion have lists
-    with their labels: train.txt, val.txt and held_out.txt (of the held-out objects).
-    """
-
-    out: Positional[Path]
-    """Folder to write to; paths in the lists are relative to it (--root OUT)."""
-    videos: int = 2000
-    """How many to train on; a fifth as many are for tests, and as many of the held-out objects."""
-    seed: int = 0
-    """Of the draw of what they show."""
-    workers: int = 2
-    """Processes that render."""
-
-    def run(self) -> int:
-        from .moving_textures import make_videos
-
-        sizes = make_videos(self.out, self.videos, self.seed, workers=self.workers, progress=sys.stderr.isatty())
-        counts = ", ".join(f"{split}: {size}" for split, size in sizes.items())
-        print(f"{counts} videos; lists in {self.out / 'object'} and {self.out / 'motion'}; --root {self.out}")
-        return 0
-
-
-DATASETS: dict[str, Any] = {
-    **{"kinetics": Kinetics, "ucf101": UCF101, "hmdb51": HMDB51, "imagenet": ImageNet, "folder": Folder},
-    "moving-textures": MovingTextures,
-}
-
-
-@dataclasses.dataclass(kw_only=True)
-class Data:
-    """Makes list files of a dataset, from its official annotations and a folder of its videos, which you must have.
-
-    `vie data DATASET --help` says what it needs, and train/datasets.py where the annotations are. Exit code 3 says that some
-    videos are missing or cannot be read: left_out.txt names them.
-    """
-
-    dataset: Positional[Literal["kinetics", "ucf101", "hmdb51", "imagenet", "folder", "moving-textures"]]
-    """Which; `folder` is for your own, and `moving-textures` is rendered."""
-
-    def run(self) -> int:
-        return data(self.dataset, ())
-
-
-def data(name: str, flags: Sequence[str]) -> int:
-    """`vie data NAME`."""
-    if name not in DATASETS:
-        raise ValueError(f"no dataset {name!r}; there are {', '.join(DATASETS)}")
-    command: _Lists | MovingTextures = tyro.cli(DATASETS[name], args=_long(flags), prog=f"vie data {name}")
-    return command.run()
-
-
-@dataclasses.dataclass(kw_only=True)
 class Report:
     """A table of models and protocols, Markdown and PNG, of the results.json of runs and evaluations.
 
@@ -391,6 +216,45 @@ class Report:
 
         print(report(list(self.folders), self.out))
         return 0
+
+
+@dataclasses.dataclass(kw_only=True)
+class Card:
+    """Writes the model card of a weight folder, README.md, which `vie publish` checks.
+
+    ABOUT is a JSON file with what only its author knows: licence (the Hub's identifier), licence_text, summary, training_data,
+    procedure, intended_use and limits; perhaps commands and evaluation. All else is taken from the folder and from results.
+    """
+
+    folder: Positional[Path]
+    """A weight folder; its name, MODEL.TAG, is the set's."""
+    about: Positional[Path]
+    """The JSON file."""
+    results: tuple[Path, ...] = ()
+    """Folders with results.json: what they say of these weights, and of runs that differ in their seed, is in the card."""
+
+    def run(self) -> int:
+        from ..weights.card import CARD, About, write_card
+        from ..weights.folder import hash_of_weights, load_folder
+        from .report import measured_of, read_rows
+
+        fields = json.loads(self.about.read_text())
+        rows = read_rows(list(self.results)) if self.results else []
+        measured = measured_of(hash_of_weights(load_folder(self.folder)), rows)
+        try:
+            about = About(name=self.folder.resolve().name, measured=measured, **{"commands": self._commands(), **fields})
+        except TypeError as error:
+            raise ValueError(f"{self.about} is not what a card needs: {error}") from error
+        write_card(self.folder, about)
+        print(f"{self.folder / CARD}: {len(measured)} measured numbers")
+        return 0
+
+    def _commands(self) -> list[str]:
+        from .export import TRAINING
+
+        file = self.folder / TRAINING
+        command = json.loads(file.read_text())["command"] if file.exists() else None
+        return [command] if command else []
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -419,11 +283,15 @@ class Export:
     """Folder of `vie train`."""
     out: Positional[Path]
     """Folder to write to."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Of weights and bank: float16 is half as large, and is loaded as float32."""
 
     def run(self) -> int:
+        import torch
+
         from .export import export
 
-        print_weights(export(self.run_folder, self.out), self.out)
+        print_weights(export(self.run_folder, self.out, getattr(torch, self.dtype)), self.out)
         return 0
 
 
@@ -435,7 +303,7 @@ def print_weights(model: Any, folder: Path) -> None:
 
 COMMANDS: dict[str, Any] = {
     **{"data": Data, "train": Train, "finetune": Finetune, "eval": Eval, "predict": Predict},
-    **{"report": Report, "plot": Plot, "export": Export},
+    **{"report": Report, "plot": Plot, "export": Export, "card": Card},
 }
 WITH_SETTINGS: dict[tuple[str, ...], Callable[[str, Sequence[str]], int]] = {
     **{("data",): data, ("train",): train, ("finetune",): finetune},

@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
+
 from ..models import Encoder
 from ..weights import save_pretrained
 from ..weights.folder import BANK, replacing, write_tensors
 from .checkpoint import CHECKPOINTS, Checkpoints
 from .logs import read_metrics
 from .memory_bank import interleaved
-from .recipes import TrainConfig
+from .recipes import RECIPES, TrainConfig, command_line, without_places
 from .results import CLASSES, class_names
 from .tasks import encoder_of, make_network
 
 TRAINING = "training.json"
 
 
-def export(run: Path, out: Path) -> Encoder:
-    """Writes config.json, model.safetensors, training.json (settings, step, last validation) and, of instance learning,
-    bank.safetensors (`memory_bank` [N, 128], `labels` [N]) from the run's last checkpoint. The classes.txt beside its list
-    comes along.
+def export(run: Path, out: Path, dtype: torch.dtype = torch.float32) -> Encoder:
+    """Writes config.json, model.safetensors, training.json (settings, command, step, last validation) and, of instance
+    learning, bank.safetensors (`memory_bank` [N, 128], `labels` [N]) from the run's last checkpoint, both in `dtype`. The
+    classes.txt beside its list comes along. Returns the encoder as it was written, in evaluation mode.
 
     Raises:
         FileNotFoundError: the run has no checkpoint.
@@ -34,16 +36,22 @@ def export(run: Path, out: Path) -> Encoder:
     config = TrainConfig.from_dict(state["config"])
     network = make_network(config, int(state["labels"].max()) + 1)
     network.load_state_dict(state["model"])
-    model = encoder_of(network).eval()
+    model = encoder_of(network).eval().to(dtype)
     save_pretrained(model, out)
     if parts := newest.parts():
         bank = interleaved([part["rows"] for part in parts])
-        write_tensors(out / BANK, {"memory_bank": bank, "labels": state["labels"]})
+        write_tensors(out / BANK, {"memory_bank": bank.to(dtype), "labels": state["labels"]})
     if names := class_names(config.train_list):
         with replacing(out / CLASSES) as path:
             path.write_text("".join(f"{name}\n" for name in names))
     validations = [line for line in read_metrics(run) if "val_videos" in line and line["step"] <= state["step"]]
-    summary = {"step": state["step"], "validation": validations[-1] if validations else None, "settings": config.to_dict()}
+    config = without_places(config)
+    summary = {
+        "step": state["step"],
+        "command": command_line(config) if config.model in RECIPES else None,
+        "validation": validations[-1] if validations else None,
+        "settings": config.to_dict(),
+    }
     with replacing(out / TRAINING) as path:
         path.write_text(json.dumps(summary, indent=2) + "\n")
     return model

@@ -1,9 +1,9 @@
 """A world to train on: videos of textured objects that move, rendered from known factors.
 
 Forty objects (8 shapes x 5 textures) on two cluttered backgrounds, each moving in one of twelve ways, which stay themselves
-when mirrored. Hundreds of videos share a background, dozens an object or a motion, so that telling videos apart needs both what
-is seen and how it moves. A single frame does not give the motion away: where an object is, how large, how turned and how bright is drawn,
-frame by frame, from nearly the same distribution whatever the motion. Camera shake, speed and phase vary.
+when mirrored. Hundreds of videos share a background, dozens an object or a motion, so that telling videos apart needs both
+what is seen and how it moves. A single frame does not give the motion away: where an object is, how large, how turned and how
+bright is drawn, frame by frame, from nearly the same distribution whatever the motion. Camera shake, speed and phase vary.
 """
 
 from __future__ import annotations
@@ -190,29 +190,36 @@ def draw_factors(videos: int, seed: int, objects: list[int]) -> list[Factors]:
     ]
 
 
+def draw_splits(videos: int, seed: int = 0) -> dict[str, list[Factors]]:
+    """What `make_videos` renders: the videos of train, val and held_out, in the order of their numbers."""
+    if videos < 4:
+        raise ValueError(f"there must be at least 4 videos, got {videos}")
+    known = [k for k in range(len(OBJECTS)) if k not in HELD_OUT]
+    return {
+        "train": draw_factors(videos, 3 * seed, known),
+        "val": draw_factors(videos // 2, 3 * seed + 1, known),
+        "held_out": draw_factors(videos // 2, 3 * seed + 2, HELD_OUT),
+    }
+
+
 def make_videos(out: Path, videos: int, seed: int = 0, *, workers: int = 2, progress: bool = False) -> dict[str, int]:
-    """Writes `videos` training videos, a fifth as many of the same objects to test on, and as many of the held-out objects.
+    """Writes `videos` training videos, half as many of the same objects to test on, and as many of the held-out objects.
 
         OUT/  videos/<split>/000000.mp4, factors.csv, object/ and motion/ with train.txt, val.txt, held_out.txt, classes.txt
+
+    Of the held-out objects, half of the videos are in object/held_out_known.txt, for names to be learnt from.
 
     A video's frames depend on `seed`, its split and its number alone; one that is there is not written again.
 
     Args:
-        videos: to train on, at least 5.
+        videos: to train on, at least 4.
         workers: processes that render.
         progress: show a bar.
 
     Returns:
-        How many videos each split has. Of the held-out objects there is no list of objects: nobody has learnt their names.
+        How many videos each split has.
     """
-    if videos < 5:
-        raise ValueError(f"there must be at least 5 videos, got {videos}")
-    known = [k for k in range(len(OBJECTS)) if k not in HELD_OUT]
-    splits = {
-        "train": draw_factors(videos, 3 * seed, known),
-        "val": draw_factors(videos // 5, 3 * seed + 1, known),
-        "held_out": draw_factors(videos // 5, 3 * seed + 2, HELD_OUT),
-    }
+    splits = draw_splits(videos, seed)
     jobs = []
     for split, found in splits.items():
         (out / "videos" / split).mkdir(parents=True, exist_ok=True)
@@ -231,10 +238,13 @@ def make_videos(out: Path, videos: int, seed: int = 0, *, workers: int = 2, prog
     }
     for label, (names, of) in labels.items():
         (out / label).mkdir(exist_ok=True)
-        for split, found in splits.items():
-            if (label, split) == ("object", "held_out"):
-                continue
-            lines = [f"videos/{split}/{i:06d}.mp4 {FRAMES} {of(factors)}\n" for i, factors in enumerate(found)]
+        lists = {
+            split: [f"videos/{split}/{i:06d}.mp4 {FRAMES} {of(f)}\n" for i, f in enumerate(v)] for split, v in splits.items()
+        }
+        if label == "object":
+            half = len(lists["held_out"]) // 2
+            lists |= {"held_out_known": lists["held_out"][:half], "held_out": lists["held_out"][half:]}
+        for split, lines in lists.items():
             with replacing(out / label / f"{split}.txt") as file:
                 file.write_text("".join(lines))
         with replacing(out / label / CLASSES) as file:

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 
 from ..extract import Extractor
+from ..weights import list_weights
+from ..weights.store import fetch, find_record, load_record
 from .evaluate import encoder, memory_bank, nearest
 from .results import CLASSES
 
@@ -39,7 +41,7 @@ def predict(
     Args:
         model: name of the model.
         weights: a weight folder with bank.safetensors, or a published set's name; None: the model's published set.
-        classes: text file whose line i names label i; None: classes.txt in the weight folder, and numbers where there is none.
+        classes: text file whose line i names label i; None: classes.txt that came with the weights, or numbers.
         clips: of a video.
         neighbours: bank rows that vote for each clip, exp(dot / temperature) each.
 
@@ -48,9 +50,12 @@ def predict(
         WeightsError: nobody has published such weights.
     """
     rows, labels = memory_bank(model, weights)
-    net = encoder(model, weights or Path(_published(model)))
-    beside = weights / CLASSES if weights is not None else None
-    file = classes or (beside if beside and beside.exists() else None)
+    if weights is None or str(weights) in list_weights():
+        published = find_record(*str(weights or model).split("."))
+        net, beside = load_record(published), fetch(published) / CLASSES
+    else:
+        net, beside = encoder(model, weights), weights / CLASSES
+    file = classes or (beside if beside.exists() else None)
     names = file.read_text().splitlines() if file else []
     num_classes = int(labels.max()) + 1
     paths = [Path(path) for path in videos]
@@ -66,9 +71,3 @@ def predict(
             (names[i] if i < len(names) else str(i), share) for i, share in zip(best.indices.tolist(), shares, strict=True)
         ]
         yield Prediction(str(paths[number]), [(name, share) for name, share in found if share > 0])
-
-
-def _published(model: str) -> str:
-    from ..weights.store import find_record
-
-    return find_record(model).name

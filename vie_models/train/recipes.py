@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -48,8 +49,8 @@ class TrainConfig:
     ir_steps: int = 50_000
     """Steps of instance recognition before local aggregation."""
     noise: int = 4096
-    """IR: noise rows drawn for each clip. 0: the softmax over all rows, which they estimate, and which a bank of few rows needs:
-    there the noise of thousands of rows outweighs what tells a clip's own row from them."""
+    """IR: noise rows drawn for each clip. 0: the softmax over all rows, which they estimate, and which a bank of few rows
+    needs: there the noise outweighs what tells a clip's own row from it."""
     background: int = 512
     """LA: how many of the nearest rows are each clip's background neighbours (the paper's k)."""
     clusters: int = 8000
@@ -235,11 +236,17 @@ RECIPES: dict[str, dict[str, Any]] = {
     # goes on from VIE-Single's run (--resume); where the original ended is not known: 110,000 steps after the last boundary
     "vie_trn": dict(lr_boundaries=(1_455_011, 1_570_011), steps=1_680_011),
 }
+# for hundreds of videos, such as those of `vie data moving-textures OUT --videos 768`; chosen by trials on them
 _TINY = dict(
-    batch_size=32, ir_steps=1000, steps=3000, lr_boundaries=(2000, 2600), noise=512, clusters=40, background=64,
-    validate_every=250, save_every=500, log_every=10, workers=2, norm_momentum=0.03,
+    batch_size=32, noise=0, clusters=128, background=384, augmentation="random_crop", lr=0.05, weight_decay=1e-3,
+    norm_momentum=0.03, validate_every=500, save_every=500, log_every=50, workers=2,
 )  # fmt: skip
-RECIPES |= {f"vie_{name}_tiny": dict(_TINY) for name in ("single", "3dresnet", "slowfast")}
+_SHORT = dict(ir_steps=2400, steps=3600, lr_boundaries=(2800, 3300))
+RECIPES |= {
+    "vie_single_tiny": _TINY | dict(ir_steps=4000, steps=6000, lr_boundaries=(4800, 5600)),
+    "vie_3dresnet_tiny": _TINY | _SHORT,
+    "vie_slowfast_tiny": _TINY | _SHORT,
+}
 
 
 def recipe(name: str, **settings: Any) -> TrainConfig:
@@ -252,3 +259,31 @@ def recipe(name: str, **settings: Any) -> TrainConfig:
         near = difflib.get_close_matches(name, RECIPES, 1)
         raise ValueError(f"no recipe {name!r}{f', perhaps {near[0]}' if near else ''}; there are {', '.join(RECIPES)}")
     return TrainConfig(**{"model": name, **RECIPES[name], **settings})
+
+
+_OF_MACHINES = ("device", "workers", "log_every", "save_every", "keep", "max_failures")  # nothing learnt depends on them
+
+
+def command_line(config: TrainConfig) -> str:
+    """The `vie train` command of a run: its recipe, and a flag for each setting in which it differs from that."""
+    usual = recipe(config.model, out=config.out, train_list=config.train_list)
+    words = ["vie", "train", config.model]
+    for field in dataclasses.fields(config):
+        value, flag = getattr(config, field.name), "--" + field.name.replace("_", "-")
+        if field.name not in ("out", "train_list") and (value == getattr(usual, field.name) or field.name in _OF_MACHINES):
+            continue
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            words += [flag, *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+    return shlex.join(words)
+
+
+def without_places(config: TrainConfig) -> TrainConfig:
+    """The same without where things lay on the machine of the run, for others to read: the videos in ROOT, the run in RUN."""
+    changed: dict[str, Path] = {"out": Path("RUN"), "root": Path("ROOT")}
+    for name in ("train_list", "val_list", "weights", "resume"):
+        if (path := getattr(config, name)) is not None:
+            inside = path.is_relative_to(config.root) and config.root != Path()
+            changed[name] = Path("ROOT", path.relative_to(config.root)) if inside else Path(path.name)
+    return dataclasses.replace(config, **changed)  # type: ignore[arg-type]

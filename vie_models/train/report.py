@@ -9,9 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..models import build_model
+from ..weights.card import Measured
 from ..weights.folder import replacing
 from .figure import new_figure
 from .results import RESULTS
@@ -40,11 +38,11 @@ class Row:
     weights: str
     top1: list[float] = dataclasses.field(default_factory=list)
     intervals: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    hashes: list[str] = dataclasses.field(default_factory=list)
+    """Of each run's weights."""
 
     def measured(self) -> str:
         """Percent: mean and standard deviation over runs, or one run with its interval."""
-        if not self.top1:
-            return ""
         if len(self.top1) > 1:
             mean, spread = 100 * statistics.mean(self.top1), 100 * statistics.stdev(self.top1)
             return f"{mean:.1f} ± {spread:.1f} ({len(self.top1)} runs)"
@@ -61,6 +59,16 @@ def report(folders: list[Path], out: Path) -> str:
     Raises:
         FileNotFoundError: there is none.
     """
+    rows = read_rows(folders)
+    text = _markdown(rows)
+    with replacing(out) as path:
+        path.write_text(text)
+    _picture(rows, out.with_suffix(".png"))
+    return text
+
+
+def read_rows(folders: list[Path]) -> list[Row]:
+    """What was measured, sorted; FileNotFoundError where nothing was."""
     files = sorted({file for folder in folders for file in folder.rglob(RESULTS)})
     if not files:
         raise FileNotFoundError(f"there is no {RESULTS} in {', '.join(map(str, folders))}: it is what evaluations leave")
@@ -72,21 +80,30 @@ def report(folders: list[Path], out: Path) -> str:
             row = rows.setdefault((row.dataset, row.protocol, row.model, row.weights), row)
             row.top1.append(found["top1"])
             row.intervals.append(tuple(found["top1_interval"]))
-    text = _markdown([rows[key] for key in sorted(rows)])
-    with replacing(out) as path:
-        path.write_text(text)
-    _picture([rows[key] for key in sorted(rows)], out.with_suffix(".png"))
-    return text
+            row.hashes.append(result["weights"])
+    return [rows[key] for key in sorted(rows)]
+
+
+def measured_of(weights: str, rows: list[Row]) -> list[Measured]:
+    """What of `rows` is about the weights with that hash (`hash_of_weights`), for their card."""
+    return [
+        Measured(
+            dataset=row.dataset,
+            protocol=row.protocol,
+            value=round(100 * row.top1[row.hashes.index(weights)], 1),
+            spread=row.measured(),
+        )
+        for row in rows
+        if weights in row.hashes
+    ]
 
 
 def _row(result: dict[str, Any], protocol: str) -> Row:
     settings = result["settings"]
     name = {"supervised": "fine-tuned" if settings.get("weights") else "from scratch"}.get(protocol, protocol)
     untrained = "trained on the list" if result["task"] in ("vie", "rotation", "order") else "untrained"
-    with torch.device("meta"):
-        usual = build_model(result["model"]).model_args["width"]
-    width = settings.get("width") or usual
-    model = result["model"] + (f" (width {width})" if width != usual else "")
+    width = settings.get("width")
+    model = result["model"] + (f" (width {width})" if width else "")
     return Row(model, _dataset(result), name, _start(settings.get("weights") or untrained))
 
 

@@ -7,13 +7,14 @@ under `vie_models` the architecture, the number of parameters and the SHA-256 of
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..models import Encoder
 from ..models.cost import count_flops, count_parameters, output_size
-from .folder import replacing
+from .folder import load_folder, replacing, sha256_of, write_whole
 
 CARD = "README.md"
 CITATION = """@inproceedings{zhuang2020unsupervised,
@@ -138,8 +139,13 @@ def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping
     return _spaced(lines)
 
 
-def write_card(folder: Path, text: str) -> None:
-    """README.md, whole or not at all."""
+def write_card(folder: Path, about: About) -> None:
+    """Writes README.md of a weight folder; the hashes in it are those of the files as they are published (see write_whole)."""
+    with tempfile.TemporaryDirectory() as made:
+        write_whole(folder, Path(made))
+        files = [path for path in sorted(Path(made).iterdir()) if path.name != CARD]
+        sha256 = {path.name: sha256_of(path) for path in files}
+        text = card(about, load_folder(folder), sha256, {path.name: path.stat().st_size for path in files})
     with replacing(folder / CARD) as path:
         path.write_text(text)
 

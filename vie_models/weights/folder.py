@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -84,8 +85,7 @@ def load_folder(folder: str | os.PathLike[str]) -> Encoder:
     if not (parts := pathways(folder)):
         return load_files(folder / CONFIG, folder / MODEL)
     model = build_from_config(folder / CONFIG, device="meta")
-    state = {f"{role}.{name}": tensor for role, part in parts.items() for name, tensor in read_tensors(part / MODEL).items()}
-    assign_weights(model, state, folder)
+    assign_weights(model, _tensors(parts), folder)
     return model.eval()
 
 
@@ -116,6 +116,24 @@ def join(static: Path, dynamic: Path, folder: Path) -> Encoder:
     relative = {role: Path(os.path.relpath(part, folder)).as_posix() for role, part in parts.items()}
     _write_config(folder, {**model_config(model), "pathways": relative})
     return model.eval()
+
+
+def write_whole(folder: Path, out: Path) -> None:
+    """Copies a weight folder to `out`, a two-pathway set with tensors of its own, as its Hub repository has it."""
+    parts, config = pathways(folder), read_config(folder / CONFIG)
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.name.startswith("."):
+            shutil.copy(path, out / path.name)
+    if parts:
+        write_tensors(out / MODEL, _tensors(parts))
+        _write_config(out, {key: value for key, value in config.items() if key != "pathways"})
+        if (bank := read_bank(folder)) is not None:
+            write_tensors(out / BANK, {**bank, "memory_bank": bank["memory_bank"].half()})
+
+
+def _tensors(parts: Mapping[str, Path]) -> dict[str, Tensor]:
+    """Of a two-pathway set, from its pathways' folders."""
+    return {f"{role}.{name}": tensor for role, part in parts.items() for name, tensor in read_tensors(part / MODEL).items()}
 
 
 def read_bank(folder: Path) -> dict[str, Tensor] | None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,13 +21,9 @@ from .folder import (
     MODEL,
     hash_of_weights,
     load_folder,
-    pathways,
     read_bank,
-    read_config,
-    read_tensors,
-    replacing,
     sha256_of,
-    write_tensors,
+    write_whole,
 )
 from .store import from_pretrained
 
@@ -80,7 +74,8 @@ def publish(
     validate_repo_id(repo_id)
     with tempfile.TemporaryDirectory() as made:
         upload = Path(made)
-        whole(Path(folder), upload)
+        _refuse_strangers(Path(folder))
+        write_whole(Path(folder), upload)
         model = check(upload)
         files = {path.name: path.stat().st_size for path in sorted(upload.iterdir())}
         if dry_run:
@@ -98,27 +93,10 @@ def publish(
         return Published(repo_id, tag, files, commit.commit_url)
 
 
-def whole(folder: Path, out: Path) -> None:
-    """Copies a weight folder to `out`, a two-pathway set with tensors of its own."""
-    if not (folder / CONFIG).exists():
-        raise FileNotFoundError(f"{folder / CONFIG} does not exist: give a folder of `vie export`")
+def _refuse_strangers(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir() or path.suffix in FORBIDDEN:
+        if not path.name.startswith(".") and (path.is_dir() or path.suffix in FORBIDDEN):
             raise WeightsError(f"{path} is no part of a weight set, which has neither folders nor code: move it away")
-        shutil.copy(path, out / path.name)
-    if parts := pathways(folder):
-        for name, tensors in {MODEL: _joined_tensors(parts), BANK: read_bank(folder)}.items():
-            if tensors is not None:
-                write_tensors(out / name, tensors)
-        config = {key: value for key, value in read_config(folder / CONFIG).items() if key != "pathways"}
-        with replacing(out / CONFIG) as path:
-            path.write_text(json.dumps(config, indent=2) + "\n")
-
-
-def _joined_tensors(parts: Mapping[str, Path]) -> dict[str, torch.Tensor]:
-    return {f"{role}.{name}": tensor for role, part in parts.items() for name, tensor in read_tensors(part / MODEL).items()}
 
 
 def check(folder: Path) -> Encoder:

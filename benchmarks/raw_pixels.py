@@ -1,0 +1,64 @@
+"""What raw pixels are good for, to compare with: `python benchmarks/raw_pixels.py --train-list L --val-list L --root R -o OUT`.
+
+Nearest neighbours as in `vie eval knn`, where a clip's embedding is four frames, 0.8 s apart, at 16 x 16, less the mean of the
+training clips, made unit length. Leaves results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import vie_models as vie
+from vie_models.train.data import VideoList, read_list
+from vie_models.train.evaluate import nearest
+from vie_models.train.results import Results, class_names, write_results
+
+CLIPS, SIDE = 5, 16
+SPEC = vie.ClipSpec(num_frames=4, frame_interval=20)
+
+
+def pixels(videos: VideoList) -> Tensor:
+    """[V, CLIPS, 4 * SIDE * SIDE * 3], from 0 to 1."""
+    found = []
+    for path in videos.paths:
+        starts = [0.1 * k for k in range(CLIPS)]
+        clips = torch.stack([torch.as_tensor(vie.load_clip(path, SPEC, start=start)) for start in starts])
+        frames = F.interpolate(clips.flatten(0, 1).permute(0, 3, 1, 2).float() / 255, (SIDE, SIDE), mode="area")
+        found.append(frames.reshape(CLIPS, -1))
+    return torch.stack(found)
+
+
+def evaluate(train_list: Path, val_list: Path, root: Path, out: Path) -> Results:
+    """Writes results.json to `out`."""
+    train, val = read_list(train_list, root), read_list(val_list, root)
+    known, asked = pixels(train), pixels(val)
+    mean = known.mean((0, 1))
+    rows = F.normalize((known - mean).mean(1), dim=1)
+    num_classes = int(max(train.labels.max(), val.labels.max())) + 1
+    scores = nearest(F.normalize(asked - mean, dim=2), rows, train.labels, 10, 0.07, num_classes).scores
+    settings = {"val_list": str(val_list), "weights": "no weights"}
+    about = {"task": "knn", "model": "raw pixels", "weights": "none", "settings": settings}
+    top = {"knn": scores.topk(min(5, num_classes)).indices}
+    results = Results(about, [str(path) for path in val.paths], val.labels, top, class_names(val_list))
+    write_results(out, results)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for flag in ("--train-list", "--val-list"):
+        parser.add_argument(flag, type=Path, required=True)
+    parser.add_argument("--root", type=Path, default=Path())
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    options = parser.parse_args()
+    found = evaluate(options.train_list, options.val_list, options.root, options.out).summary("knn")
+    print(f"raw pixels: top-1 {100 * found['top1']:.1f} %")
+
+
+if __name__ == "__main__":
+    main()
