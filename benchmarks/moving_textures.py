@@ -1,15 +1,15 @@
-"""What VIE learns from moving textures: `python benchmarks/moving_textures.py [--seeds 0 1] [--models ...]`, hours on two cores.
+"""What VIE learns from moving textures: `python benchmarks/moving_textures.py [--seeds 0 1] [--models ...]`, in hours.
 
-Renders the videos (`vie data moving-textures`), trains every model and seed by its recipe, by IR alone for as many steps, and
-by the paper's baselines (OPN, 3DRotNet, supervised on either label); joins the two-pathway models; and names object and motion,
-of test videos and of held-out objects, by kNN and by a logistic regression on pooled features, beside untrained encoders and
-raw pixels. Each line of the table is a `vie` command of its own; what is done is not done again. Prints the table of `vie report`.
+Renders the videos (`vie data moving-textures`); trains every model and seed by its recipe, by IR alone for as many steps, and
+by the paper's baselines (OPN, 3DRotNet, supervised by either label); joins the two-pathway models; and names object and
+motion, of test videos and of held-out objects, by kNN and by a logistic regression on pooled features, beside untrained
+encoders and raw pixels. Each line of the table is a `vie` command of its own; what is done is not done again. Prints the table
+of `vie report`.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
 import raw_pixels
@@ -69,30 +69,6 @@ def supervised(options: argparse.Namespace, model: str, seed: int) -> None:
             done(["train", model, *common, *SUPERVISED, "--validate-every", "1200", "-o", str(out)])
 
 
-def jobs(options: argparse.Namespace) -> Iterator[None]:
-    for seed in options.seeds:
-        for model in options.models:
-            weights = trained(options, model, "", seed, [])
-            yield evaluate(options, model, weights, seed)
-            yield evaluate(options, model, None, seed)
-            yield supervised(options, model, seed)
-            ir = trained(options, model, "ir", seed, ["--ir-steps", str(RECIPES[model]["steps"])])
-            yield evaluate(options, model, ir, seed)
-        for (model, kind), flags in BASELINES.items():
-            if model in options.models:
-                yield evaluate(options, model, trained(options, model, kind, seed, flags), seed)
-        static, dynamic = (options.out / "weights" / f"{model}-{seed}" for model in (MODELS[0], MODELS[2]))
-        if static.exists() and dynamic.exists():
-            joined = options.out / "weights" / f"vie_twopathway_tiny-{seed}"
-            done(["join", str(static), str(dynamic), str(joined)])
-            yield evaluate(options, "vie_twopathway_tiny", joined, seed)
-            yield evaluate(options, "vie_twopathway_tiny", None, seed)
-    for task, (train, val) in TASKS.items():
-        out = options.out / "raw-pixels" / task
-        if not (out / RESULTS).exists():
-            yield raw_pixels.evaluate(*(options.world / f"{name}.txt" for name in (train, val)), options.world, out)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/moving-textures"))
@@ -103,8 +79,26 @@ def main() -> None:
     options = parser.parse_args()
     options.world = options.out / "videos"
     done(["data", "moving-textures", str(options.world), "--videos", options.videos])
-    for _ in jobs(options):
-        pass
+    for seed in options.seeds:
+        for model in options.models:
+            evaluate(options, model, trained(options, model, "", seed, []), seed)
+            evaluate(options, model, None, seed)
+            supervised(options, model, seed)
+            ir_alone = ["--ir-steps", str(RECIPES[model]["steps"])]
+            evaluate(options, model, trained(options, model, "ir", seed, ir_alone), seed)
+        for (model, kind), flags in BASELINES.items():
+            if model in options.models:
+                evaluate(options, model, trained(options, model, kind, seed, flags), seed)
+        static, dynamic = (options.out / "weights" / f"{model}-{seed}" for model in (MODELS[0], MODELS[2]))
+        if static.exists() and dynamic.exists():
+            joined = options.out / "weights" / f"vie_twopathway_tiny-{seed}"
+            done(["join", str(static), str(dynamic), str(joined)])
+            evaluate(options, "vie_twopathway_tiny", joined, seed)
+            evaluate(options, "vie_twopathway_tiny", None, seed)
+    for task, (train, val) in TASKS.items():
+        out = options.out / "raw-pixels" / task
+        if not (out / RESULTS).exists():
+            raw_pixels.evaluate(options.world / f"{train}.txt", options.world / f"{val}.txt", options.world, out)
     print(report([options.out], options.out / "report.md"))
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
+import importlib.util
+import json
 import re
 import threading
 import time
@@ -27,7 +30,7 @@ class LocalServer:
             def do_GET(self) -> None:
                 outer.answer(self)
 
-            do_HEAD = do_GET  # noqa: N815
+            do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815
 
             def log_message(self, *args) -> None:
                 pass
@@ -165,7 +168,7 @@ class FileServer(LocalServer):
 
 
 class HubServer(LocalServer):
-    """Enough of the Hub for hf_hub_download, old and new: point HF_ENDPOINT at `url`.
+    """Enough of the Hub for hf_hub_download, old and new, and for uploading commits and tags: point HF_ENDPOINT at `url`.
 
     `put("org/name", {"config.json": b"..."}, revision="v1")` makes a commit and returns its hash. *.safetensors are large
     files (LFS), whose ETag is their SHA-256; others have git's SHA-1. With `token` set, repositories are private.
@@ -177,6 +180,10 @@ class HubServer(LocalServer):
         self.refs: dict[str, dict[str, str]] = {}  # repository -> branch, tag or commit -> commit
         self.commits: dict[str, dict[str, bytes]] = {}
         self.requests: list[str] = []
+        self.objects: dict[str, bytes] = {}  # large files that were sent, by their SHA-256
+        self.spoil: str | None = None  # the file that a commit keeps otherwise than it was sent
+        # newer huggingface_hub sends large files to Xet alone, a store of its own: it is told that there are none
+        self.lfs = importlib.util.find_spec("huggingface_hub._upload_pipeline") is None
 
     def put(self, repo: str, files: dict[str, bytes], revision: str = "main") -> str:
         digest = hashlib.sha1(repo.encode())
@@ -187,10 +194,18 @@ class HubServer(LocalServer):
         self.refs.setdefault(repo, {}).update({revision: commit, commit: commit})
         return commit
 
+    def tags(self, repo: str) -> dict[str, str]:
+        return {name: commit for name, commit in self.refs[repo].items() if name not in ("main", *self.commits)}
+
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         with self.lock:
             self.requests.append(f"{handler.command} {handler.path}")
-        match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", unquote(handler.path))
+        path = unquote(handler.path)
+        if path.startswith(("/api/", "/objects/")) or path.endswith("/objects/batch"):
+            body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+            with self.lock:
+                return self._answer_api(handler, path, body)
+        match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         repo, revision, name = match.groups() if match else ("", "", "")
         if repo not in self.refs or (self.token and handler.headers.get("Authorization") != f"Bearer {self.token}"):
             return self._refuse(handler, 401, "RepoNotFound")
@@ -209,6 +224,73 @@ class HubServer(LocalServer):
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         send(handler, 206 if start else 200, headers, content[start:])
+
+    def _answer_api(self, handler: BaseHTTPRequestHandler, path: str, body: bytes) -> None:
+        if self.token and not path.startswith("/objects/") and handler.headers.get("Authorization") != f"Bearer {self.token}":
+            return self._refuse(handler, 401, "RepoNotFound")
+        if path.startswith("/objects/"):
+            self.objects[path.removeprefix("/objects/")] = body
+            return send(handler, 200, {"Content-Length": 0}) and None
+        if path == "/api/repos/create":
+            question = json.loads(body)
+            repo = "/".join(filter(None, (question.get("organization"), question["name"])))
+            if repo not in self.refs:
+                self.put(repo, {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
+            return self._json(handler, {"url": f"{self.url}/{repo}", "name": repo})
+        if path == "/api/validate-yaml":
+            return self._json(handler, {"errors": [], "warnings": []})
+        if path == "/api/whoami-v2":
+            return self._json(handler, {"name": "me", "orgs": []})
+        if match := re.fullmatch(r"/(.+/.+)\.git/info/lfs/objects/batch", path):
+            wanted = json.loads(body)["objects"]
+            objects = [{**one, "actions": {"upload": {"href": f"{self.url}/objects/{one['oid']}"}}} for one in wanted]
+            return self._json(handler, {"transfer": "basic", "objects": objects}, "application/vnd.git-lfs+json")
+        match = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(\w+)(?:/([^?]+))?)?(?:\?.*)?", path)
+        if not match or match[1] not in self.refs:
+            return self._refuse(handler, 404, "RepoNotFound")
+        repo, what, which = match.groups()
+        refs = self.refs[repo]
+        if what == "preupload":
+            files = json.loads(body)["files"]
+            modes = ("lfs" if self.lfs and file["path"].endswith(".safetensors") else "regular" for file in files)
+            kept = [{"path": f["path"], "uploadMode": m, "shouldIgnore": False} for f, m in zip(files, modes, strict=True)]
+            return self._json(handler, {"files": kept})
+        if what == "commit":
+            files = dict(self.commits[refs["main"]]) if "main" in refs else {}
+            for line in body.decode().splitlines():
+                operation = json.loads(line)
+                value = operation["value"]
+                if operation["key"] == "file":
+                    files[value["path"]] = base64.b64decode(value["content"])
+                elif operation["key"] == "lfsFile":
+                    files[value["path"]] = self.objects[value["oid"]]
+                elif operation["key"] == "deletedFile":
+                    del files[value["path"]]
+            if self.spoil:
+                files[self.spoil] = files[self.spoil][:-1] + b"?"
+            commit = self.put(repo, files)
+            return self._json(
+                handler, {"success": True, "commitUrl": f"{self.url}/{repo}/commit/{commit}", "commitOid": commit}
+            )
+        if what == "tag":
+            refs[json.loads(body)["tag"]] = refs[which]
+            return send(handler, 200, {"Content-Length": 0}) and None
+        if what == "refs":
+            tags = [{"name": name, "ref": f"refs/tags/{name}", "targetCommit": c} for name, c in self.tags(repo).items()]
+            return self._json(handler, {"branches": [], "converts": [], "tags": tags})
+        if (which or "main") not in refs:
+            return self._refuse(handler, 404, "RevisionNotFound")
+        commit = refs[which or "main"]
+        if what == "tree":
+            return self._json(handler, [{"type": "file", "path": name, "size": len(c), "oid": git_sha1(c)}
+                                        for name, c in self.commits[commit].items()])  # fmt: skip
+        return self._json(
+            handler, {"id": repo, "sha": commit, "siblings": [{"rfilename": name} for name in self.commits[commit]], "tags": []}
+        )
+
+    def _json(self, handler: BaseHTTPRequestHandler, content: object, kind: str = "application/json") -> None:
+        body = json.dumps(content).encode()
+        send(handler, 200, {"Content-Type": kind, "Content-Length": len(body)}, body)
 
     def _refuse(self, handler: BaseHTTPRequestHandler, status: int, code: str, commit: str | None = None) -> None:
         send(handler, status, {"X-Error-Code": code, "X-Repo-Commit": commit, "Content-Length": 0})
