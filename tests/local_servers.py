@@ -284,9 +284,8 @@ class HubServer(LocalServer):
         if what == "tree":
             return self._json(handler, [{"type": "file", "path": name, "size": len(c), "oid": git_sha1(c)}
                                         for name, c in self.commits[commit].items()])  # fmt: skip
-        return self._json(
-            handler, {"id": repo, "sha": commit, "siblings": [{"rfilename": name} for name in self.commits[commit]], "tags": []}
-        )
+        about = {"id": repo, "sha": commit, "private": False, "downloads": 0, "likes": 0, "tags": []}
+        return self._json(handler, {**about, "siblings": [{"rfilename": name} for name in self.commits[commit]]})
 
     def _json(self, handler: BaseHTTPRequestHandler, content: object, kind: str = "application/json") -> None:
         body = json.dumps(content).encode()

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,7 +25,9 @@ from .folder import (
     sha256_of,
     write_whole,
 )
-from .store import from_pretrained
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 FORBIDDEN = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth", ".tar", ".py"}
 """Suffixes of files that can hold code, which no weight set has use for."""
@@ -50,9 +52,10 @@ def publish(
     tag: str | None = None,
     private: bool = False,
     token: str | bool | None = None,
+    endpoint: str | None = None,
     dry_run: bool = False,
 ) -> Published:
-    """Uploads a weight folder with its card to the Hub (HF_ENDPOINT): one commit, loaded back and compared, then tagged.
+    """Uploads a weight folder with its card to the Hub: one commit, loaded back and compared, then tagged.
 
     Args:
         folder: config.json, model.safetensors, README.md, and perhaps bank.safetensors, classes.txt, training.json. A
@@ -60,7 +63,7 @@ def publish(
         repo_id: "org/name"; made where it does not exist.
         tag: name of the version. Default: "v1", or the next that is free.
         private: make the repository private where it is made.
-        token: as in huggingface_hub.
+        token, endpoint: as in huggingface_hub.
         dry_run: check everything here, and touch nothing there.
 
     Raises:
@@ -80,7 +83,7 @@ def publish(
         files = {path.name: path.stat().st_size for path in sorted(upload.iterdir())}
         if dry_run:
             return Published(repo_id, tag or "v1", files, None)
-        api = HfApi(token=token)
+        api = HfApi(endpoint=endpoint, token=token)
         api.create_repo(repo_id, private=private, exist_ok=True)
         taken = {ref.name for ref in api.list_repo_refs(repo_id).tags}
         if tag in taken:
@@ -88,7 +91,7 @@ def publish(
         tag = tag or next(name for name in (f"v{i}" for i in range(1, len(taken) + 2)) if name not in taken)
         message = f"{model.model_name}, {tag}"
         commit = api.upload_folder(repo_id=repo_id, folder_path=upload, commit_message=message, delete_patterns="*")
-        _verify_upload(repo_id, commit.oid, upload, model, token)
+        _verify_upload(api, repo_id, commit.oid, upload, model)
         api.create_tag(repo_id, tag=tag, revision=commit.oid)
         return Published(repo_id, tag, files, commit.commit_url)
 
@@ -158,17 +161,14 @@ def _check_bank(bank: Mapping[str, torch.Tensor], model: Encoder) -> None:
         raise WeightsError(f"{BANK} has rows that are not of unit length: it is not a bank of embeddings")
 
 
-def _verify_upload(repo_id: str, revision: str, sent: Path, model: Encoder, token: str | bool | None) -> None:
+def _verify_upload(api: HfApi, repo_id: str, revision: str, sent: Path, model: Encoder) -> None:
     """Fetches the commit into a cache of its own, and compares it with what was sent: all files, and the encoder's weights."""
-    from huggingface_hub import snapshot_download
-
     with tempfile.TemporaryDirectory() as cache:
-        there = Path(snapshot_download(repo_id, revision=revision, cache_dir=cache, token=token))
+        there = Path(api.snapshot_download(repo_id, revision=revision, cache_dir=cache))
         for path in sent.iterdir():
             if not (there / path.name).exists() or sha256_of(there / path.name) != sha256_of(path):
                 raise WeightsError(f"{path.name} is not in {repo_id} as it was sent, in commit {revision}: it is not tagged")
-        back = from_pretrained(repo_id, revision=revision, cache_dir=cache, token=token)
-        if hash_of_weights(back) != hash_of_weights(model):
+        if hash_of_weights(load_folder(there)) != hash_of_weights(model):
             raise WeightsError(
                 f"the encoder in {repo_id}, commit {revision}, has other weights than were sent: it is not tagged"
             )
