@@ -37,9 +37,10 @@ def describe(name: str) -> str:
 
 def _describe_weights(record: WeightRecord) -> list[str]:
     size = f"{record.size / 1e6:.1f} MB" if record.size else "size not known before the first fetch"
+    source = record.url or "comes with vie_models"
     return [
         f"  weights     {record.name}: {cache_state(record)}",
-        f"    source    {record.url} ({size})",
+        f"    source    {source} ({size})",
         f"    licence   {record.licence}",
         f"    made by   {record.provenance}",
         *(f"    measured  {metric.name}: {metric.value} % ({metric.source})" for metric in record.metrics),

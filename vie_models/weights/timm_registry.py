@@ -56,7 +56,9 @@ def _register(timm_models: ModuleType) -> None:
         return  # timm 0.x
     global default_cfgs
     cfgs: dict[str, Any] = {name: {} for name in list_models() if not any(r.model == name for r in CATALOG.values())}
-    cfgs |= {name: {"url": record.url, "license": record.licence} for name, record in CATALOG.items()}
+    for name, record in CATALOG.items():  # a set that comes with the package has a file where another has an address
+        where = {"url": record.url} if record.url else {"file": record.name}
+        cfgs[name] = {**where, "license": record.licence}
     default_cfgs = timm_models.generate_default_cfgs(cfgs)
     for name in list_models():
         timm_models.register_model(_entrypoint(name))
