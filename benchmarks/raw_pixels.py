@@ -17,6 +17,8 @@ import vie_models as vie
 from vie_models.train.data import VideoList, read_list
 from vie_models.train.evaluate import nearest
 from vie_models.train.results import Results, class_names, write_results
+from vie_models.video.clips import test_clips
+from vie_models.video.sources import open_video
 
 CLIPS, SIDE = 5, 16
 SPEC = vie.ClipSpec(num_frames=4, frame_interval=20)
@@ -26,8 +28,9 @@ def pixels(videos: VideoList) -> Tensor:
     """[V, CLIPS, 4 * SIDE * SIDE * 3], from 0 to 1."""
     found = []
     for path in videos.paths:
-        starts = [0.1 * k for k in range(CLIPS)]
-        clips = torch.stack([torch.as_tensor(vie.load_clip(path, SPEC, start=start)) for start in starts])
+        with open_video(path, SPEC.fps) as video:
+            chosen = [clip.indices for clip in test_clips(video.num_frames, SPEC, CLIPS)]
+            clips = torch.stack([torch.as_tensor(frames) for frames in video.read(chosen)])
         frames = F.interpolate(clips.flatten(0, 1).permute(0, 3, 1, 2).float() / 255, (SIDE, SIDE), mode="area")
         found.append(frames.reshape(CLIPS, -1))
     return torch.stack(found)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,14 +10,15 @@ import sys
 import huggingface_hub
 import pytest
 import torch
+from conftest import ROOT
 from huggingface_hub import snapshot_download
-from local_servers import HubServer
+from local_servers import Fault, FileServer, HubServer
 from safetensors.torch import load_file, save_file
 
 import vie_models as vie
 from vie_models.cli import main
 from vie_models.weights.card import CARD, About, Measured, write_card
-from vie_models.weights.folder import BANK, CONFIG, MODEL, join, read_bank, save_pretrained, write_tensors
+from vie_models.weights.folder import BANK, CONFIG, MODEL, join, read_bank, save_pretrained, sha256_of, write_tensors
 from vie_models.weights.publish import check, publish
 
 ABOUT = {
@@ -252,3 +254,21 @@ def test_a_folder_that_does_not_agree_with_itself_is_refused(folder, hub, how):
     with pytest.raises(vie.WeightsError, match=message):
         send(folder, hub)
     assert hub.requests == []
+
+
+# --- a release, for torch.hub --------------------------------------------------------------------------------------------
+
+
+def test_the_route_by_a_release(folder, tmp_path):
+    """As docs/publishing.md says: the name has the beginning of the hash, which torch.hub checks."""
+    content = (folder / MODEL).read_bytes()
+    digest = sha256_of(folder / MODEL)[:8]
+    with FileServer(content, Fault(), Fault(content=content[:-1] + b"?")) as server:
+        url = f"{server.url}/releases/download/v1/vie_single_tiny.test-{digest}.safetensors"
+        prefix = re.search(r"-([0-9a-f]{8})\.", url)[1]
+        torch.hub.download_url_to_file(url, tmp_path / "weights.safetensors", hash_prefix=prefix, progress=False)
+        model = torch.hub.load(str(ROOT), "vie_single_tiny", source="local", checkpoint_path=tmp_path / "weights.safetensors")
+        with pytest.raises(RuntimeError, match="invalid hash value"):
+            torch.hub.download_url_to_file(url, tmp_path / "other.safetensors", hash_prefix=prefix, progress=False)
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(model(x), vie.from_pretrained(folder)(x))
