@@ -27,9 +27,9 @@ TASKS = {
     "held-out-motion": ("motion/train", "motion/held_out"),
 }
 """Lists to learn names from, and to be named."""
-SUPERVISED = ["--objective", "supervised", "--steps", "1200", "--lr-boundaries", "800", "1050"]
+SUPERVISED = ["--objective", "supervised", "--steps", "800", "--lr-boundaries", "550", "700"]
 BASELINES = {
-    ("vie_single_tiny", "opn"): ["--objective", "order", "--steps", "3000", "--lr-boundaries", "2200", "2700"],
+    ("vie_single_tiny", "opn"): ["--objective", "order", "--steps", "2000", "--lr-boundaries", "1500", "1800"],
     ("vie_3dresnet_tiny", "rotnet"): ["--objective", "rotation", "--steps", "1200", "--lr-boundaries", "800", "1050"],
 }
 
@@ -66,7 +66,7 @@ def supervised(options: argparse.Namespace, model: str, seed: int) -> None:
         out = options.out / "supervised" / task / f"{model}-{seed}"
         common = [*lists(options.world, *TASKS[task]), "--workers", options.workers, "--seed", str(seed)]
         if not (out / RESULTS).exists():
-            done(["train", model, *common, *SUPERVISED, "--validate-every", "1200", "-o", str(out)])
+            done(["train", model, *common, *SUPERVISED, "--validate-every", "800", "-o", str(out)])
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ b clips of this rank's batch, B of all ranks', T time, S side of the crop.
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import signal
 import sys
@@ -28,6 +27,7 @@ from ..video.frames import Video, VideoError
 from ..video.sources import open_video, read_clip
 from ..video.transforms import Recipe, train_transform
 from .distributed import World
+from .parallel import clean_context
 from .seeds import generator
 
 NO_LABEL = -1
@@ -260,7 +260,7 @@ def loader(
     """
     context = None
     if workers:
-        context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+        context = clean_context()
         if sys.platform != "win32":
             context.set_forkserver_preload([__name__])
             _start_forkserver()

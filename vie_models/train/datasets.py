@@ -14,14 +14,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import itertools
-import multiprocessing
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +27,7 @@ from ..video.encode import write_mp4
 from ..video.frames import FrameFolder, VideoError
 from ..video.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, open_video
 from ..weights.folder import replacing
+from .parallel import map_in_processes
 from .results import CLASSES
 
 FPS = 25.0
@@ -218,7 +215,7 @@ def write_lists(
     if encode is not None and (image := next((path for path in sources if path.suffix.lower() in IMAGE_SUFFIXES), None)):
         raise ValueError(f"images cannot be written anew as videos, and {image} is one: leave encode out")
     jobs = [(path, None if encode is None else encode / _as_mp4(path.relative_to(videos)), short_side) for path in sources]
-    results = dict(zip(sources, _measured(jobs, workers, progress), strict=True))
+    results = dict(zip(sources, map_in_processes(_measure, jobs, workers, progress=progress), strict=True))
     root = encode or videos
     out.mkdir(parents=True, exist_ok=True)
     counts, left_out = [], []
@@ -280,19 +277,6 @@ def _as_mp4(path: Path) -> Path:
 
 _Job = tuple[Path, Path | None, int]
 _Result = tuple[Path, int] | str
-
-
-def _measured(jobs: list[_Job], workers: int, progress: bool) -> Iterator[_Result]:
-    """(path, its frames), or why it cannot be read, of each job, in order."""
-    from tqdm import tqdm
-
-    bar = functools.partial(tqdm, total=len(jobs), unit="video", disable=not progress)
-    if workers < 1 or len(jobs) < 2:
-        yield from bar(map(_measure, jobs))
-        return
-    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        yield from bar(pool.map(_measure, jobs, chunksize=max(min(len(jobs) // (8 * workers), 64), 1)))
 
 
 def _measure(job: _Job) -> _Result:

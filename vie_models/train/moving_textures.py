@@ -11,16 +11,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
-import multiprocessing
-import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from ..video.encode import write_mp4
 from ..weights.folder import replacing
+from .parallel import map_in_processes
 from .results import CLASSES
 
 SIZE, FRAMES, FPS = 80, 75, 25
@@ -224,7 +222,8 @@ def make_videos(out: Path, videos: int, seed: int = 0, *, workers: int = 2, prog
     for split, found in splits.items():
         (out / "videos" / split).mkdir(parents=True, exist_ok=True)
         jobs += [(out / "videos" / split / f"{i:06d}.mp4", factors) for i, factors in enumerate(found)]
-    _render_all(jobs, workers, progress)
+    for _ in map_in_processes(_write, jobs, workers, progress=progress):
+        pass
     with replacing(out / "factors.csv") as file, file.open("w", newline="") as content:
         table = csv.writer(content)
         table.writerow(["path", "split", "object", "motion", "background", "seed"])
@@ -250,20 +249,6 @@ def make_videos(out: Path, videos: int, seed: int = 0, *, workers: int = 2, prog
         with replacing(out / label / CLASSES) as file:
             file.write_text("".join(f"{name}\n" for name in names))
     return {split: len(found) for split, found in splits.items()}
-
-
-def _render_all(jobs: list[tuple[Path, Factors]], workers: int, progress: bool) -> None:
-    from tqdm import tqdm
-
-    bar = functools.partial(tqdm, total=len(jobs), unit="video", disable=not progress)
-    if workers < 1:
-        for _ in bar(map(_write, jobs)):
-            pass
-        return
-    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        for _ in bar(pool.map(_write, jobs, chunksize=8)):
-            pass
 
 
 def _write(job: tuple[Path, Factors]) -> None:

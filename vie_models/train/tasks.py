@@ -9,7 +9,7 @@ from .memory_bank import MemoryBank
 from .objectives import InstanceObjective, Objective, SupervisedObjective
 from .pretext import OrderClassifier, OrderObjective, RotationObjective
 from .recipes import TrainConfig
-from .transfer import LinearReadouts, ReadoutObjective, default_layers
+from .transfer import LinearReadouts, default_layers
 
 
 def make_network(config: TrainConfig, num_classes: int) -> Encoder:
@@ -34,7 +34,7 @@ def make_objective(config: TrainConfig, videos: VideoList, ranks: World, reclust
             raise ValueError(
                 f"{config.train_list} has no labels, and objective={config.objective!r} needs them: `path frames label`"
             )
-        return (SupervisedObjective if config.objective == "supervised" else ReadoutObjective)(videos.labels, ranks)
+        return SupervisedObjective(videos.labels, ranks)
     if config.objective in ("rotation", "order"):
         return (RotationObjective if config.objective == "rotation" else OrderObjective)(config.seed, ranks)
     if config.steps > config.ir_steps and max(config.clusters, config.background) > len(videos):

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from ..models import Encoder
 from ..models.encoder import OUTPUT, new_head
-from .distributed import World
-from .objectives import Objective
 
 MOST_VALUES = 200_000
 """Maps of more values than these are pooled before they are read out."""
@@ -94,20 +92,3 @@ class LinearReadouts(Encoder):
 
     def forward_intermediates(self, x: Tensor, layers: str | Iterable[str]) -> dict[str, Tensor]:
         return {OUTPUT: self(x)}
-
-
-class ReadoutObjective(Objective):
-    """The sum of the readouts' cross-entropies, each of which trains its own layer alone.
-
-    Args:
-        labels: of all videos, [N].
-        world: the ranks.
-    """
-
-    def __init__(self, labels: Tensor, world: World) -> None:
-        self.labels = labels.to(world.device)
-
-    def losses(self, step: int, output: Tensor, indices: Tensor, part: slice) -> Tensor:
-        """Logits [b, L, K] -> [b]."""
-        labels = self.labels[indices.clamp(min=0)]
-        return F.cross_entropy(output.transpose(1, 2), labels[:, None].expand(-1, output.shape[1]), reduction="none").sum(1)
