@@ -1,6 +1,6 @@
 """The rendered world: what it shows, and what it does not give away."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from vie_models.train.moving_textures import (
     REACH,
     SIZE,
     SMALLEST,
+    TAKES,
     Factors,
     draw_factors,
     make_videos,
@@ -26,21 +27,33 @@ from vie_models.train.moving_textures import (
 
 
 def test_the_same_factors_give_the_same_frames():
-    frames = render(Factors(3, 1, 5, 42))
+    frames = render(Factors(3, 1, 0, 5, 42))
     assert frames.shape == (FRAMES, SIZE, SIZE, 3)
-    np.testing.assert_array_equal(frames, render(Factors(3, 1, 5, 42)))
-    for other in (Factors(4, 1, 5, 42), Factors(3, 2, 5, 42), Factors(3, 1, 6, 42), Factors(3, 1, 5, 43)):
+    np.testing.assert_array_equal(frames, render(Factors(3, 1, 0, 5, 42)))
+    for other in (
+        Factors(4, 1, 0, 5, 42),
+        Factors(3, 2, 0, 5, 42),
+        Factors(3, 1, 1, 5, 42),
+        Factors(3, 1, 0, 6, 42),
+        Factors(3, 1, 0, 5, 43),
+    ):
         assert (render(other) != frames).mean() > 0.01
 
 
-def test_every_pair_is_as_frequent():
+def test_scenes_have_six_motions_and_all_is_as_frequent():
     known = [k for k in range(len(OBJECTS)) if k not in HELD_OUT]
-    factors = draw_factors(2 * len(known) * len(MOTIONS) + 7, 0, known)
-    counts = Counter((f.thing, f.motion) for f in factors)
-    assert len(OBJECTS) == 40
-    assert len(known) * len(MOTIONS) == len(counts) == 384
-    assert set(counts.values()) == {2, 3}
-    assert len({f.seed for f in factors}) == len(factors)
+    factors = draw_factors(768, 0, known)
+    assert (len(OBJECTS), len(known), len(factors)) == (40, 32, 768)
+    scenes = defaultdict(list)
+    for one in factors:
+        scenes[one.scene].append(one)
+    assert len(scenes) == 128
+    for takes in scenes.values():
+        assert len({(one.thing, one.background) for one in takes}) == 1
+        assert len({one.motion for one in takes}) == TAKES
+    assert set(Counter(one.thing for one in factors).values()) == {24}
+    assert set(Counter(one.motion for one in factors).values()) == {64}
+    assert len({one.seed for one in factors}) == len(factors)
     assert {k // 5 for k in HELD_OUT} == set(range(8))
     assert {k % 5 for k in HELD_OUT} == set(range(5))
 
@@ -52,7 +65,7 @@ def test_a_single_frame_hardly_gives_the_motion_away():
         draws = np.random.default_rng(0)
         found = []
         for _ in range(1500):
-            path, k = trajectory(motion, draws), draws.integers(FRAMES)
+            path, k = trajectory(motion, draws, draws), draws.integers(FRAMES)
             size = np.log(path.radius[k] / SMALLEST) / np.log(LARGEST / SMALLEST)
             found.append([path.x[k], path.y[k], size, path.angle[k] % (2 * np.pi), path.contrast[k]])
         return np.array(found)
@@ -70,7 +83,7 @@ def test_a_single_frame_hardly_gives_the_motion_away():
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_motions_move(motion):
     """Each changes what it should, and nothing else."""
-    path = trajectory(motion, np.random.default_rng(1))
+    path = trajectory(motion, np.random.default_rng(1), np.random.default_rng(2))
     moving = {name for name in ("x", "y", "radius", "angle", "contrast") if np.ptp(getattr(path, name)) > 1e-9}
     expected = {
         **{"across": {"x"}, "accelerate": {"x"}, "up-down": {"y"}, "bounce": {"y"}, "orbit": {"x", "y"}, "still": set()},
@@ -95,8 +108,8 @@ def test_videos_and_lists(tmp_path, capsys):
     assert list(read_list(root / "motion" / "held_out.txt", root).paths) == [*shown.paths, *asked.paths]
     rows = (root / "factors.csv").read_text().splitlines()
     assert len(rows) == 21
-    path, split, thing, motion, background, seed = rows[1].split(",")
-    factors = Factors(OBJECTS.index(thing), MOTIONS.index(motion), int(background), int(seed))
+    path, split, thing, motion, background, scene, seed = rows[1].split(",")
+    factors = Factors(OBJECTS.index(thing), MOTIONS.index(motion), int(background), int(scene), int(seed))
     assert (split, factors.thing, factors.motion) == ("train", int(things.labels[0]), int(motions.labels[0]))
     spec = vie.ClipSpec(num_frames=FRAMES)
     read, rendered = vie.load_clip(root / path, spec).numpy().astype(int), render(factors).astype(int)

@@ -1,9 +1,10 @@
 """A world to train on: videos of textured objects that move, rendered from known factors.
 
 Forty objects (8 shapes x 5 textures) on two cluttered backgrounds, each moving in one of twelve ways, which stay themselves
-when mirrored. Hundreds of videos share a background, dozens an object or a motion, so that telling videos apart needs both
-what is seen and how it moves. A single frame does not give the motion away: where an object is, how large, how turned and how
-bright is drawn, frame by frame, from nearly the same distribution whatever the motion. Camera shake, speed and phase vary.
+when mirrored. A scene (an object, its place, size, angle and brightness, and the background) is filmed six times, each time
+with another motion, so that telling videos apart needs both what is seen and how it moves. A single frame does not give the
+motion away: where an object is, how large, how turned and how bright is drawn, frame by frame, from nearly the same
+distribution whatever the motion. Camera shake, speed and phase vary.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .results import CLASSES
 
 SIZE, FRAMES, FPS = 80, 75, 25
 BACKGROUNDS = 2
+TAKES = 6
+"""Videos of a scene, of which each has another motion."""
 REACH = 0.5
 """Objects stay within this distance of the middle, which is half the picture's side."""
 SMALLEST, LARGEST = 0.28, 0.56
@@ -59,8 +62,10 @@ class Factors:
     thing: int
     motion: int
     background: int
+    scene: int
+    """Seed of where the object is, how large, how turned and how bright."""
     seed: int
-    """Of everything else."""
+    """Of everything else: speed, phase, shake and noise."""
 
 
 @dataclasses.dataclass
@@ -79,15 +84,16 @@ def _triangle(phase: np.ndarray) -> np.ndarray:
     return np.abs((phase % 1) * 2 - 1)
 
 
-def trajectory(motion: str, draws: np.random.Generator) -> Path2D:
+def trajectory(motion: str, scene: np.random.Generator, draws: np.random.Generator) -> Path2D:
     """How an object moves. At a random time, place, radius, angle and contrast hardly depend on the motion."""
     t = np.arange(FRAMES) / FPS
     ones = np.ones(FRAMES)
-    radius, direction = REACH * np.sqrt(draws.random()), draws.uniform(0, 2 * np.pi)
+    radius, direction = REACH * np.sqrt(scene.random()), scene.uniform(0, 2 * np.pi)
     x, y = radius * np.cos(direction) * ones, radius * np.sin(direction) * ones
-    size = draws.random() * ones  # from SMALLEST to LARGEST, in logarithms
-    angle, turn = draws.uniform(0, 2 * np.pi) * ones, draws.choice([-1, 1])
-    bright = draws.integers(2) * ones
+    size = scene.random() * ones  # from SMALLEST to LARGEST, in logarithms
+    angle = scene.uniform(0, 2 * np.pi) * ones
+    bright = scene.integers(2) * ones
+    turn = draws.choice([-1, 1])
     phase, speed = draws.random(), draws.uniform(0.85, 1.2)
     half_x, half_y = np.sqrt(REACH**2 - y[0] ** 2), np.sqrt(REACH**2 - x[0] ** 2)  # half the chord through that place
     if motion == "across":
@@ -141,11 +147,11 @@ def _muted(draws: np.random.Generator) -> np.ndarray:
 
 def render(factors: Factors) -> np.ndarray:
     """uint8 [FRAMES, SIZE, SIZE, 3]."""
-    draws = np.random.default_rng([factors.seed, 7])
-    path = trajectory(MOTIONS[factors.motion], draws)
+    scene, draws = np.random.default_rng([factors.scene, 5]), np.random.default_rng([factors.seed, 7])
+    path = trajectory(MOTIONS[factors.motion], scene, draws)
     shape = SHAPES[OBJECTS[factors.thing].split()[1]]
     texture, first, second = TEXTURES[OBJECTS[factors.thing].split()[0]]
-    corner = SIZE // 2 + draws.integers(-4, 5, 2)
+    corner = SIZE // 2 + scene.integers(-4, 5, 2)
     shake = _shake(draws)
     noise = draws.normal(0, 2, (8, SIZE, SIZE, 1)).astype(np.float32)
     axis = (np.arange(SIZE, dtype=np.float32) + 0.5) / (SIZE / 2) - 1
@@ -178,14 +184,20 @@ HELD_OUT = [k for k in range(len(OBJECTS)) if (k // len(TEXTURES) + k % len(TEXT
 
 
 def draw_factors(videos: int, seed: int, objects: list[int]) -> list[Factors]:
-    """Of so many videos: every pair of object and motion as often as any other, but for one."""
+    """Of so many videos: scene after scene, each with TAKES of the motions; no object or motion is had more often than another.
+
+    (But for what is left over at the end.)
+    """
     draws = np.random.default_rng([seed, 11])
-    pairs = [(thing, motion) for thing in objects for motion in range(len(MOTIONS))]
-    order = np.concatenate([draws.permutation(len(pairs)) for _ in range(-(-videos // len(pairs)))])[:videos]
-    return [
-        Factors(thing, motion, int(draws.integers(BACKGROUNDS)), int(draws.integers(2**62)))
-        for thing, motion in (pairs[i] for i in order.tolist())
-    ]
+    found: list[Factors] = []
+    things: list[int] = []
+    motions: list[int] = []
+    while len(found) < videos:
+        things = things or draws.permutation(objects).tolist()
+        motions = motions or draws.permutation(len(MOTIONS)).tolist()
+        thing, background, scene = things.pop(), int(draws.integers(BACKGROUNDS)), int(draws.integers(2**62))
+        found += [Factors(thing, motions.pop(), background, scene, int(draws.integers(2**62))) for _ in range(TAKES)]
+    return found[:videos]
 
 
 def draw_splits(videos: int, seed: int = 0) -> dict[str, list[Factors]]:
@@ -226,11 +238,11 @@ def make_videos(out: Path, videos: int, seed: int = 0, *, workers: int = 2, prog
         pass
     with replacing(out / "factors.csv") as file, file.open("w", newline="") as content:
         table = csv.writer(content)
-        table.writerow(["path", "split", "object", "motion", "background", "seed"])
+        table.writerow(["path", "split", "object", "motion", "background", "scene", "seed"])
         for path, factors in jobs:
             where, split = path.relative_to(out).as_posix(), path.parent.name
             thing, motion = OBJECTS[factors.thing], MOTIONS[factors.motion]
-            table.writerow([where, split, thing, motion, factors.background, factors.seed])
+            table.writerow([where, split, thing, motion, factors.background, factors.scene, factors.seed])
     labels: dict[str, tuple[list[str], Callable[[Factors], int]]] = {
         "object": (OBJECTS, lambda factors: factors.thing),
         "motion": (MOTIONS, lambda factors: factors.motion),

@@ -241,7 +241,7 @@ _TINY = dict(
     batch_size=32, noise=0, clusters=128, background=384, augmentation="random_crop", lr=0.05, weight_decay=1e-3,
     norm_momentum=0.03, validate_every=500, save_every=500, log_every=50, workers=2,
 )  # fmt: skip
-_SHORT = dict(ir_steps=2400, steps=3600, lr_boundaries=(2800, 3300))
+_SHORT = dict(ir_steps=2000, steps=3000, lr_boundaries=(2400, 2800))
 RECIPES |= {
     "vie_single_tiny": _TINY | dict(ir_steps=4000, steps=6000, lr_boundaries=(4800, 5600)),
     "vie_3dresnet_tiny": _TINY | _SHORT,
