@@ -43,11 +43,11 @@ def about(model: str, commands: list[str], measured: list[Measured]) -> About:
             f"objects that move. It sees {SEES[model]}. It comes with vie_models and is loaded without a network."
         ),
         training_data=(
-            "768 rendered videos, 3 s of 80 x 80 pixels each: 32 objects (shape and texture) in 12 motions on "
-            "two cluttered "
-            f"backgrounds, with camera shake (`{WORLD}`, which renders them again). Labels were not used in "
-            f"training; the memory "
-            "bank carries the videos' motions, named in classes.txt."
+            "768 rendered videos, 3 s of 80 x 80 pixels each: 128 scenes of 32 "
+            "objects (shape and texture), each with six of 12 "
+            f"motions, on two cluttered backgrounds, with camera shake (`{WORLD}`, "
+            f"which renders them again). Labels were not "
+            "used in training; the memory bank carries the videos' motions, named in classes.txt."
         ),
         procedure=(
             "Both pathways were trained by themselves and put together."
@@ -68,13 +68,16 @@ def about(model: str, commands: list[str], measured: list[Measured]) -> About:
         ),
         measured=measured,
         evaluation=(
-            "object/val and motion/val: 384 test videos of known objects (chance 3.1 % and 8.3 %); "
-            "object/held_out: 192 videos of "
-            "eight objects that training has not seen, named by 192 others (chance 12.5 %); motion/held_out: 384 "
-            "videos of those "
-            "objects. Names by the mean embeddings of the training videos (knn) or by a logistic regression on "
-            "pooled features. "
-            "Intervals are 95 %, of one run. `python benchmarks/moving_textures.py` and `benchmarks/transfer.py` print them."
+            "object/val and motion/val: 384 test videos of known objects in 64 new "
+            "scenes (chance 3.1 % and 8.3 %); object/held_out: "
+            "192 videos of eight objects that training has not seen, named by 192 "
+            "others (chance 12.5 %); motion/held_out: 384 "
+            "videos of those objects; raw pixels and untrained encoders are in the README of vie_models. Names by the mean "
+            "embeddings of the training videos (knn) or by a logistic regression "
+            "on pooled features. Intervals are 95 %, of one "
+            "run, as if videos of a scene were independent: for objects they are "
+            "too narrow. `python benchmarks/moving_textures.py` "
+            "and `benchmarks/transfer.py` print these numbers."
         ),
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..clip_spec import ClipSpec
 from ..models import Encoder
 from ..models.cost import count_flops, count_parameters, output_size
 from .folder import load_folder, replacing, sha256_of, write_whole
@@ -103,8 +104,8 @@ def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping
         "## Use",
         "```python",
         "import torch, vie_models as vie",
-        f'model = vie.create_model("{about.name}")                   # or vie.from_pretrained("org/{about.name}")',
-        'clip = vie.load_clip("video.mp4", model.clip_spec)          # uint8 [T, H, W, 3]',
+        f'model = vie.create_model("{about.name}")  # or vie.from_pretrained("org/{about.name}")',
+        'clip = vie.load_clip("video.mp4", model.clip_spec)  # uint8 [T, H, W, 3]',
         "with torch.inference_mode():",
         f"    embedding = model(vie.clip_transform(model)(clip)[None])  # [1, {output_size(model)}], unit length",
         "```",
@@ -114,7 +115,7 @@ def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping
             ["sizes", ", ".join(f"{key}={value}" for key, value in model.model_args.items() if value is not None)],
             ["parameters", f"{count_parameters(model):,}"],
             ["cost", f"{gflops(model)} GFLOP a clip (a multiply-add counts as two)"],
-            ["clip", f"{spec.num_frames} frames, {spec.frame_interval} apart at {spec.fps:g} fps; {spec.crop} pixels"],
+            ["clip", _clip(spec)],
             ["output", f"{output_size(model)}-d unit embedding; {model.num_features} pooled features"],
         ]),
         "## Intended use",
@@ -163,6 +164,11 @@ def facts(model: Encoder, sha256: Mapping[str, str]) -> dict[str, Any]:
 def gflops(model: Encoder) -> float:
     """Cost of one clip in 1e9 floating-point operations, to three digits."""
     return float(f"{count_flops(model) / 1e9:.3g}")
+
+
+def _clip(spec: ClipSpec) -> str:
+    frames = "1 frame" if spec.num_frames == 1 else f"{spec.num_frames} frames, {spec.frame_interval} apart at {spec.fps:g} fps"
+    return f"{frames}; short side {spec.resize}, centre crop {spec.crop} pixels"
 
 
 def _evaluation(about: About) -> list[str]:
