@@ -95,8 +95,10 @@ def test_timm_builds_by_name():
     assert model(small_clip(model)).shape == (2, 7)
     assert timm.create_model("vie_3dresnet_tiny").num_classes is None
     assert timm.create_model("vie_3dresnet", width=8).model_args["width"] == 8
-    with pytest.raises(vie.WeightsError, match="nobody has published weights for vie_3dresnet_tiny"):
-        timm.create_model("vie_3dresnet_tiny", pretrained=True)
+    with pytest.raises(vie.WeightsError, match="nobody has published weights for vie_slow"):
+        timm.create_model("vie_slow", pretrained=True)
+    ours = timm.create_model("vie_twopathway_tiny.textures", pretrained=True)
+    assert ours.weights.name == "vie_twopathway_tiny.textures"
 
 
 @needs_timm_1
