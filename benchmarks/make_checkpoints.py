@@ -43,7 +43,7 @@ def about(model: str, commands: list[str], measured: list[Measured]) -> About:
             f"objects that move. It sees {SEES[model]}. It comes with vie_models and is loaded without a network."
         ),
         training_data=(
-            "768 rendered videos, 3 s of 80 x 80 pixels each: 128 scenes of 32 "
+            "768 rendered videos, 6 s of 80 x 80 pixels each: 128 scenes of 32 "
             "objects (shape and texture), each with six of 12 "
             f"motions, on two cluttered backgrounds, with camera shake (`{WORLD}`, "
             f"which renders them again). Labels were not "

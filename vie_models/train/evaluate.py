@@ -112,7 +112,7 @@ def evaluate_logistic(config: Evaluation) -> Results:
         if folds < 2:
             raise ValueError(f"{config.train_list} has a class with one video: to choose the penalty each needs two or more")
         line = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        fit = GridSearchCV(line, {"logisticregression__C": np.logspace(-4, 4, 9)}, cv=folds)
+        fit = GridSearchCV(line, {"logisticregression__C": np.logspace(-3, 2, 6)}, cv=folds)
         fit.fit(rows.numpy(), labels.numpy())
         outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
         features = np.stack([x.mean(0).numpy() for x in outputs.values()]) if outputs else np.zeros((0, rows.shape[1]))

@@ -22,7 +22,7 @@ from ..weights.folder import replacing
 from .parallel import map_in_processes
 from .results import CLASSES
 
-SIZE, FRAMES, FPS = 80, 75, 25
+SIZE, FRAMES, FPS = 80, 150, 25
 BACKGROUNDS = 2
 TAKES = 6
 """Videos of a scene, of which each has another motion."""
@@ -94,14 +94,15 @@ def trajectory(motion: str, scene: np.random.Generator, draws: np.random.Generat
     angle = scene.uniform(0, 2 * np.pi) * ones
     bright = scene.integers(2) * ones
     turn = draws.choice([-1, 1])
-    phase, speed = draws.random(), draws.uniform(0.85, 1.2)
+    begin, phase, speed = draws.random(), draws.random(), draws.uniform(0.85, 1.2)
     half_x, half_y = np.sqrt(REACH**2 - y[0] ** 2), np.sqrt(REACH**2 - x[0] ** 2)  # half the chord through that place
     if motion == "across":
         x = half_x * (2 * _triangle(phase + 0.8 * speed * t) - 1)
     elif motion == "up-down":
         y = half_y * (2 * _triangle(phase + 0.8 * speed * t) - 1)
     elif motion == "accelerate":
-        x = half_x * (2 * _triangle(phase + speed * (0.15 * t + 0.45 * t**2)) - 1)
+        run_up = (t + 3 * phase) % 3
+        x = half_x * (2 * _triangle(begin + speed * (0.15 * run_up + 0.45 * run_up**2)) - 1)
     elif motion == "bounce":
         fall = 2 * _triangle(phase + 1.1 * speed * t) - 1
         y = turn * half_y * (2 * fall**2 - 1)  # on the floor, or on the ceiling
@@ -112,7 +113,8 @@ def trajectory(motion: str, scene: np.random.Generator, draws: np.random.Generat
     elif motion in ("spin-slow", "spin-fast"):
         angle = angle + turn * 2 * np.pi * speed * t * (0.25 if motion == "spin-slow" else 1.1)
     elif motion in ("approach", "recede"):
-        size = t / t[-1] if motion == "approach" else 1 - t / t[-1]
+        near = (phase + t / 3) % 1
+        size = near if motion == "approach" else 1 - near
     elif motion == "pulse":
         size = _triangle(phase + 1.0 * speed * t)
     elif motion == "blink":
@@ -153,7 +155,7 @@ def render(factors: Factors) -> np.ndarray:
     texture, first, second = TEXTURES[OBJECTS[factors.thing].split()[0]]
     corner = SIZE // 2 + scene.integers(-4, 5, 2)
     shake = _shake(draws)
-    noise = draws.normal(0, 2, (8, SIZE, SIZE, 1)).astype(np.float32)
+    noise = np.random.default_rng(9).normal(0, 2, (8, SIZE, SIZE, 1)).astype(np.float32)  # the same in all videos
     axis = (np.arange(SIZE, dtype=np.float32) + 0.5) / (SIZE / 2) - 1
     frames = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8)
     for k in range(FRAMES):
@@ -171,10 +173,8 @@ def render(factors: Factors) -> np.ndarray:
 
 
 def _shake(draws: np.random.Generator) -> np.ndarray:
-    """The camera's way, in pixels, [FRAMES, 2]: smooth, and never more than 6 from where it began."""
-    amplitude, t = draws.uniform(0.3, 1.5), np.arange(FRAMES) / FPS
-    waves = [amplitude * np.sin(2 * np.pi * (draws.uniform(0.2, 1.5, 2) * t[:, None] + draws.random(2))) for _ in range(3)]
-    return np.sum(waves, axis=0)
+    """Where the camera is, in pixels, [FRAMES, 2]: anew in each frame, because a way of its own would tell a video apart."""
+    return draws.normal(0, 0.7, (FRAMES, 2)).clip(-2, 2)
 
 
 # --- a set of videos -----------------------------------------------------------------------------------------------------

@@ -55,27 +55,6 @@ class WeightRecord:
 
 
 _RELEASE = "log of the original release"
-_FROZEN = "vie_models/train/frozen.py, which renders 96 videos"
-
-
-def _textures(model: str, size: int, files: Mapping[str, str], frozen: Mapping[str, float]) -> WeightRecord:
-    """A set of ours, which comes with the package."""
-    return WeightRecord(
-        name=f"{model}.textures",
-        size=size,
-        files=files,
-        licence="Apache-2.0",
-        provenance=(
-            "Trained by the authors of vie_models on 768 rendered videos of moving textures, without labels: instance "
-            "recognition, then local aggregation. Its card says how: checkpoints/."
-        ),
-        metrics=tuple(
-            Metric(name=f"kNN top-1, {label} of the frozen test", value=round(100 * share, 1), source=_FROZEN)
-            for label, share in frozen.items()
-        ),
-    )
-
-
 CATALOG: dict[str, WeightRecord] = {
     record.name: record
     for record in (
