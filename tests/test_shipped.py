@@ -53,9 +53,7 @@ def test_a_damaged_installation_is_named(shipped):
     part = shipped / "vie_slowfast_tiny.toys" / MODEL
     part.write_bytes(part.read_bytes()[:-1] + b"?")
     assert vie.create_model("vie_single_tiny", pretrained=True)
-    with pytest.raises(
-        vie.WeightsError, match=r"slowfast_tiny.toys/model.safetensors is not what .* Install vie_models again"
-    ):
+    with pytest.raises(vie.WeightsError, match=r"slowfast_tiny.toys/model.safetensors is not what .* Install vie_models again"):
         vie.create_model("vie_twopathway_tiny", pretrained=True)
     shutil.rmtree(shipped)
     with pytest.raises(vie.WeightsError, match=r"vie_single_tiny.toys comes with vie_models, and .* is not there"):

@@ -112,7 +112,8 @@ def join(static: Path, dynamic: Path, folder: Path) -> Encoder:
     if len(labels) == 2 and not torch.equal(*labels):
         raise WeightsError(f"{banks[0]} and {banks[1]} are not of the same videos: their labels differ")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MODEL).unlink(missing_ok=True)
+    for name in (MODEL, BANK):  # of a set that stood there before
+        (folder / name).unlink(missing_ok=True)
     relative = {role: Path(os.path.relpath(part, folder)).as_posix() for role, part in parts.items()}
     _write_config(folder, {**model_config(model), "pathways": relative})
     return model.eval()
