@@ -48,7 +48,8 @@ def make_run(name: str, folder: Path, options: argparse.Namespace, **settings: A
     listing = folder / "list"
     if not listing.exists():
         listing.write_text("".join(f"{i}.mp4\n" for i in range(options.rows)))
-    changes = {"batch_size": options.batch} if options.batch else {}
+    changes: dict[str, Any] = {"noise": 4096}  # the paper's: the small recipes take all rows, which are few there
+    changes |= {"batch_size": options.batch} if options.batch else {}
     changes |= {"dtype": options.dtype, "channels_last": options.channels_last, "compile": options.compile}
     values = {"train_list": listing, "out": folder / name, "device": options.device, "workers": 0, **changes, **settings}
     return Run(recipe(name, **values))
