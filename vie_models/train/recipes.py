@@ -238,8 +238,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 # for hundreds of videos, such as those of `vie data moving-textures OUT --videos 768`; chosen by trials on them
 _TINY = dict(
-    batch_size=32, noise=0, clusters=128, background=384, augmentation="random_crop", lr=0.05, weight_decay=1e-3,
-    norm_momentum=0.03, validate_every=500, save_every=500, log_every=50, workers=2,
+    batch_size=32, noise=0, clusters=128, background=384, temperature=0.2, bank_momentum=0.8, augmentation="random_crop",
+    lr=0.05, weight_decay=1e-3, norm_momentum=0.03, validate_every=500, save_every=500, log_every=50, workers=2,
 )  # fmt: skip
 _SHORT = dict(ir_steps=2000, steps=3000, lr_boundaries=(2400, 2800))
 RECIPES |= {
