@@ -12,11 +12,10 @@ import shutil
 from pathlib import Path
 
 import vie_models as vie
-from vie_models.models.cost import output_size
-from vie_models.train.frozen import VIDEOS, frozen_test
+from vie_models.train.frozen import frozen_test
 from vie_models.train.report import Row, measured_of, read_rows
 from vie_models.weights.card import CARD, About, Measured, card, write_card
-from vie_models.weights.catalog import CATALOG, Metric
+from vie_models.weights.catalog import CATALOG, Metric, WeightRecord
 from vie_models.weights.folder import BANK, CONFIG, MODEL, hash_of_weights, join, load_folder, read_bank, read_config, sha256_of
 
 HERE = Path(__file__).parent.parent / "checkpoints"
@@ -62,9 +61,8 @@ def about(model: str, commands: list[str], measured: list[Measured]) -> About:
             "names come out of it in seconds on a laptop."
         ),
         limits=(
-            "It has seen rendered toys and nothing else. On real videos its features are little better than "
-            "those of an untrained "
-            "encoder (see below): do not use it for science about natural video. It was trained with 64-pixel crops."
+            "It has seen rendered toys and nothing else: do not use it for science about natural video. It was trained with "
+            "64-pixel crops."
         ),
         measured=measured,
         evaluation=(
@@ -102,15 +100,23 @@ def make(model: str, runs: Path, rows: list[Row]) -> None:
     if model in RUN:
         parts = (f"../{MODELS[i]}.{TAG}/{name}" for i in (0, 2) for name in (MODEL, BANK))
         files |= {part: sha256_of(folder / part) for part in parts}
-    print(
-        f'        _textures(\n            "{model}",\n            size={sum((folder / name).stat().st_size for name in files)},'
+    record = WeightRecord(
+        name=folder.name,
+        size=sum((folder / name).stat().st_size for name in files),
+        files=files,
+        licence="Apache-2.0",
+        provenance=(
+            "Trained by the authors of vie_models on 768 rendered videos of moving textures, without labels: instance "
+            "recognition, then local aggregation. Its card says how: checkpoints/."
+        ),
+        metrics=tuple(
+            Metric(
+                name=f"kNN top-1, {label} of the frozen test", value=round(100 * share, 1), source="vie_models/train/frozen.py"
+            )
+            for label, share in frozen_test(encoder, bank["memory_bank"]).items()
+        ),
     )
-    print("            files={")
-    for name, digest in files.items():
-        print(f'                "{name}": "{digest}",')
-    print("            },")
-    print(f"            # of {output_size(encoder)} numbers; {VIDEOS} videos of the frozen test")
-    print(f"            frozen={frozen_test(encoder, bank['memory_bank'])},\n        ),")
+    print(f"{record},")
 
 
 def k400() -> None:

@@ -1,6 +1,6 @@
 """A small test that never changes: what weights that learnt moving textures make of 96 videos, rendered in memory.
 
-It is what the catalog's numbers can be held to in seconds, without files: see tests/test_checkpoints.py.
+It is what the numbers of weights that come with the package can be held to in seconds, without files.
 """
 
 from __future__ import annotations

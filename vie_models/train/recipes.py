@@ -236,7 +236,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     # goes on from VIE-Single's run (--resume); where the original ended is not known: 110,000 steps after the last boundary
     "vie_trn": dict(lr_boundaries=(1_455_011, 1_570_011), steps=1_680_011),
 }
-# for hundreds of videos, such as those of `vie data moving-textures OUT --videos 768`; chosen by trials on them
+# for hundreds of videos, such as those of `vie data moving-textures OUT --videos 768`: rate, temperature and bank momentum by
+# short trials of vie_single_tiny on them; how long the others need is not known yet
 _TINY = dict(
     batch_size=32, noise=0, clusters=128, background=384, temperature=0.2, bank_momentum=0.8, augmentation="random_crop",
     lr=0.05, weight_decay=1e-3, norm_momentum=0.03, validate_every=500, save_every=500, log_every=50, workers=2,

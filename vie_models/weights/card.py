@@ -104,7 +104,7 @@ def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping
         "## Use",
         "```python",
         "import torch, vie_models as vie",
-        f'model = vie.create_model("{about.name}")  # or vie.from_pretrained("org/{about.name}")',
+        f'model = vie.create_model("{about.name}")' + (f'  # or vie.from_pretrained("org/{about.name}")' if sha256 else ""),
         'clip = vie.load_clip("video.mp4", model.clip_spec)  # uint8 [T, H, W, 3]',
         "with torch.inference_mode():",
         f"    embedding = model(vie.clip_transform(model)(clip)[None])  # [1, {output_size(model)}], unit length",
