@@ -21,7 +21,7 @@ from vie_models.weights.folder import BANK, CONFIG, MODEL, hash_of_weights, join
 HERE = Path(__file__).parent.parent / "checkpoints"
 TAG = "textures"
 MODELS = ("vie_single_tiny", "vie_3dresnet_tiny", "vie_slowfast_tiny", "vie_twopathway_tiny")
-WORLD = "vie data moving-textures ROOT --videos 768"
+WORLD = "vie data moving-textures ROOT --videos 1536"
 SEES = {
     "vie_single_tiny": "one frame, and so what is seen and not how it moves",
     "vie_3dresnet_tiny": "16 successive frames, 0.64 s",
@@ -42,8 +42,7 @@ def about(model: str, commands: list[str], measured: list[Measured]) -> About:
             f"objects that move. It sees {SEES[model]}. It comes with vie_models and is loaded without a network."
         ),
         training_data=(
-            "768 rendered videos, 6 s of 80 x 80 pixels each: 128 scenes of 32 "
-            "objects (shape and texture), each with six of 12 "
+            "1536 rendered videos, 6 s of 80 x 80 pixels each: 128 scenes of 32 objects (shape and texture), each with all of 12 "
             f"motions, on two cluttered backgrounds, with camera shake (`{WORLD}`, "
             f"which renders them again). Labels were not "
             "used in training; the memory bank carries the videos' motions, named in classes.txt."
@@ -66,10 +65,8 @@ def about(model: str, commands: list[str], measured: list[Measured]) -> About:
         ),
         measured=measured,
         evaluation=(
-            "object/val and motion/val: 384 test videos of known objects in 64 new "
-            "scenes (chance 3.1 % and 8.3 %); object/held_out: "
-            "192 videos of eight objects that training has not seen, named by 192 "
-            "others (chance 12.5 %); motion/held_out: 384 "
+            "object/val and motion/val: 768 test videos of known objects in 64 new scenes (chance 3.1 % and 8.3 %); object/held_out: "
+            "384 videos of eight objects that training has not seen, named by 384 others (chance 12.5 %); motion/held_out: 768 "
             "videos of those objects; raw pixels and untrained encoders are in the README of vie_models. Names by the mean "
             "embeddings of the training videos (knn) or by a logistic regression "
             "on pooled features. Intervals are 95 %, of one "
@@ -106,7 +103,7 @@ def make(model: str, runs: Path, rows: list[Row]) -> None:
         files=files,
         licence="Apache-2.0",
         provenance=(
-            "Trained by the authors of vie_models on 768 rendered videos of moving textures, without labels: instance "
+            "Trained by the authors of vie_models on 1536 rendered videos of moving textures, without labels: instance "
             "recognition, then local aggregation. Its card says how: checkpoints/."
         ),
         metrics=tuple(

@@ -15,6 +15,7 @@ from pathlib import Path
 import raw_pixels
 from transfer import done
 
+from vie_models.train.checkpoint import CHECKPOINTS
 from vie_models.train.recipes import RECIPES
 from vie_models.train.report import report
 from vie_models.train.results import RESULTS
@@ -27,7 +28,7 @@ TASKS = {
     "held-out-motion": ("motion/train", "motion/held_out"),
 }
 """Lists to learn names from, and to be named."""
-SUPERVISED = ["--objective", "supervised", "--steps", "800", "--lr-boundaries", "550", "700"]
+SUPERVISED = ["--objective", "supervised", "--steps", "500", "--lr-boundaries", "350", "450"]
 BASELINES = {
     ("vie_single_tiny", "opn"): ["--objective", "order", "--steps", "2000", "--lr-boundaries", "1500", "1800"],
     ("vie_3dresnet_tiny", "rotnet"): ["--objective", "rotation", "--steps", "1200", "--lr-boundaries", "800", "1050"],
@@ -50,6 +51,13 @@ def trained(options: argparse.Namespace, model: str, kind: str, seed: int, flags
     return weights
 
 
+def ir_alone(options: argparse.Namespace, model: str, seed: int) -> Path:
+    """Instance recognition for all steps: from the checkpoint at which the run of the recipe goes over to local aggregation."""
+    recipe = RECIPES[model]
+    checkpoint = options.out / "runs" / f"{model}-{seed}" / CHECKPOINTS / f"step-{recipe['ir_steps']:09d}"
+    return trained(options, model, "ir", seed, ["--ir-steps", str(recipe["steps"]), "--resume", str(checkpoint)])
+
+
 def evaluate(options: argparse.Namespace, model: str, weights: Path | None, seed: int) -> None:
     name = weights.name if weights else f"{model}-untrained-{seed}"
     for task, (train, val) in TASKS.items():
@@ -66,7 +74,7 @@ def supervised(options: argparse.Namespace, model: str, seed: int) -> None:
         out = options.out / "supervised" / task / f"{model}-{seed}"
         common = [*lists(options.world, *TASKS[task]), "--workers", options.workers, "--seed", str(seed)]
         if not (out / RESULTS).exists():
-            done(["train", model, *common, *SUPERVISED, "--validate-every", "800", "-o", str(out)])
+            done(["train", model, *common, *SUPERVISED, "--validate-every", "500", "-o", str(out)])
 
 
 def main() -> None:
@@ -74,7 +82,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/moving-textures"))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--videos", default="768")
+    parser.add_argument("--videos", default="1536")
     parser.add_argument("--workers", default="2")
     options = parser.parse_args()
     options.world = options.out / "videos"
@@ -84,8 +92,7 @@ def main() -> None:
             evaluate(options, model, trained(options, model, "", seed, []), seed)
             evaluate(options, model, None, seed)
             supervised(options, model, seed)
-            ir_alone = ["--ir-steps", str(RECIPES[model]["steps"])]
-            evaluate(options, model, trained(options, model, "ir", seed, ir_alone), seed)
+            evaluate(options, model, ir_alone(options, model, seed), seed)
         for (model, kind), flags in BASELINES.items():
             if model in options.models:
                 evaluate(options, model, trained(options, model, kind, seed, flags), seed)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -513,6 +514,21 @@ def test_a_run_goes_on_from_another(corpus, finished, tmp_path):
         Run(config(corpus, tmp_path / "run", resume=finished, objective="supervised"))
     with pytest.raises(ValueError, match="is a run of vie_3dresnet_tiny, which vie_slow cannot go on from"):
         Run(config(corpus, tmp_path / "run", resume=finished, model="vie_slow"))
+
+
+def test_a_run_goes_on_from_a_checkpoint_of_another(corpus, finished, tmp_path):
+    """The one that is named, and not the newest; what is made of it is what was made."""
+    before = sorted((finished / "checkpoints").glob("step-*"))[-2]
+    run = Run(config(corpus, tmp_path / "run", resume=before))
+    assert run.step == int(before.name.removeprefix("step-")) < 20
+    pretrain(config(corpus, tmp_path / "run", resume=before), progress=False)
+    assert_same_end(finished, tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint .*step-000000001; there are: .*step-000000020"):
+        Run(config(corpus, tmp_path / "other", resume=before.with_name("step-000000001")))
+    shutil.copytree(finished, tmp_path / "damaged")
+    (tmp_path / "damaged" / "checkpoints" / before.name / "state.pt").write_bytes(b"")
+    with pytest.raises(DamagedCheckpointError, match=r"is damaged .*: go on from another checkpoint of that run"):
+        Run(config(corpus, tmp_path / "third", resume=tmp_path / "damaged" / "checkpoints" / before.name))
 
 
 def test_trn_goes_on_from_single(corpus, tmp_path):

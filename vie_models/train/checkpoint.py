@@ -139,6 +139,21 @@ class Checkpoints:
         return None if found is None else Checkpoint(found)
 
 
+def named(path: Path) -> Checkpoint:
+    """The checkpoint in a folder, verified.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedCheckpointError: it is not as it was written.
+    """
+    if not path.is_dir():
+        there = ", ".join(other.name for other in sorted(path.parent.glob("step-*"))) or "none"
+        raise FileNotFoundError(f"there is no checkpoint {path}; there are: {there}")
+    if damage := _damage(path):
+        raise DamagedCheckpointError(f"{path} is damaged ({damage}): go on from another checkpoint of that run")
+    return Checkpoint(path)
+
+
 def _damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:

@@ -24,14 +24,15 @@ def frozen_test(model: Encoder, bank: Tensor) -> dict[str, float]:
     Row i of the bank must be of the i-th training video of `vie data moving-textures --videos N --seed 0`.
     """
     splits = draw_splits(len(bank))
+    shown = splits["val"][:: len(splits["val"]) // VIDEOS][:VIDEOS]
     transform, clips = clip_transform(model), test_clips(FRAMES, model.clip_spec, CLIPS)
     values = []
-    for factors in splits["val"][:VIDEOS]:
+    for factors in shown:
         frames = render(factors)
         values.append(model(torch.stack([transform(frames[list(clip.indices)]) for clip in clips])))
     found = {}
     for name, names, of in (("object", OBJECTS, "thing"), ("motion", MOTIONS, "motion")):
-        labels, truth = (torch.tensor([getattr(f, of) for f in splits[split]]) for split in ("train", "val"))
+        labels, truth = (torch.tensor([getattr(f, of) for f in part]) for part in (splits["train"], shown))
         predictions = nearest(torch.stack(values), bank, labels, NEIGHBOURS, TEMPERATURE, len(names)).predictions
-        found[name] = float((predictions == truth[:VIDEOS]).float().mean())
+        found[name] = float((predictions == truth).float().mean())
     return found

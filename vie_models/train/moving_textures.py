@@ -1,10 +1,10 @@
 """A world to train on: videos of textured objects that move, rendered from known factors.
 
 Forty objects (8 shapes x 5 textures) on two cluttered backgrounds, each moving in one of twelve ways, which stay themselves
-when mirrored. A scene (an object, its place, size, angle and brightness, and the background) is filmed six times, each time
-with another motion, so that telling videos apart needs both what is seen and how it moves. A single frame does not give the
-motion away: where an object is, how large, how turned and how bright is drawn, frame by frame, from nearly the same
-distribution whatever the motion. Camera shake, speed and phase vary.
+when mirrored. A scene (an object, its place, size, angle and brightness, and the background) is filmed once with each of the
+motions, so that telling videos apart needs both what is seen and how it moves. A single frame does not give the motion away:
+where an object is, how large, how turned and how bright is drawn, frame by frame, from nearly the same distribution whatever
+the motion. Camera shake, speed and phase vary.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from .results import CLASSES
 
 SIZE, FRAMES, FPS = 80, 150, 25
 BACKGROUNDS = 2
-TAKES = 6
-"""Videos of a scene, of which each has another motion."""
 REACH = 0.5
 """Objects stay within this distance of the middle, which is half the picture's side."""
 SMALLEST, LARGEST = 0.28, 0.56
@@ -184,19 +182,18 @@ HELD_OUT = [k for k in range(len(OBJECTS)) if (k // len(TEXTURES) + k % len(TEXT
 
 
 def draw_factors(videos: int, seed: int, objects: list[int]) -> list[Factors]:
-    """Of so many videos: scene after scene, each with TAKES of the motions; no object or motion is had more often than another.
+    """Of so many videos: scene after scene, each with all motions; no object is had more often than another.
 
     (But for what is left over at the end.)
     """
     draws = np.random.default_rng([seed, 11])
     found: list[Factors] = []
     things: list[int] = []
-    motions: list[int] = []
     while len(found) < videos:
         things = things or draws.permutation(objects).tolist()
-        motions = motions or draws.permutation(len(MOTIONS)).tolist()
         thing, background, scene = things.pop(), int(draws.integers(BACKGROUNDS)), int(draws.integers(2**62))
-        found += [Factors(thing, motions.pop(), background, scene, int(draws.integers(2**62))) for _ in range(TAKES)]
+        motions = draws.permutation(len(MOTIONS)).tolist()
+        found += [Factors(thing, motion, background, scene, int(draws.integers(2**62))) for motion in motions]
     return found[:videos]
 
 

@@ -39,7 +39,8 @@ class TrainConfig:
     """Encoder to begin with: a published set's name, or a weight folder, .safetensors file, PyTorch state_dict or TensorFlow
     checkpoint. Its width is then the default."""
     resume: Path | None = None
-    """Run or TensorFlow checkpoint, of the same list, to go on from: weights, momentum, memory bank, clusters and step."""
+    """Run, checkpoint of a run (RUN/checkpoints/step-...) or TensorFlow checkpoint, of the same list, to go on from: weights,
+    momentum, memory bank, clusters and step."""
 
     objective: Literal["vie", "supervised", "readout", "rotation", "order"] = "vie"
     """vie: instance recognition, then local aggregation; supervised: cross-entropy of the labels; readout: the same, of linear
@@ -236,18 +237,14 @@ RECIPES: dict[str, dict[str, Any]] = {
     # goes on from VIE-Single's run (--resume); where the original ended is not known: 110,000 steps after the last boundary
     "vie_trn": dict(lr_boundaries=(1_455_011, 1_570_011), steps=1_680_011),
 }
-# for hundreds of videos, such as those of `vie data moving-textures OUT --videos 768`: rate, temperature and bank momentum by
-# short trials of vie_single_tiny on them; how long the others need is not known yet
+# for a thousand or two of videos, such as those of `vie data moving-textures OUT --videos 1536`: rate, temperature and bank
+# momentum by short trials of vie_single_tiny
 _TINY = dict(
-    batch_size=32, noise=0, clusters=128, background=384, temperature=0.2, bank_momentum=0.8, augmentation="random_crop",
-    lr=0.05, weight_decay=1e-3, norm_momentum=0.03, validate_every=500, save_every=500, log_every=50, workers=2,
+    batch_size=32, noise=0, clusters=256, background=768, temperature=0.2, bank_momentum=0.8, augmentation="random_crop",
+    lr=0.05, weight_decay=1e-3, norm_momentum=0.03, ir_steps=4000, steps=6000, lr_boundaries=(4800, 5600),
+    validate_every=1000, save_every=1000, log_every=100, workers=2,
 )  # fmt: skip
-_SHORT = dict(ir_steps=2000, steps=3000, lr_boundaries=(2400, 2800))
-RECIPES |= {
-    "vie_single_tiny": _TINY | dict(ir_steps=4000, steps=6000, lr_boundaries=(4800, 5600)),
-    "vie_3dresnet_tiny": _TINY | _SHORT,
-    "vie_slowfast_tiny": _TINY | _SHORT,
-}
+RECIPES |= {f"vie_{name}_tiny": _TINY for name in ("single", "3dresnet", "slowfast")}
 
 
 def recipe(name: str, **settings: Any) -> TrainConfig:

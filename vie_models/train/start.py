@@ -14,7 +14,7 @@ from ..models import Encoder
 from ..weights import WeightsError, create_model, list_weights, read_checkpoint, tf_to_state_dict
 from ..weights.folder import sha256_of
 from ..weights.tensorflow import tf_memory_bank, tf_names
-from .checkpoint import CHECKPOINTS, Checkpoints
+from .checkpoint import CHECKPOINTS, Checkpoint, Checkpoints, named
 from .objectives import InstanceObjective, Objective
 from .recipes import FIXED, TrainConfig
 from .tasks import encoder_of, make_network
@@ -51,8 +51,13 @@ def begin(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer,
         _load_trunk(config, encoder_of(model), _weights(config))
     if config.resume is None:
         return 0
+    if config.resume.parent.name == CHECKPOINTS:
+        return _resume_run(config, model, optimiser, objective, named(config.resume))
     if (config.resume / CHECKPOINTS).is_dir():
-        return _resume_run(config, model, optimiser, objective)
+        newest = Checkpoints(config.resume / CHECKPOINTS).newest()
+        if newest is None:
+            raise FileNotFoundError(f"{config.resume} has no checkpoint yet")
+        return _resume_run(config, model, optimiser, objective, newest)
     return _resume_tensorflow(config, model, optimiser, objective)
 
 
@@ -88,13 +93,11 @@ def _load_trunk(config: TrainConfig, model: Encoder, source: Encoder) -> None:
     model.load_state_dict(state, strict=False)
 
 
-def _resume_run(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer, objective: Objective) -> int:
+def _resume_run(
+    config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer, objective: Objective, checkpoint: Checkpoint
+) -> int:
     """Another run: weights, momentum, bank, clusters and step. A TRN goes on from a Single, with a new head."""
-    assert config.resume is not None
-    newest = Checkpoints(config.resume / CHECKPOINTS).newest()
-    if newest is None:
-        raise FileNotFoundError(f"{config.resume} has no checkpoint yet")
-    state = newest.state()
+    state = checkpoint.state()
     source = TrainConfig.from_dict(state["config"])
     if source.objective != config.objective:
         raise ValueError(
@@ -112,7 +115,7 @@ def _resume_run(config: TrainConfig, model: Encoder, optimiser: torch.optim.Opti
     velocity = {name: other.state[p]["momentum_buffer"] for name, p in network.named_parameters() if p in other.state}
     _set_momentum(model, optimiser, velocity)
     if isinstance(objective, InstanceObjective):
-        objective.bank.load_state_dict(*newest.parts())
+        objective.bank.load_state_dict(*checkpoint.parts())
         objective.load_state_dict(state["objective"])
     return int(state["step"])
 
