@@ -32,49 +32,32 @@ RUN = {"vie_twopathway_tiny": "vie join vie_single_tiny.textures vie_slowfast_ti
 
 
 def about(model: str, commands: list[str], measured: list[Measured]) -> About:
-    return About(
-        name=f"{model}.{TAG}",
-        licence="apache-2.0",
-        licence_text="Apache-2.0, weights and memory bank. Trained by the authors of vie_models on videos that they render.",
-        summary=(
-            f"A small video encoder that learnt without labels, by Video Instance Embedding (VIE), from rendered "
-            f"videos of textured "
-            f"objects that move. It sees {SEES[model]}. It comes with vie_models and is loaded without a network."
-        ),
-        training_data=(
-            "1536 rendered videos, 6 s of 80 x 80 pixels each: 128 scenes of 32 objects (shape and texture), each with all of 12 "
-            f"motions, on two cluttered backgrounds, with camera shake (`{WORLD}`, "
-            f"which renders them again). Labels were not "
-            "used in training; the memory bank carries the videos' motions, named in classes.txt."
-        ),
-        procedure=(
-            "Both pathways were trained by themselves and put together."
-            if model in RUN
-            else "Instance recognition (the softmax over the whole bank), then local aggregation, by the recipe of its name; "
-            "training.json has every setting. Trained on one CPU core. Weights and bank were rounded to float16."
-        ),
-        commands=[WORLD, *commands],
-        intended_use=(
-            "Demonstrations, teaching, tests, and trying out code that will run larger encoders: features, "
-            "nearest neighbours and "
-            "names come out of it in seconds on a laptop."
-        ),
-        limits=(
-            "It has seen rendered toys and nothing else: do not use it for science about natural video. It was trained with "
-            "64-pixel crops."
-        ),
-        measured=measured,
-        evaluation=(
-            "object/val and motion/val: 768 test videos of known objects in 64 new scenes (chance 3.1 % and 8.3 %); object/held_out: "
-            "384 videos of eight objects that training has not seen, named by 384 others (chance 12.5 %); motion/held_out: 768 "
-            "videos of those objects; raw pixels and untrained encoders are in the README of vie_models. Names by the mean "
-            "embeddings of the training videos (knn) or by a logistic regression "
-            "on pooled features. Intervals are 95 %, of one "
-            "run, as if videos of a scene were independent: for objects they are "
-            "too narrow. `python benchmarks/moving_textures.py` "
-            "and `benchmarks/transfer.py` print these numbers."
-        ),
-    )
+    texts = {
+        "licence_text": """Apache-2.0, weights and memory bank. Trained by the authors of vie_models on videos that they
+            render.""",
+        "summary": f"""A small video encoder that learnt without labels, by Video Instance Embedding (VIE), from rendered
+            videos of textured objects that move. It sees {SEES[model]}. It comes with vie_models and is loaded without a
+            network.""",
+        "training_data": f"""1536 rendered videos, 6 s of 80 x 80 pixels each: 128 scenes of 32 objects (shape and texture),
+            each with all of 12 motions, on two cluttered backgrounds, with camera shake (`{WORLD}`, which renders them again).
+            Labels were not used in training; the memory bank carries the videos' motions, named in classes.txt.""",
+        "procedure": "Both pathways were trained by themselves and put together."
+        if model in RUN
+        else """Instance recognition (the softmax over the whole bank), then local aggregation, by the recipe of its name;
+            training.json has every setting. Trained on one CPU core. Weights and bank were rounded to float16.""",
+        "intended_use": """Demonstrations, teaching, tests, and trying out code that will run larger encoders: features,
+            nearest neighbours and names come out of it in seconds on a laptop.""",
+        "limits": """It has seen rendered toys and nothing else: do not use it for science about natural video. It was
+            trained with 64-pixel crops.""",
+        "evaluation": """object/val and motion/val: 768 test videos of known objects in 64 new scenes (chance 3.1 % and 8.3
+            %); object/held_out: 384 videos of eight objects that training has not seen, named by 384 others (chance 12.5 %);
+            motion/held_out: 768 videos of those objects; raw pixels and untrained encoders are in the README of vie_models.
+            Names by the mean embeddings of the training videos (knn) or by a logistic regression on pooled features. Intervals
+            are 95 %, of one run, as if videos of a scene were independent: for objects they are too narrow. `python
+            benchmarks/moving_textures.py` and `benchmarks/transfer.py` print these numbers.""",
+    }
+    one_line = {name: " ".join(text.split()) for name, text in texts.items()}
+    return About(name=f"{model}.{TAG}", licence="apache-2.0", commands=[WORLD, *commands], measured=measured, **one_line)
 
 
 def make(model: str, runs: Path, rows: list[Row]) -> None:
@@ -131,16 +114,11 @@ def k400() -> None:
             training_data="239,888 videos of Kinetics-400, without their labels.",
             procedure=record.provenance,
             commands=[],
-            intended_use=(
-                "Features of natural videos: self-supervised video research, models of visual cortex, fine-tuning on "
-                "small data sets. "
-                f"The weights are fetched from {record.url} and converted at first use (`create_model(\"{record.name}\")`)."
-            ),
-            limits=(
-                "Its accuracy as we load it has not been measured: the numbers below are the authors'. No hash of "
-                "the file is "
-                "published: that of the first fetch is recorded, and every later one must equal it."
-            ),
+            intended_use="Features of natural videos: self-supervised video research, models of visual cortex, fine-tuning on "
+            f"small data sets. The weights are fetched from {record.url} and converted at first use "
+            f'(`create_model("{record.name}")`).',
+            limits="Its accuracy as we load it has not been measured: the numbers below are the authors'. No hash of the file "
+            "is published: that of the first fetch is recorded, and every later one must equal it.",
             measured=[_published(metric) for metric in record.metrics],
         ),
         model,

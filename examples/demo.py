@@ -1,57 +1,66 @@
-"""From a TensorFlow checkpoint and a video file to features on disk: `python examples/demo.py OUT`.
+"""Videos to features, neighbours and names, with weights that came with the package: `python examples/demo.py OUT`.
 
-The video is rendered here. The weights are those of tests/reference/checkpoint-3.tar, which TensorFlow wrote after three
-training steps of a narrow 3DResNet: they show that everything is wired, and see nothing.
+Six videos of objects that move are rendered. A two-pathway encoder, which learnt from 768 such videos without their labels,
+gives their features, the names of their motions by votes of its memory bank, and their nearest training videos: by what is
+seen (static pathway) and by how it moves (dynamic pathway). OUT/neighbours.png shows them; training videos are rendered again.
 """
 
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
+import torch
+from PIL import Image, ImageDraw
 
 import vie_models as vie
-from vie_models.weights.store import convert_tensorflow
+from vie_models.train.moving_textures import FPS, MOTIONS, OBJECTS, SIZE, Factors, draw_splits, render
+from vie_models.train.predict import predict
+from vie_models.video.encode import write_mp4
 
-CHECKPOINT = Path(__file__).parent.parent / "tests" / "reference" / "checkpoint-3.tar"
+MODEL = "vie_twopathway_tiny"
+NEIGHBOURS, FRAMES, GAP = 2, 4, 10
 
 
-def render(path: Path, direction: int) -> None:
-    """Four seconds of a bright disc that swings over a pattern, 25 fps, 160 x 120."""
-    y, x = np.mgrid[:120, :160]
-    background = 90 + 40 * np.sin(x / 9) * np.cos(y / 7)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
-        for t in range(100):
-            swing = 40 * np.sin(2 * np.pi * t / 50)
-            centre_x, centre_y = (80 + swing, 60) if direction else (80, 60 + swing)
-            disc = (x - centre_x) ** 2 + (y - centre_y) ** 2 < 15**2
-            image = np.where(disc, 240, background).astype(np.uint8)
-            frame = av.VideoFrame.from_ndarray(np.stack([image, image // 2, background.astype(np.uint8)], -1), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+def strip(factors: Factors, caption: str) -> Image.Image:
+    """Frames of a video side by side, three fifths of a second apart, under what it shows."""
+    frames = render(factors)[:: int(0.6 * FPS)][:FRAMES]
+    sheet = Image.new("RGB", (FRAMES * SIZE + GAP, SIZE + 28), "white")
+    text = f"{caption}\n{OBJECTS[factors.thing]}, {MOTIONS[factors.motion]}"
+    ImageDraw.Draw(sheet).multiline_text((0, 0), text, fill="black")
+    sheet.paste(Image.fromarray(np.concatenate(list(frames), axis=1)), (0, 28))
+    return sheet
 
 
 def main(out: Path) -> None:
-    """Renders, converts, embeds, extracts, all into `out`."""
-    videos = [out / "videos" / name for name in ("up_down.mp4", "left_right.mp4")]
+    """Renders, extracts, names, compares, draws, all into `out`."""
+    model = vie.create_model(MODEL, pretrained=True)
+    bank = vie.load_memory_bank(MODEL)["memory_bank"]
+    splits = draw_splits(len(bank))
+    shown = splits["val"][:: len(MOTIONS)][:6]  # of six scenes
+    videos = [out / "videos" / f"{i}.mp4" for i in range(len(shown))]
     videos[0].parent.mkdir(parents=True, exist_ok=True)
-    for direction, video in enumerate(videos):
-        render(video, direction)
+    for path, factors in zip(videos, shown, strict=True):
+        write_mp4(path, render(factors), FPS)
 
-    convert_tensorflow(CHECKPOINT, out / "weights", "vie_3dresnet")
-    model = vie.from_pretrained(out / "weights")
-    print(f"weights: {CHECKPOINT.name}, width {model.model_args['width']}, three training steps old: for wiring only")
+    records = vie.Extractor(model, layers=["static.encode_10", "dynamic.encode_10"]).extract(videos, out / "features")
+    embeddings = torch.stack([torch.from_numpy(np.load(out / "features" / r.features)["embedding"]).mean(0) for r in records])
+    print(f"{sum(record.clips for record in records)} clips of {len(videos)} videos: features in {out / 'features'}")
 
-    clip = vie.load_clip(videos[0], model.clip_spec, start=1.0)
-    embedding = model(vie.clip_transform(model)(clip)[None])
-    print(f"one clip of {videos[0].name}: frames {list(clip.shape)} -> unit embedding {list(embedding.shape)}")
+    for found in predict(videos, MODEL):
+        factors = shown[int(Path(found.path).stem)]
+        names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.names[:3])
+        print(f"{Path(found.path).name} shows {OBJECTS[factors.thing]}, {MOTIONS[factors.motion]}; votes: {names}")
 
-    for record in vie.Extractor(model, layers=["encode_6", "encode_10"]).extract(videos, out / "features"):
-        with np.load(out / "features" / record.features) as features:
-            shapes = ", ".join(f"{name} {list(features[name].shape)}" for name in features)
-        print(f"{record.path}: {record.status}, {record.duration:.2f} s, {record.clips} clips -> {record.features}: {shapes}")
+    halves = {"static": slice(0, 128), "dynamic": slice(128, 256)}
+    rows = []
+    for i, factors in enumerate(shown):
+        row = [strip(factors, f"{i}.mp4")]
+        for pathway, half in halves.items():
+            similarity = bank[:, half] @ embeddings[i, half]
+            row += [strip(splits["train"][k], f"nearest, {pathway}") for k in similarity.topk(NEIGHBOURS).indices.tolist()]
+        rows.append(np.concatenate([np.asarray(image) for image in row], axis=1))
+    Image.fromarray(np.concatenate(rows)).save(out / "neighbours.png")
+    print(f"their nearest training videos, by what is seen and by how it moves: {out / 'neighbours.png'}")
 
 
 if __name__ == "__main__":
