@@ -15,7 +15,7 @@ import vie_models as vie
 from vie_models.train.frozen import frozen_test
 from vie_models.train.report import Row, measured_of, read_rows
 from vie_models.weights.card import CARD, About, Measured, card, write_card
-from vie_models.weights.catalog import CATALOG, Metric, WeightRecord
+from vie_models.weights.catalog import CATALOG, Metric
 from vie_models.weights.folder import BANK, CONFIG, MODEL, hash_of_weights, join, load_folder, read_bank, read_config, sha256_of
 
 HERE = Path(__file__).parent.parent / "checkpoints"
@@ -80,23 +80,9 @@ def make(model: str, runs: Path, rows: list[Row]) -> None:
     if model in RUN:
         parts = (f"../{MODELS[i]}.{TAG}/{name}" for i in (0, 2) for name in (MODEL, BANK))
         files |= {part: sha256_of(folder / part) for part in parts}
-    record = WeightRecord(
-        name=folder.name,
-        size=sum((folder / name).stat().st_size for name in files),
-        files=files,
-        licence="Apache-2.0",
-        provenance=(
-            "Trained by the authors of vie_models on 1536 rendered videos of moving textures, without labels: instance "
-            "recognition, then local aggregation. Its card says how: checkpoints/."
-        ),
-        metrics=tuple(
-            Metric(
-                name=f"kNN top-1, {label} of the frozen test", value=round(100 * share, 1), source="vie_models/train/frozen.py"
-            )
-            for label, share in frozen_test(encoder, bank["memory_bank"]).items()
-        ),
-    )
-    print(f"{record},")
+    size = sum((folder / name).stat().st_size for name in files)
+    top1 = {label: round(100 * share, 1) for label, share in frozen_test(encoder, bank["memory_bank"]).items()}
+    print(f'_textures("{model}", {size}, {files}, {top1}),')
 
 
 def k400() -> None:

@@ -1,6 +1,6 @@
 """Videos to features, neighbours and names, with weights that came with the package: `python examples/demo.py OUT`.
 
-Six videos of objects that move are rendered. A two-pathway encoder, which learnt from 768 such videos without their labels,
+Six videos of objects that move are rendered. A two-pathway encoder, which learnt from 1536 such videos without their labels,
 gives their features, the names of their motions by votes of its memory bank, and their nearest training videos: by what is
 seen (static pathway) and by how it moves (dynamic pathway). OUT/neighbours.png shows them; training videos are rendered again.
 """
@@ -36,7 +36,8 @@ def main(out: Path) -> None:
     model = vie.create_model(MODEL, pretrained=True)
     bank = vie.load_memory_bank(MODEL)["memory_bank"]
     splits = draw_splits(len(bank))
-    shown = splits["val"][:: len(MOTIONS)][:6]  # of six scenes
+    test, n = splits["val"], len(MOTIONS)  # scene after scene, each with all motions
+    shown = [next(f for f in test[n * i : n * (i + 1)] if f.motion == 2 * i) for i in range(n // 2)]
     videos = [out / "videos" / f"{i}.mp4" for i in range(len(shown))]
     videos[0].parent.mkdir(parents=True, exist_ok=True)
     for path, factors in zip(videos, shown, strict=True):
@@ -46,7 +47,7 @@ def main(out: Path) -> None:
     embeddings = torch.stack([torch.from_numpy(np.load(out / "features" / r.features)["embedding"]).mean(0) for r in records])
     print(f"{sum(record.clips for record in records)} clips of {len(videos)} videos: features in {out / 'features'}")
 
-    for found in predict(videos, MODEL):
+    for found in sorted(predict(videos, MODEL), key=lambda found: found.path):
         factors = shown[int(Path(found.path).stem)]
         names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.names[:3])
         print(f"{Path(found.path).name} shows {OBJECTS[factors.thing]}, {MOTIONS[factors.motion]}; votes: {names}")

@@ -274,7 +274,9 @@ def test_the_commands(corpus, tmp_path, pretrained, capsys):
     assert "supervised: top-1" in out
     assert "encode_8: top-1" in out
     assert "4 videos, 0 of them could not be read" in out
-    settings_of = {name: json.loads((tmp_path / name / "results.json").read_text()) for name in ("finetuned", "linear", "knn")}
+    names = ("finetuned", "linear", "knn", "logistic")
+    settings_of = {name: json.loads((tmp_path / name / "results.json").read_text()) for name in names}
+    assert settings_of["logistic"]["weights"] == settings_of["knn"]["weights"]
     assert settings_of["finetuned"]["settings"]["lr"] == 0.0005
     assert settings_of["linear"]["settings"]["lr"] == 0.01
     assert set(settings_of["linear"]["protocols"]) == {"encode_6", "encode_8", "encode_10"}

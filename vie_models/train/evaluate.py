@@ -83,7 +83,7 @@ def evaluate_knn(config: Evaluation) -> Results:
         values = torch.stack(list(outputs.values())) if outputs else blank
         num_classes = int(max(labels.max(), val.labels.max())) + 1
         found = nearest(values, rows, labels, config.neighbours, config.temperature, num_classes, ranks)
-        return _finished(config, "knn", model, val, list(outputs), found.scores, ranks)
+        return _finished(config, "knn", hash_of_weights(model), val, list(outputs), found.scores, ranks)
 
 
 def evaluate_logistic(config: Evaluation) -> Results:
@@ -105,6 +105,7 @@ def evaluate_logistic(config: Evaluation) -> Results:
         raise ImportError("logistic regression needs scikit-learn: pip install 'vie_models[train]'") from error
     with world(config.device) as ranks:
         model = encoder(config.model, config.weights, config.seed)
+        weights = hash_of_weights(model)
         model.reset_classifier(0)
         val = _labelled(config.val_list, config.root)
         rows, labels = _means(model, _train_videos(config), config, ranks, unit=False)
@@ -120,7 +121,7 @@ def evaluate_logistic(config: Evaluation) -> Results:
         scores = torch.zeros(len(features), num_classes)
         if len(features):
             scores[:, torch.from_numpy(fit.classes_)] = torch.from_numpy(fit.predict_proba(features)).float()
-        return _finished(config, "logistic", model, val, list(outputs), scores, ranks)
+        return _finished(config, "logistic", weights, val, list(outputs), scores, ranks)
 
 
 def encoder(name: str, weights: Path | None, seed: int = 0) -> Encoder:
@@ -183,10 +184,10 @@ def _means(model: Encoder, videos: VideoList, config: Evaluation, ranks: World, 
 
 
 def _finished(
-    config: Evaluation, protocol: str, model: Encoder, val: VideoList, which: list[int], scores: Tensor, ranks: World
+    config: Evaluation, protocol: str, weights: str, val: VideoList, which: list[int], scores: Tensor, ranks: World
 ) -> Results:
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(config).items()}
-    about = {"task": protocol, "model": config.model, "weights": hash_of_weights(model), "settings": settings}
+    about = {"task": protocol, "model": config.model, "weights": weights, "settings": settings}
     top = gather_top(which, {protocol: scores}, len(val), ranks)
     results = Results(about, [str(path) for path in val.paths], val.labels, top, class_names(config.val_list))
     if ranks.is_first:

@@ -174,7 +174,7 @@ def _clip(spec: ClipSpec) -> str:
 def _evaluation(about: About) -> list[str]:
     columns = ["videos", "protocol", "top-1 of these weights, %"]
     rows = [[one.dataset, one.protocol, f"{one.value:g}", one.spread, one.source] for one in about.measured]
-    titles = [*columns, "mean ± standard deviation over seeds", "source"]
+    titles = [*columns, "mean ± standard deviation over seeds, or 95 % interval", "source"]
     keep = [i for i in range(len(titles)) if i < len(columns) or any(row[i] for row in rows)]
     table = _table([titles[i] for i in keep], [[row[i] for i in keep] for row in rows]) if rows else ["Not known."]
     return [*table, *([about.evaluation] if about.evaluation else [])]
