@@ -51,10 +51,10 @@ def about(model: str, commands: list[str], measured: list[Measured]) -> About:
             trained with 64-pixel crops.""",
         "evaluation": """object/val and motion/val: 768 test videos of known objects in 64 new scenes (chance 3.1 % and 8.3
             %); object/held_out: 384 videos of eight objects that training has not seen, named by 384 others (chance 12.5 %);
-            motion/held_out: 768 videos of those objects; raw pixels and untrained encoders are in the README of vie_models.
-            Names by the mean embeddings of the training videos (knn) or by a logistic regression on pooled features. Intervals
-            are 95 %, of one run, as if videos of a scene were independent: for objects they are too narrow. `python
-            benchmarks/moving_textures.py` and `benchmarks/transfer.py` print these numbers.""",
+            motion/held_out: 768 videos of those objects; raw pixels and untrained encoders are in
+            docs/moving-textures.md of vie_models. Names by the mean embeddings of the training videos (knn) or by a logistic
+            regression on pooled features. Intervals are 95 %, of one run, as if videos of a scene were independent: for objects
+            they are too narrow. `python benchmarks/moving_textures.py` and `benchmarks/transfer.py` print these numbers.""",
     }
     one_line = {name: " ".join(text.split()) for name, text in texts.items()}
     return About(name=f"{model}.{TAG}", licence="apache-2.0", commands=[WORLD, *commands], measured=measured, **one_line)

@@ -24,7 +24,7 @@ def frozen_test(model: Encoder, bank: Tensor) -> dict[str, float]:
     Row i of the bank must be of the i-th training video of `vie data moving-textures --videos N --seed 0`.
     """
     splits = draw_splits(len(bank))
-    shown = splits["val"][:: len(splits["val"]) // VIDEOS][:VIDEOS]
+    shown = splits["val"][:: max(1, len(splits["val"]) // VIDEOS)][:VIDEOS]
     transform, clips = clip_transform(model), test_clips(FRAMES, model.clip_spec, CLIPS)
     values = []
     for factors in shown:
