@@ -14,7 +14,7 @@ test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
 
 benchmark: .venv/ready
-	$(BIN)/python benchmarks/forward.py  # also benchmarks/extract.py VIDEO... and benchmarks/train.py
+	$(BIN)/python -m benchmarks forward
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 is needed; try make PYTHON=python3.12")'

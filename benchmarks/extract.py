@@ -1,26 +1,21 @@
-"""What extraction costs, on videos of yours: `python benchmarks/extract.py VIDEO... [--model vie_3dresnet]`.
+"""What extraction costs, on videos of yours, and from that what 1,000 hours of them would.
 
-For each video, a job of --copies links to it is run in turns with the way of the original (ffmpeg writes JPEG frames at 25 fps
-with short side 320, Pillow reads those that are needed, each clip goes through the model by itself), and medians are printed:
-
-    (a) videos a second, and the ratio to the original's way, with our convolutions (models/conv.py) and with torch.nn's;
-    (b) wall time over (decoding CPU + forward CPU) / cores, each measured alone: 1 is perfect overlap. First for the whole job,
-        with the start of the worker processes, then for each further video: (job - job of a sixth) / (5/6 of the videos);
-    (c) time to decode every frame over that of `ffmpeg -f null`, one thread each, on a file of at least --decode-seconds.
-
-Everything takes turns in one run. Needs ffmpeg.
+A job of --copies links to each VIDEO takes turns with a job of a sixth of them, with the way of the original (ffmpeg writes
+JPEG frames at 25 fps with short side 320, Pillow reads those that are needed, each clip goes through the model by itself), and
+with decoding and forwards alone. "over the bound" is wall time over (decoding CPU + forward CPU) / cores: 1 is perfect
+overlap. The whole job has the start of the worker processes in it; further videos are (job - job of a sixth) / (5/6 of the
+videos). Needs ffmpeg.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,27 +23,28 @@ from PIL import Image
 
 import vie_models as vie
 from vie_models.extract import Extractor
-from vie_models.models import conv as conv_module
 from vie_models.video.clips import test_clips
 from vie_models.video.decode import VideoFile
 from vie_models.video.sampling import ClipRead, read_video
 from vie_models.video.transforms import clip_transform
 
+from .forward import plain
+from .measure import Table, add_common, medians, report, turns
+
 CORES = len(os.sched_getaffinity(0))
 
 
-def original_way(model: vie.Encoder, paths: list[Path], clips: int, plain: bool) -> None:
-    """JPEG frames on disk, then clip by clip; `plain`: with torch.nn's convolutions."""
-    can_pack = conv_module._can_pack
-    if plain:
-        conv_module._can_pack = lambda conv, x: False
-    try:
-        _original_way(model, paths, clips)
-    finally:
-        conv_module._can_pack = can_pack
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("videos", nargs="+", type=Path)
+    add_common(parser, rounds=3)
+    parser.add_argument("--models", nargs="+", default=["vie_3dresnet", "vie_slowfast"])
+    parser.add_argument("--clips", type=int, default=5)
+    parser.add_argument("--copies", type=int, default=60)
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--cores", type=int, nargs="*", default=[2, 64], help="for the estimate")
 
 
-def _original_way(model: vie.Encoder, paths: list[Path], clips: int) -> None:
+def original_way(model: vie.Encoder, paths: list[Path], clips: int) -> None:
     spec, transform = model.clip_spec, clip_transform(model)
     for path in paths:
         with tempfile.TemporaryDirectory() as folder:
@@ -100,93 +96,59 @@ def forward_cpu(extractor: Extractor, path: Path, clips: int) -> float:
     return time.process_time() - start
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def medians(measures: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Median of each measure, taking turns."""
-    values: dict[str, list[float]] = {name: [] for name in measures}
-    for _ in range(rounds):
-        for name, measure in measures.items():
-            values[name].append(measure())
-    return {name: statistics.median(found) for name, found in values.items()}
-
-
-def long_file(path: Path, at_least: float, folder: Path) -> Path:
-    """The video repeated, without re-encoding, until it is long enough for a process's start not to matter."""
-    with VideoFile(path, 25) as video:
-        times = int(at_least * 25 // video.num_frames)
-    target = folder / f"long{path.suffix}"
-    command = ["ffmpeg", "-v", "error", "-stream_loop", str(times), "-i", str(path), "-map", "0:v:0", "-c", "copy", str(target)]
-    subprocess.run(command, check=True)
-    return target
-
-
-def decode_all(path: Path) -> None:
-    with VideoFile(path, 25, threads=1) as video:
-        video.recount()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", nargs="+", type=Path)
-    parser.add_argument("--model", default="vie_3dresnet")
-    parser.add_argument("--clips", type=int, default=5)
-    parser.add_argument("--copies", type=int, default=60)
-    parser.add_argument("--workers", type=int)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--decode-seconds", type=float, default=60)
-    args = parser.parse_args()
+def run(options: argparse.Namespace) -> None:
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    model = vie.create_model(args.model).to(args.device)
-    print(f"{args.model}, {args.clips} clips a video, {args.copies} videos, {CORES} cores, torch {torch.__version__}\n")
-    print("| video | videos/s | (a) original | torch.nn | decode CPU s | forward CPU s | (b) whole | further | (c) decode |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    for video in args.videos:
-        print(row(video, model, args), flush=True)
+    costs = Table(
+        f"Extraction, {options.clips} clips a video, {options.copies} videos",
+        ["model", "video", "videos/s", "decoding CPU s", "forward CPU s", "whole job over the bound", "further videos over it"]
+        + ["faster than the original's way", "than that with torch.nn"],
+    )
+    hours = Table(
+        f"1,000 hours of such videos, {options.clips} clips each, computed from the rate of further videos",
+        ["model", "video", "its seconds", "CPU core hours", *(f"hours on {cores} cores" for cores in options.cores)],
+    )
+    for name in options.models:
+        model = vie.create_model(name).to(options.device)
+        for video in options.videos:
+            measured(model, video, options, costs, hours)
+            print(costs.rows[-1], flush=True)
+    report("extract", options.device, [costs, hours], options.out)
 
 
-def row(video: Path, model: vie.Encoder, args: argparse.Namespace) -> str:
-    """A line of the table."""
-    clips, extractor = args.clips, Extractor(model, clips=args.clips)
+def measured(model: vie.Encoder, video: Path, options: argparse.Namespace, costs: Table, hours: Table) -> None:
+    """Adds a row to both tables."""
+    clips, extractor = options.clips, Extractor(model, clips=options.clips)
+    spent: dict[str, list[float]] = {"decode": [], "forward": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = [folder / f"{i:04d}{video.suffix}" for i in range(args.copies)]
+        paths = [folder / f"{i:04d}{video.suffix}" for i in range(options.copies)]
         for path in paths:
             path.symlink_to(video.resolve())
-        few = paths[: max(args.copies // 6, 1)]
-        long = long_file(video, args.decode_seconds, folder)
-        null = ["ffmpeg", "-v", "error", "-threads", "1", "-i", str(long), "-map", "0:v:0", "-f", "null", "-"]
-        found = medians(
-            {
-                "whole": lambda: seconds(lambda: our_way(model, paths, clips, args.workers)),
-                "few": lambda: seconds(lambda: our_way(model, few, clips, args.workers)),
-                "original": lambda: seconds(lambda: original_way(model, few, clips, plain=False)),
-                "torch.nn": lambda: seconds(lambda: original_way(model, few, clips, plain=True)),
-                "decode CPU": lambda: decode_cpu(extractor, few),
-                "forward CPU": lambda: forward_cpu(extractor, video, clips * len(few)),
-                "decode": lambda: seconds(lambda: decode_all(long)),
-                "ffmpeg": lambda: seconds(lambda: subprocess.run(null, check=True)),
-            },
-            args.rounds,
-        )
-    bound = (found["decode CPU"] + found["forward CPU"]) / CORES / len(few)  # a video
-    whole = found["whole"] / len(paths)
-    further = (found["whole"] - found["few"]) / (len(paths) - len(few))
-    columns = [
-        f"{1 / whole:.2f}",
-        *(f"{found[way] / len(few) / whole:.2f}" for way in ("original", "torch.nn")),
-        *(f"{found[part] / len(few):.3f}" for part in ("decode CPU", "forward CPU")),
-        f"{whole / bound:.3f}",
-        f"{further / bound:.3f}",
-        f"{found['decode'] / found['ffmpeg']:.3f}",
-    ]
-    return f"| {video.name} | {' | '.join(columns)} |"
+        few = paths[: max(options.copies // 6, 1)]
 
+        def with_torch_nn() -> None:
+            with plain():
+                original_way(model, few, clips)
 
-if __name__ == "__main__":
-    main()
+        jobs: dict[str, Any] = {
+            "whole": lambda: our_way(model, paths, clips, options.workers),
+            "few": lambda: our_way(model, few, clips, options.workers),
+            "original": lambda: original_way(model, few, clips),
+            "torch.nn": with_torch_nn,
+            "decode": lambda: spent["decode"].append(decode_cpu(extractor, few)),
+            "forward": lambda: spent["forward"].append(forward_cpu(extractor, video, clips * len(few))),
+        }
+        wall = medians(turns(jobs, options.rounds, options.device, warmup=0))
+    decoding, forward = (value / len(few) for value in medians(spent).values())
+    bound = (decoding + forward) / CORES
+    whole = wall["whole"] / len(paths)
+    further = (wall["whole"] - wall["few"]) / (len(paths) - len(few))
+    ways = [wall[way] / len(few) / whole for way in ("original", "torch.nn")]
+    costs.rows.append(
+        [model.model_name, video.name, 1 / whole, decoding, forward, whole / bound, further / bound, *ways]
+    )  # fmt: skip
+    with VideoFile(video, 25) as opened:
+        seconds = opened.num_frames / 25
+    core_hours = further * CORES * 1000 / seconds
+    hours.rows.append([model.model_name, video.name, seconds, core_hours, *(core_hours / cores for cores in options.cores)])

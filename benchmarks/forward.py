@@ -1,146 +1,271 @@
-"""Seconds a clip, GFLOP/s and peak memory of every encoder, beside torchvision's r3d_18: `python benchmarks/forward.py`.
+"""What a forward costs: every encoder beside its bare convolutions and beside the models one would take instead.
 
-For each model the variants (eager, compiled, bf16) and r3d_18 take turns in one process, and medians are printed, with
-the ratio to r3d_18's median of the same turns. "torch.nn" is eager with plain torch.nn convolutions, what the encoder would
-cost without models/conv.py. Peak memory is of one forward, weights included, in a process of its own, above that process
-with its imports done (on CUDA: what PyTorch allocated).
+"convolutions" is the lower bound: the encoder's convolutions alone, one after the other, each on an input of its own in the
+layout (planes or channels last; weights laid out before) in which it is fastest. "eager" is what create_model gives, "torch.nn"
+the same with plain torch.nn convolutions, "fused" model.fuse(). Peers are torchvision's video models on 16 frames of 112 pixels
+and, for encoders of frames, resnet18 on 224. Peak matmul and convolution are measured in the same turns.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
+import contextlib
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 import torchvision
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 import vie_models as vie
 from vie_models.models import build_model
 from vie_models.models import conv as conv_module
-from vie_models.models.cost import count_flops
 
-PEER = "r3d_18"
-VARIANTS = ("eager", "torch.nn", "compiled", "bf16")
-PEER_CLIP = (16, 112)  # frames and pixels that r3d_18's weights are for
+from .measure import Table, add_common, medians, ratio, report, turns
 
-
-def build(name: str, device: str) -> tuple[torch.nn.Module, torch.Tensor]:
-    """The model in evaluation mode and one clip for it."""
-    if name == PEER:
-        model, (frames, size) = torchvision.models.video.r3d_18(), PEER_CLIP
-    else:
-        model = build_model(name)
-        frames, size = model.clip_spec.num_frames, model.clip_spec.crop
-    return model.eval().to(device), torch.randn(1, 3, frames, size, size, device=device)
+VIDEO_PEERS = ("r3d_18", "mc3_18", "r2plus1d_18")
+FRAME_PEERS = ("resnet18",)
+VARIANTS = ("eager", "torch.nn", "fused", "compiled", "bf16", "compiled bf16")
 
 
-def variant(model: torch.nn.Module, x: torch.Tensor, kind: str, device: str) -> Callable[[], torch.Tensor]:
-    """A call of one forward in the given way."""
-    if kind == "compiled":
-        model = torch.compile(model, options={"freezing": device == "cpu"})  # freezing lays weights out once
-    elif kind == "bf16":
-        model, x = model.bfloat16(), x.bfloat16()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_common(parser, rounds=9)
+    parser.add_argument("--models", nargs="+", default=vie.list_models())
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["eager", "torch.nn", "fused", "compiled", "bf16"])
+    parser.add_argument("--batch", nargs="+", type=int, default=[1], help="clips at a time")
+    parser.add_argument("--frames", nargs="+", type=int, default=[0], help="frames a clip (0: the model's)")
+    parser.add_argument("--channels-last", action="store_true", help="weights and clips channels last (for GPUs)")
+    parser.add_argument("--memory", action="store_true", help="peak memory too, each in a process of its own (Linux)")
+    parser.add_argument("--memory-of", nargs=2, metavar=("MODEL", "VARIANT"), help=argparse.SUPPRESS)
+
+
+def build(name: str, batch: int, frames: int = 0) -> tuple[torch.nn.Module, Tensor]:
+    """The model in evaluation mode and a batch for it."""
+    if name in VIDEO_PEERS:
+        return getattr(torchvision.models.video, name)().eval(), torch.randn(batch, 3, 16, 112, 112)
+    if name in FRAME_PEERS:
+        return getattr(torchvision.models, name)().eval(), torch.randn(batch, 3, 224, 224)
+    model = build_model(name).eval()
+    spec = model.clip_spec
+    return model, torch.randn(batch, 3, frames or spec.num_frames, spec.crop, spec.crop)
+
+
+def flops(model: torch.nn.Module, x: Tensor) -> int:
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model(x)
+    return int(counter.get_total_flops())
+
+
+@contextlib.contextmanager
+def plain() -> Iterator[None]:
+    """Convolutions are torch.nn's."""
     can_pack = conv_module._can_pack
+    conv_module._can_pack = lambda conv, x: False
+    try:
+        yield
+    finally:
+        conv_module._can_pack = can_pack
 
-    def run() -> torch.Tensor:
-        conv_module._can_pack = can_pack if kind != "torch.nn" else lambda conv, x: False
-        try:
-            with torch.inference_mode():
-                return model(x)
-        finally:
-            conv_module._can_pack = can_pack
+
+def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Namespace) -> Callable[[], Tensor]:
+    """A call of one forward in the given way."""
+    model, x = build(name, batch, frames)
+    if kind == "fused":
+        model = model.fuse()
+    if kind.endswith("bf16"):
+        model, x = model.bfloat16(), x.bfloat16()
+    model, x = model.to(options.device), x.to(options.device)
+    if options.channels_last:
+        model, x = model.to(memory_format=torch.channels_last_3d), x.to(memory_format=torch.channels_last_3d)
+    if kind.startswith("compiled"):
+        model = torch.compile(model, options={"freezing": options.device == "cpu"})  # freezing lays weights out once
+
+    def run() -> Tensor:
+        with torch.inference_mode(), plain() if kind == "torch.nn" else contextlib.nullcontext():
+            return model(x)
 
     return run
 
 
-def seconds(run: Callable[[], object], device: str) -> float:
-    start = time.perf_counter()
-    run()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def bare_convolutions(model: torch.nn.Module, x: Tensor, device: str) -> tuple[Callable[[], None], float]:
+    """A call of all convolutions of a forward, each in its fastest layout; and the most FLOP/s that one of them reaches."""
+    calls: list[tuple[Any, Tensor]] = []
+    handles = [
+        module.register_forward_pre_hook(lambda module, inputs: calls.append((module, inputs[-1])))
+        for module in model.modules()
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d)
+    ]
+    with torch.inference_mode():
+        model(x)
+    for handle in handles:
+        handle.remove()
+    jobs, best = [], 0.0
+    for conv, given in calls:
+        ways = _ways(conv, given, device)
+        seconds = medians(turns(ways, 5, device))
+        fastest = min(seconds, key=seconds.__getitem__)
+        jobs.append(ways[fastest])
+        work = 2 * ways[fastest]().numel() * conv.weight[0].numel()
+        best = max(best, work / seconds[fastest]) if 2 * work > 1e9 else best  # of the large ones
+
+    def run() -> None:
+        for job in jobs:
+            job()
+
+    return run, best
 
 
-def take_turns(runs: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, list[float]]:
-    for run in runs.values():
-        run(), run()
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            times[name].append(seconds(run, device))
-    return times
+def _ways(conv: Any, x: Tensor, device: str) -> dict[str, Callable[[], Tensor]]:
+    last = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+    convolve = F.conv2d if x.ndim == 4 else F.conv3d
+    weight = conv.weight.detach()
+    planes, lasts, weight_last = x.contiguous(), x.contiguous(memory_format=last), weight.contiguous(memory_format=last)
+
+    def plain_way(x: Tensor, weight: Tensor) -> Callable[[], Tensor]:
+        def run() -> Tensor:
+            with torch.inference_mode():
+                return convolve(x, weight, None, conv.stride, conv.padding)
+
+        return run
+
+    ways = {"planes": plain_way(planes, weight), "channels last": plain_way(lasts, weight_last)}
+    if device == "cpu" and conv_module._packing_works(x.dtype):
+        packed = conv_module._pack(conv, lasts, weight)
+
+        def run_packed() -> Tensor:
+            with torch.inference_mode():
+                return conv_module._convolve(conv, lasts, packed)
+
+        ways["channels last, packed"] = run_packed
+    return ways
 
 
-def status_mb(field: str) -> float:
+def matmul(device: str, dtype: torch.dtype) -> tuple[Callable[[], Tensor], float]:
+    """A large product, and its floating-point operations."""
+    size = 2048 if device == "cpu" else 8192
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return lambda: a @ b, 2 * size**3
+
+
+def run(options: argparse.Namespace) -> None:
+    torch.set_num_threads(options.threads)
+    if options.memory_of:
+        print(peak_memory(*options.memory_of, options))
+        return
+    columns = ["model", "clips", "frames", "way", "s/clip", "least", "most", "GFLOP", "GFLOP/s", "over convolutions"]
+    table = Table("Forward", [*columns, "s/GFLOP over the best peer's", "peak MB"])
+    details = []
+    for name in options.models:
+        for batch in options.batch:
+            for frames in options.frames:
+                rows, seconds = measured(name, batch, frames, options)
+                table.rows += rows
+                details.append({"model": name, "clips": batch, "frames": frames, "seconds": seconds})
+                for row in rows:
+                    print(row, flush=True)
+    report("forward", options.device, [table], options.out, details)
+    draw(table, options.out / "forward.png")
+
+
+def measured(name: str, batch: int, frames: int, options: argparse.Namespace) -> tuple[list[list[Any]], dict[str, list[float]]]:
+    """The rows of one encoder, whose ways take turns with its convolutions and its peers."""
+    torch._dynamo.reset()
+    model, x = build(name, batch, frames)
+    gflop = flops(model, x) / 1e9
+    model, x = model.to(options.device), x.to(options.device)
+    jobs: dict[str, Callable[[], Any]] = {kind: variant(name, kind, batch, frames, options) for kind in options.variants}
+    jobs["convolutions"], best = bare_convolutions(model, x, options.device)
+    if any(kind.endswith("bf16") for kind in options.variants):
+        jobs["convolutions bf16"], _ = bare_convolutions(model.bfloat16(), x.bfloat16(), options.device)
+    product, work = matmul(options.device, torch.float32)
+    jobs["matmul"] = product
+    peers = FRAME_PEERS if getattr(model, "stem", None) and isinstance(model.stem.conv, torch.nn.Conv2d) else VIDEO_PEERS
+    costs = {}
+    for peer in peers:
+        costs[peer] = flops(*build(peer, batch)) / 1e9
+        jobs[peer] = variant(peer, "eager", batch, 0, options)
+    seconds = turns(jobs, options.rounds, options.device)
+    median = medians(seconds)
+    best_peer = min(median[peer] / costs[peer] for peer in peers)
+    rows: list[list[Any]] = []
+    for kind in [*options.variants, "convolutions", *peers, "matmul", "best convolution"]:
+        if kind == "best convolution":
+            rows.append([name, None, None, kind, None, None, None, None, best / 1e9, None, None, None])
+            continue
+        cost = {"matmul": work / 1e9, **costs}.get(kind, gflop)
+        times = seconds[kind]
+        bound = "convolutions bf16" if kind.endswith("bf16") else "convolutions"
+        memory = measured_memory(name, kind, options) if options.memory and kind in options.variants else None
+        rows.append(
+            [
+                name if kind not in peers else f"({name})",
+                batch,
+                x.shape[2],
+                kind,
+                *(value / batch for value in (median[kind], min(times), max(times))),
+                cost / batch if kind != "matmul" else cost,
+                cost / median[kind],
+                ratio(seconds, kind, bound) if kind in options.variants else None,
+                median[kind] / cost / best_peer if kind in options.variants else None,
+                memory,
+            ]
+        )
+    return rows, seconds
+
+
+def peak_memory(name: str, kind: str, options: argparse.Namespace) -> float:
+    """MB at the peak of one forward above the process without the model; on CUDA what PyTorch allocated."""
+    before = _status_mb("VmRSS")
+    forward = variant(name, kind, options.batch[0], 0, options)
+    forward()  # compiles, packs
+    if options.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        forward()
+        return torch.cuda.max_memory_allocated() / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    forward()
+    return _status_mb("VmHWM") - before
+
+
+def _status_mb(field: str) -> float:
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) / 1024
 
 
-def print_peak_memory(name: str, kind: str, device: str) -> None:
-    """For a process of its own: MB at the peak of one forward above the process without the model."""
-    before = status_mb("VmRSS")
-    model, x = build(name, device)
-    run = variant(model, x, kind, device)
-    run()  # compiles, packs
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        run()
-        print(torch.cuda.max_memory_allocated() / 2**20)
-        return
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far (Linux)
-    run()
-    print(status_mb("VmHWM") - before)
-
-
-def peak_memory(name: str, kind: str, device: str, threads: int) -> str:
-    command = [sys.executable, __file__, "--memory-of", name, kind, "--device", device, "--threads", str(threads)]
+def measured_memory(name: str, kind: str, options: argparse.Namespace) -> float | None:
+    command = [sys.executable, "-m", "benchmarks", "forward", "--memory-of", name, kind, "--device", options.device]
+    command += ["--threads", str(options.threads), "--batch", str(options.batch[0])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return f"{float(done.stdout):.0f}" if done.returncode == 0 else "n/a"
+    return float(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=vie.list_models())
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--memory-of", nargs=2, metavar=("MODEL", "VARIANT"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    if args.memory_of:
-        print_peak_memory(*args.memory_of, args.device)
+def draw(table: Table, path: Path) -> None:
+    """Clips a second over the number of clips at a time, and the share of the machine's peak; needs matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("no picture: matplotlib is not installed")
         return
-
-    where = platform.processor() or platform.machine() if args.device == "cpu" else torch.cuda.get_device_name()
-    print(f"torch {torch.__version__}, {where}, {args.threads} threads, batch 1, medians of {args.rounds} turns\n")
-    print("| model | variant | s/clip | min - max | GFLOP | GFLOP/s | time over r3d_18 | peak MB |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name in args.models:
-        torch._dynamo.reset()
-        runs = {kind: variant(*build(name, args.device), kind, args.device) for kind in args.variants}
-        runs[PEER] = variant(*build(PEER, args.device), "eager", args.device)
-        times = take_turns(runs, args.rounds, args.device)
-        peer = statistics.median(times[PEER])
-        with torch.device("meta"):
-            gflop = count_flops(build_model(name).eval()) / 1e9
-        for kind in args.variants:
-            median = statistics.median(times[kind])
-            spread = f"{min(times[kind]):.4f} - {max(times[kind]):.4f}"
-            memory = peak_memory(name, kind, args.device, args.threads)
-            cost = f"{gflop:.2f} | {gflop / median:.0f} | {median / peer:.3f}"
-            print(f"| {name} | {kind} | {median:.4f} | {spread} | {cost} | {memory} |", flush=True)
-        print(
-            f"| {PEER} (same turns) | eager | {peer:.4f} | {min(times[PEER]):.4f} - {max(times[PEER]):.4f} | | | 1 | |",
-            flush=True,
-        )
-
-
-if __name__ == "__main__":
-    main()
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    throughput, roofline = figure.subplots(1, 2)
+    own = [row for row in table.rows if row[3] == "eager"]
+    for name in dict.fromkeys(row[0] for row in own):
+        points = [(row[1], 1 / row[4]) for row in own if row[0] == name]
+        throughput.plot(*zip(*points, strict=True), marker="o", label=name)
+    throughput.set(xlabel="clips at a time", ylabel="clips/s", yscale="log", title="Throughput")
+    throughput.legend(fontsize=7)
+    names = [f"{row[0]} x {row[1]}" for row in own]
+    roofline.barh(names, [row[8] for row in own], color="tab:blue")
+    for kind, colour in (("matmul", "tab:red"), ("best convolution", "tab:green")):
+        peak = max(row[8] for row in table.rows if row[3] == kind)
+        roofline.axvline(peak, color=colour, label=f"{kind}, the most measured")
+    roofline.set(xlabel="GFLOP/s", title="Achieved, and what the machine can do")
+    roofline.invert_yaxis()
+    roofline.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+    print(f"drawn in {path}")

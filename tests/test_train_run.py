@@ -19,8 +19,8 @@ from runs import SMALL, assert_same_end, config, flags, killed_run, losses, newe
 
 import vie_models as vie
 from vie_models.cli import main
+from vie_models.models import precision
 from vie_models.models.blocks import norm_act
-from vie_models.train import precision
 from vie_models.train.checkpoint import DamagedCheckpointError
 from vie_models.train.distributed import World, synchronise_norms
 from vie_models.train.logs import read_metrics
@@ -159,9 +159,7 @@ def test_wrong_convolutions_are_found(corpus, tmp_path, monkeypatch):
 
     results = precision._results
     monkeypatch.setattr(precision, "_results", wrong)
-    with pytest.raises(
-        precision.WrongArithmeticError, match=r"wrong weight's gradient of stem.conv, .* error 1. Train in float32"
-    ):
+    with pytest.raises(precision.WrongArithmeticError, match=r"wrong weight's gradient of stem.conv, .* error 1. Use float32"):
         Run(config(corpus, tmp_path, model="vie_single_tiny", dtype="bfloat16"))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from .feature_folder import FeatureFolder, Format, VideoRecord, identity, is_output
 from .models import Encoder
+from .models.precision import WrongArithmeticError, check_convolutions
 from .video.frames import FrameFolder, VideoError
 from .video.sampling import ClipRead, Sampling, VideoRead, read_open_video
 from .video.sources import VIDEO_SUFFIXES, Source, open_video
@@ -46,7 +48,8 @@ class Extractor:
         workers: processes that decode (default: one a core, 16 at most; 0: decode in this process, one video after the other).
             One video alone is always decoded in this process.
         threads: of each decoder (default: 1 in a worker, as many as it finds useful with workers=0).
-        dtype: torch.float32, or torch.bfloat16 or float16 for autocast. Features are float32 all the same.
+        dtype: torch.float32, or torch.bfloat16 or float16 for autocast. Features are float32 all the same. Where this machine's
+            convolutions are wrong in half precision (it is tried), a warning says so and float32 is taken.
         device: where the model runs (default: where it is).
         compile: run the model through torch.compile.
         time_limit: seconds that a worker may go without reading on in a video before it is stopped and the video given up.
@@ -94,6 +97,12 @@ class Extractor:
         self.batch_size = batch_size or (4 if self.device.type == "cpu" else 32)
         share = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of the machine, among torchrun's processes
         self.workers = max(min(_cores() // share, 16), 1) if workers is None else workers
+        if dtype != torch.float32:
+            try:
+                check_convolutions(model, self.batch_size, dtype, gradients=False)
+            except WrongArithmeticError as error:
+                warnings.warn(f"features are computed in float32: {error}", stacklevel=2)
+                self.dtype = torch.float32
         self._normalise = clip_transform(model).normalise
         self._run = torch.compile(self._maps) if compile else self._maps
 

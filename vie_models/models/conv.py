@@ -2,8 +2,9 @@
 
 For inference on CPU, oneDNN wants a weight in a blocked layout of its choice. torch.nn lays it out anew at every call, or
 takes a much slower kernel: several times the cost of the convolution at a batch of one. torch.compile keeps the laid-out
-("packed") weight when it freezes a model; so do these modules, without a compiler. Training, GPUs, autocast, torch.compile
-and torch.export see plain torch.nn convolutions, and state_dict holds the plain weight alone.
+("packed") weight when it freezes a model; so do these modules, without a compiler. A stem with few output channels is slow in
+any layout, and takes another way (`_convolve_narrow`). Training, GPUs, autocast, torch.compile and torch.export see plain
+torch.nn convolutions, and state_dict holds the plain weight alone.
 
 The packed weight is a second copy in memory. It is made at the first no-grad forward on CPU, and made again when the input's
 shape has changed or the weight has, in whatever way (PyTorch counts no version where `.data` is written to): every call
@@ -16,6 +17,7 @@ import functools
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -26,7 +28,7 @@ class _PackedConv:
 
     def forward(self, x: Tensor) -> Tensor:
         if _can_pack(self, x):
-            return _convolve(self, x, self._packed_weight(x))
+            return _convolve_narrow(self, x) if _is_narrow(self) else _convolve(self, x, self._packed_weight(x))
         return super().forward(x)  # type: ignore[misc,no-any-return]
 
     def _packed_weight(self, x: Tensor) -> Tensor:
@@ -61,21 +63,29 @@ class Conv3d(_PackedConv, nn.Conv3d):
     """nn.Conv3d that keeps its weight in oneDNN's layout for inference on CPU."""
 
 
-def _can_pack(conv: Any, x: Tensor) -> bool:
-    """Whether this call is plain eager inference on CPU, and this PyTorch's packed convolution is there and right."""
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or conv.training:
-        return False
-    weight = conv.weight
+def is_plain_inference(x: Tensor) -> bool:
+    """Whether this is an eager call on CPU without gradients, and nobody (compiler, tracer, vmap, a mode) looks on."""
     return (
-        type(x) is Tensor
-        and type(weight) is nn.Parameter
+        not torch.compiler.is_compiling()
+        and not torch.is_grad_enabled()
+        and type(x) is Tensor
         and x.device.type == "cpu"
-        and x.dtype == weight.dtype
-        and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and len(weight) % 2 == 0))  # see _checksum
         and torch._C._functorch.maybe_current_level() is None  # vmap and its like
         and not torch.jit.is_tracing()
-        and not torch.is_autocast_enabled("cpu")
         and torch._C._len_torch_dispatch_stack() == 0  # a mode (FLOP counter, fake tensors) is to see the real operator
+    )
+
+
+def _can_pack(conv: Any, x: Tensor) -> bool:
+    """Whether this call is plain inference on CPU, and this PyTorch's packed convolution is there and right."""
+    weight = conv.weight
+    return (
+        is_plain_inference(x)
+        and not conv.training
+        and type(weight) is nn.Parameter
+        and x.dtype == weight.dtype
+        and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and len(weight) % 2 == 0))  # see _checksum
+        and not torch.is_autocast_enabled("cpu")
         and _packing_works(x.dtype)
     )
 
@@ -105,6 +115,37 @@ def _convolve(conv: Any, x: Tensor, packed: Tensor) -> Tensor:
     return torch.ops.mkldnn._convolution_pointwise(  # type: ignore[no-any-return]
         x, packed, conv.bias, conv.padding, conv.stride, conv.dilation, conv.groups, "none", [], ""
     )
+
+
+LANES = 16
+"""Output channels that oneDNN's kernels compute at once: float32 values in a register of AVX-512."""
+
+
+def _is_narrow(conv: Any) -> bool:
+    """Whether it is a stem whose output channels leave lanes empty, or fill them once."""
+    same = conv.weight.ndim == 4 or (conv.stride[0] == 1 and 2 * conv.padding[0] == conv.kernel_size[0] - 1)
+    return conv.in_channels == 3 and conv.out_channels <= LANES and conv.bias is None and same
+
+
+def _convolve_narrow(conv: Any, x: Tensor) -> Tensor:
+    """The convolution of pixels with few output channels, from planes: that is what oneDNN does best with three channels in.
+
+    Steps in time that follow one another become channels of their own and take the lanes that would be empty: their kernels
+    are the same, each a step later in a longer one. Sums are of the same products, and of zeros. The result is channels last.
+    """
+    if x.ndim == 4:
+        return F.conv2d(x.contiguous(), conv.weight, None, conv.stride, conv.padding).contiguous(
+            memory_format=torch.channels_last
+        )
+    weight, frames = conv.weight, x.shape[2]
+    length, steps = weight.shape[2], LANES // len(weight)
+    wide = weight.new_zeros(steps, *weight.shape[:2], length + steps - 1, *weight.shape[3:])
+    for step in range(steps):
+        wide[step, :, :, step : step + length] = weight
+    x = F.pad(x, (0, 0, 0, 0, 0, -frames % steps)).contiguous()
+    y = F.conv3d(x, wide.flatten(0, 1), None, (steps, *conv.stride[1:]), conv.padding)  # [B, steps * C, T / steps, H, W]
+    y = y.unflatten(1, (steps, -1)).permute(0, 3, 1, 4, 5, 2).flatten(1, 2)[:, :frames]  # [B, T, H, W, C]
+    return y.permute(0, 4, 1, 2, 3)
 
 
 @functools.cache

@@ -6,6 +6,7 @@ B batch, C channels, T time, H height, W width, F = `num_features`.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..clip_spec import ClipSpec
-from .blocks import NormAct, Stage
+from .blocks import Block, NormAct, Stage
 
 EMBEDDING_SIZE = 128
 OUTPUT = "output"  # the layer name of what `forward` returns
@@ -40,6 +41,8 @@ class Encoder(nn.Module):
     """The catalog record of the weight set that was loaded, or None."""
     model_name: str
     """The registered name this encoder was built under."""
+    fused: bool = False
+    """Whether it is a copy that `fuse` made."""
     model_args: dict[str, Any]
     """The sizes it was built with: `create_model(model_name, num_classes=..., **model_args)` builds it again."""
 
@@ -136,6 +139,20 @@ class Encoder(nn.Module):
         for module in self.modules():
             if isinstance(module, Stage):
                 module.grad_checkpointing = enable
+
+    def fuse(self) -> Encoder:
+        """A copy for inference, in which the second norm of every block is part of the convolution before it.
+
+        Its layers and outputs are the same but for rounding (1e-5 of the largest value). It cannot be trained further or
+        saved: keep the encoder it was made of.
+        """
+        copied = copy.deepcopy(self).eval()
+        if not copied.fused:
+            for block in copied.modules():
+                if isinstance(block, Block):
+                    block.fuse()
+        copied.fused = True
+        return copied.requires_grad_(False)
 
     def parameter_groups(self, weight_decay: float, bias_weight_decay: float = 0.0) -> list[dict[str, Any]]:
         """Three groups for an optimiser, named weights, biases and norms; norms never decay.

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
+from ..models.precision import check_convolutions
 from ..video.transforms import clip_transform
 from ..weights.folder import replacing, sha256_of
 from .checkpoint import CHECKPOINTS, Checkpoints
 from .data import Batch, ClipDataset, EpochSampler, VideoList, loader, read_list
 from .distributed import World, synchronise_norms
 from .objectives import InstanceObjective
-from .precision import check_convolutions
 from .recipes import TrainConfig
 from .results import write_results
 from .start import begin, check_settings, fitted

@@ -36,6 +36,8 @@ def save_pretrained(model: Encoder, folder: str | os.PathLike[str]) -> None:
     """
     if not hasattr(model, "model_name"):
         raise ValueError("only models made by create_model, from_pretrained or two_pathway know the name to be saved under")
+    if model.fused:
+        raise ValueError("a fused copy has weights of its own and cannot be loaded again: save the encoder that it was made of")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / MODEL, model.state_dict())

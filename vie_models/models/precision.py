@@ -1,7 +1,8 @@
 """Whether this machine's convolutions compute what they should in half precision.
 
 On some releases they do not: with oneDNN 3.13 on CPUs with AVX512-BF16, the weight gradient of a 3x3x3 convolution over two
-frames is uninitialised memory, and of some cuDNN releases the like is known. A run that would learn from that must not begin.
+frames is uninitialised memory, and of some cuDNN releases the like is known.
+A run that would learn from that must not begin; extraction goes on in float32, and says so.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models import Encoder
+from .encoder import Encoder
 
 TOLERANCE = 0.05
 """Relative error that half precision may have; rounding alone gives bfloat16 about 0.003."""
@@ -22,14 +23,14 @@ class WrongArithmeticError(RuntimeError):
     """A convolution of this PyTorch on this machine gives wrong results in the precision asked for."""
 
 
-def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype) -> None:
-    """Compares every kind of convolution of the model, its result and (unless it is frozen) gradients, with what
-    float32 gives.
+def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype, gradients: bool = True) -> None:
+    """Compares every kind of convolution of the model, its result and (unless it is frozen) gradients, with what float32 gives.
 
     Args:
         model: the encoder, on the device it is to be trained on; it is left as it is.
         clips: that go through it at a time.
         dtype: of its arithmetic.
+        gradients: whether they matter.
 
     Raises:
         WrongArithmeticError: one of them is wrong; the message says which.
@@ -42,13 +43,14 @@ def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype) -> None:
         inputs = torch.randn(shape, generator=generator).to(weight.device)
         expected = _results(conv, inputs, torch.float32)
         found = _results(conv, inputs, dtype)
-        checked = ("result", "input's gradient", "weight's gradient") if conv.weight.requires_grad else ("result",)
+        learns = gradients and conv.weight.requires_grad
+        checked = ("result", "input's gradient", "weight's gradient") if learns else ("result",)
         for what, ours, theirs in zip(checked, found, expected, strict=False):
             error = float((ours.float() - theirs).norm() / theirs.norm())
             if not error <= TOLERANCE:
                 raise WrongArithmeticError(
                     f"on this machine, PyTorch {torch.__version__} computes a wrong {what} of {name}, a convolution of clips "
-                    f"{list(shape)}, in {dtype}: relative error {error:.3g}. Train in float32 (--dtype float32), or with "
+                    f"{list(shape)}, in {dtype}: relative error {error:.3g}. Use float32 (--dtype float32), or with "
                     "another release of PyTorch"
                 )
 

@@ -1,0 +1,131 @@
+"""What reading costs, one core: every frame of a video beside other decoders, and the clips of training by way of storage.
+
+First, each VIDEO is repeated to --seconds and decoded whole on one thread: ours (frames on a 25 fps grid), `ffmpeg -f null`,
+and torchcodec and decord where they are installed. Then random clips of a model are read as in training, from the file, from a
+copy with short side 320 (as `vie data --encode` makes them) and from a folder of JPEG frames. Needs ffmpeg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vie_models.models.registry import model_entry
+from vie_models.train.data import ClipDataset, read_list
+from vie_models.train.datasets import encode_video
+from vie_models.video.decode import VideoFile
+
+from .measure import Table, add_common, medians, ratio, report, turns
+
+CLIPS = 8  # a video, and round
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("videos", nargs="+", type=Path)
+    add_common(parser, rounds=5)
+    parser.add_argument("--models", nargs="+", default=["vie_3dresnet", "vie_slowfast", "vie_single"])
+    parser.add_argument("--seconds", type=float, default=60)
+
+
+def run(options: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    whole = Table("Every frame, one thread", ["video", "decoder", "frames/s", "time over ffmpeg's"])
+    clips = Table(
+        "Clips of training, one core", ["video", "model", "read from", "ms a clip", "clips/s", "time over the file's", "MB"]
+    )
+    for video in options.videos:
+        with tempfile.TemporaryDirectory() as folder:
+            whole.rows += every_frame(video, options, Path(folder))
+            clips.rows += training(video, options, Path(folder))
+    report("decode", "cpu", [whole, clips], options.out)
+
+
+def long_file(path: Path, seconds: float, folder: Path) -> tuple[Path, int]:
+    """The video repeated, without re-encoding, until the start of a process does not matter; and its frames at 25 fps."""
+    with VideoFile(path, 25) as video:
+        times = int(seconds * 25 // video.num_frames)
+    target = folder / f"long{path.suffix}"
+    command = ["ffmpeg", "-v", "error", "-stream_loop", str(times), "-i", str(path), "-map", "0:v:0", "-c", "copy", str(target)]
+    subprocess.run(command, check=True)
+    with VideoFile(target, 25) as video:
+        return target, video.num_frames
+
+
+def ours(path: Path) -> None:
+    with VideoFile(path, 25, threads=1) as video:
+        video.recount()
+
+
+def peers(path: Path) -> dict[str, Callable[[], Any]]:
+    """The decoders that are installed."""
+    found: dict[str, Callable[[], Any]] = {}
+    try:
+        from torchcodec.decoders import VideoDecoder
+
+        def torchcodec() -> None:
+            decoder = VideoDecoder(str(path), num_ffmpeg_threads=1, seek_mode="approximate")
+            for first in range(0, len(decoder), 64):
+                decoder.get_frames_in_range(first, min(first + 64, len(decoder)))
+
+        torchcodec()
+        found["torchcodec"] = torchcodec
+    except (ImportError, RuntimeError, OSError) as error:
+        print(f"torchcodec: not here ({str(error).splitlines()[0]})")
+    try:
+        import decord
+
+        def decord_reader() -> None:
+            reader = decord.VideoReader(str(path), num_threads=1)
+            for _ in range(len(reader)):
+                reader.next()
+
+        decord_reader()
+        found["decord"] = decord_reader
+    except (ImportError, RuntimeError, OSError) as error:
+        print(f"decord: not here ({str(error).splitlines()[0]})")
+    return found
+
+
+def every_frame(video: Path, options: argparse.Namespace, folder: Path) -> list[list[Any]]:
+    path, frames = long_file(video, options.seconds, folder)
+    null = ["ffmpeg", "-v", "error", "-threads", "1", "-i", str(path), "-map", "0:v:0", "-f", "null", "-"]
+    jobs = {"vie_models": lambda: ours(path), "ffmpeg -f null": lambda: subprocess.run(null, check=True), **peers(path)}
+    seconds = turns(jobs, options.rounds, warmup=1)
+    return [
+        [video.name, name, frames / median, ratio(seconds, name, "ffmpeg -f null")] for name, median in medians(seconds).items()
+    ]
+
+
+def training(video: Path, options: argparse.Namespace, folder: Path) -> list[list[Any]]:
+    small, frames = folder / "small.mp4", folder / "frames"
+    encode_video(video, small)
+    frames.mkdir()
+    link = folder / video.name
+    link.symlink_to(video.resolve())
+    scale = "scale='if(gt(iw,ih),-2,320)':'if(gt(iw,ih),320,-2)'"
+    command = ["ffmpeg", "-v", "error", "-i", str(video), "-vf", f"fps=25,{scale}", "-q:v", "2", str(frames / "%06d.jpg")]
+    subprocess.run(command, check=True)
+    sources = {"file": link, "short side 320": small, "JPEG frames": frames}
+    rows = []
+    for model in options.models:
+        jobs = {name: reader(path, model) for name, path in sources.items()}
+        seconds = turns(jobs, options.rounds, warmup=1)
+        for name, median in medians(seconds).items():
+            path = sources[name]
+            size = sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path])) / 1e6
+            rows.append([video.name, model, name, 1000 * median / CLIPS, CLIPS / median, ratio(seconds, name, "file"), size])
+    return rows
+
+
+def reader(path: Path, model: str) -> Callable[[], Any]:
+    """Reads random clips as a worker of training does."""
+    listing = path.with_suffix(".list")
+    listing.write_text(f"{path.absolute()}\n")
+    dataset = ClipDataset(read_list(listing), model_entry(model).clip_spec)
+    return lambda: [dataset[epoch, 0] for epoch in range(CLIPS)]
