@@ -30,13 +30,15 @@ from .measure import Table, add_common, medians, ratio, report, turns
 
 VIDEO_PEERS = ("r3d_18", "mc3_18", "r2plus1d_18")
 FRAME_PEERS = ("resnet18",)
-VARIANTS = ("eager", "torch.nn", "fused", "compiled", "bf16", "compiled bf16")
+VARIANTS = ("eager", "torch.nn", "fused", "compiled", "bf16", "fused bf16", "compiled bf16")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=9)
     parser.add_argument("--models", nargs="+", default=vie.list_models())
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["eager", "torch.nn", "fused", "compiled", "bf16"])
+    parser.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, default=["eager", "torch.nn", "fused", "compiled", "bf16", "fused bf16"]
+    )
     parser.add_argument("--batch", nargs="+", type=int, default=[1], help="clips at a time")
     parser.add_argument("--frames", nargs="+", type=int, default=[0], help="frames a clip (0: the model's)")
     parser.add_argument("--channels-last", action="store_true", help="weights and clips channels last (for GPUs)")
@@ -75,7 +77,7 @@ def plain() -> Iterator[None]:
 def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Namespace) -> Callable[[], Tensor]:
     """A call of one forward in the given way."""
     model, x = build(name, batch, frames)
-    if kind == "fused":
+    if kind.startswith("fused"):
         model = model.fuse()
     if kind.endswith("bf16"):
         model, x = model.bfloat16(), x.bfloat16()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..clip_spec import ClipSpec
 from .blocks import Block, NormAct, Stage
+from .conv import Conv2d, Conv3d
 
 EMBEDDING_SIZE = 128
 OUTPUT = "output"  # the layer name of what `forward` returns
@@ -143,14 +144,17 @@ class Encoder(nn.Module):
     def fuse(self) -> Encoder:
         """A copy for inference, in which the second norm of every block is part of the convolution before it.
 
-        Its layers and outputs are the same but for rounding (1e-5 of the largest value). It cannot be trained further or
-        saved: keep the encoder it was made of.
+        Its layers and outputs are the same but for rounding (1e-5 of the largest value). Its weights are not to be changed,
+        which CPUs need not check at every call then, and cannot be saved: keep the encoder it was made of.
         """
         copied = copy.deepcopy(self).eval()
         if not copied.fused:
             for block in copied.modules():
                 if isinstance(block, Block):
                     block.fuse()
+        for module in copied.modules():
+            if isinstance(module, Conv2d | Conv3d):
+                module.constant = True
         copied.fused = True
         return copied.requires_grad_(False)
 
