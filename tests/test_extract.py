@@ -16,6 +16,7 @@ from vie_models import cli
 from vie_models import extract as extract_module
 from vie_models.extract import VIDEO_SUFFIXES
 from vie_models.feature_folder import FeatureFolder
+from vie_models.models import precision
 from vie_models.video.sampling import ClipRead, Sampling, VideoRead
 from vie_models.video.sources import open_video
 from vie_models.video.workers import VideoReader
@@ -364,6 +365,19 @@ def test_whole_maps_and_other_arithmetic(tiny, tmp_path):
     cosine = (half["embedding"] * pooled["embedding"]).sum(1)
     assert cosine.min() > 0.99
     assert not np.array_equal(half["embedding"], pooled["embedding"])
+
+
+def test_wrong_half_precision_is_not_used(tiny, monkeypatch):
+    results = precision._results
+
+    def wrong(conv, inputs, dtype):
+        found = results(conv, inputs, dtype)
+        return found if dtype == torch.float32 else (found[0] * 1.1, *found[1:])
+
+    monkeypatch.setattr(precision, "_results", wrong)
+    with pytest.warns(UserWarning, match=r"features are computed in float32: .* wrong result of"):
+        extractor = vie.Extractor(tiny, dtype=torch.bfloat16)
+    assert extractor.settings()["dtype"] == "float32"
 
 
 def test_folders_of_frames_and_lists(tiny, corpus, tmp_path, capsys):

@@ -16,6 +16,7 @@ import vie_models as vie
 from vie_models.models import MODELS, build_model
 from vie_models.models import conv as conv_module
 from vie_models.models.blocks import MaxPoolSame, NormAct
+from vie_models.models.blocks import conv as vie_conv
 from vie_models.weights.tensorflow import tf_to_state_dict
 
 NAMES = vie.list_models()
@@ -66,16 +67,18 @@ def reference_errors(model: vie.Encoder, x: torch.Tensor, reference) -> dict[str
     return errors
 
 
-@pytest.mark.parametrize("packed", [True, False], ids=["packed", "plain"])
+@pytest.mark.parametrize("way", ["packed", "plain", "fused"])
 @pytest.mark.parametrize("name", REFERENCE_NAMES)
-def test_activations_equal_the_reference(name, packed, monkeypatch):
-    if not packed:
+def test_activations_equal_the_reference(name, way, monkeypatch):
+    if way == "plain":
         monkeypatch.setattr(conv_module, "_can_pack", lambda conv, x: False)
     reference = np.load(REFERENCE / f"{MODELS[name].reference}.npz")
     model = build_model(name).eval()
     model.load_state_dict(tf_to_state_dict(seeded_variables(MODELS[name].reference), model))
     x = reference_clip(model.clip_spec, 0, frames=name == "vie_single")  # channels last in memory
-    errors = reference_errors(model, x if packed else x.contiguous(), reference)
+    if way == "fused":
+        model = model.fuse()
+    errors = reference_errors(model, x.contiguous() if way == "plain" else x, reference)
     assert len(errors) == (20 if "twopathway" in name else 12)
     assert max(errors.values()) <= 1e-4, errors
 
@@ -408,7 +411,7 @@ def test_a_packed_weight_never_outlives_its_values(change, dtype):
 def test_only_plain_inference_is_packed():
     model = small("vie_3dresnet").eval()
     x = small_clip(model)
-    conv = model.stem.conv
+    conv = model.stages[0][0].conv1
     model(x)
     assert not packed(conv), "gradients are wanted"
     with torch.no_grad():
@@ -427,4 +430,59 @@ def test_only_plain_inference_is_packed():
         for shape in ((1, 3, 16, 48, 48), (2, 3, 8, 40, 56)):  # another input shape wants another layout
             y = torch.randn(shape)
             torch.testing.assert_close(model(y), pickle.loads(pickle.dumps(model))(y))
-        assert not packed(model.train().stem.conv)
+        assert not packed(model.train().stages[0][0].conv1)
+
+
+@pytest.mark.parametrize("frames", [1, 5, 8])
+@pytest.mark.parametrize("channels", [1, 4, 7, 16])
+def test_a_stem_with_few_channels_equals_the_convolution(channels, frames):
+    x = torch.randn(2, 3, frames, 21, 18)
+    for conv, given in ((vie_conv(3, channels, (5, 7, 7), (1, 2, 2)), x), (vie_conv(3, channels, (7, 7), (2, 2)), x[:, :, 0])):
+        conv.eval()
+        with torch.no_grad():
+            y = conv(given)
+        assert conv._packed is None
+        torch.testing.assert_close(y, conv(given).detach(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 9])
+def test_pools_axis_by_axis_and_at_once_are_equal(size):
+    for kernel, stride in (((3, 3, 3), (2, 2, 2)), ((1, 3, 3), (1, 2, 2)), ((3, 3), (2, 2))):
+        pool = MaxPoolSame(kernel, stride)
+        x = torch.randn(2, 4, *(size + k for k in range(len(kernel))))
+        x.view(-1)[0] = float("nan")
+        for given in (x, x.contiguous(memory_format=torch.channels_last if len(kernel) == 2 else torch.channels_last_3d)):
+            with torch.no_grad():
+                y = pool(given)
+            assert torch.equal(y.nan_to_num(99), pool(given.requires_grad_()).detach().nan_to_num(99))
+
+
+# --- fused copies ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_fused_copy_gives_the_same_and_leaves_the_encoder_alone(name):
+    model = small(name).eval()
+    for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d)):
+        torch.nn.init.normal_(norm.running_mean)
+        torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+        torch.nn.init.normal_(norm.weight)
+        torch.nn.init.normal_(norm.bias)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    x = small_clip(model)
+    fused = model.fuse()
+    assert fused.fused
+    assert not model.fused
+    assert not any(p.requires_grad for p in fused.parameters())
+    with torch.no_grad():
+        for twin in (fused, fused.fuse(), copy.deepcopy(fused)):
+            for _ in range(2):  # with the weights just packed, and as they are kept
+                maps = twin.forward_intermediates(x, [*model.layer_names, "output"])
+        for layer, expected in model.forward_intermediates(x, [*model.layer_names, "output"]).items():
+            torch.testing.assert_close(maps[layer], expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_fused_copy_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="save the encoder that it was made of"):
+        vie.save_pretrained(small("vie_single").eval().fuse(), tmp_path)

@@ -105,6 +105,7 @@ class Extractor:
                 self.dtype = torch.float32
         self._normalise = clip_transform(model).normalise
         self._run = torch.compile(self._maps) if compile else self._maps
+        self._frozen = compile and self.device.type == "cpu"
 
     def features(self, source: Source, *, fps: float | None = None) -> tuple[dict[str, np.ndarray], VideoRecord]:
         """Features of one video, decoded in this process.
@@ -309,7 +310,10 @@ class Extractor:
         pixels = torch.from_numpy(np.stack([*clips, *[clips[-1]] * (self.batch_size - len(clips))]))
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        half = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        # without freezing, compiled code lays every weight out anew at every call
+        freezing = torch._inductor.config.patch(freezing=True) if self._frozen else contextlib.nullcontext()
+        with torch.inference_mode(), half, freezing:
             return self._run(self._normalise(pixels.to(self.device, non_blocking=True)))
 
     def _maps(self, x: Tensor) -> dict[str, Tensor]:

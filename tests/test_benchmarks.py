@@ -1,0 +1,44 @@
+"""The benchmarks run, compare what they say, and write what they print. Their times are nobody's business here."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+
+def run(tmp_path, name, *arguments):
+    command = [sys.executable, "-m", "benchmarks", name, *map(str, arguments), "--device", "cpu", "--rounds", "1"]
+    done = subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"{name}.md").read_text() in done.stdout
+    return json.loads((tmp_path / f"{name}.json").read_text())["tables"]
+
+
+def test_forward(tmp_path):
+    (table,) = run(tmp_path, "forward", "--models", "vie_3dresnet_tiny", "--variants", "eager", "fused", "bf16")
+    ways = [row[3] for row in table["rows"]]
+    assert ways[:4] == ["eager", "fused", "bf16", "convolutions"]
+    assert {"r3d_18", "mc3_18", "r2plus1d_18", "matmul", "best convolution"} <= set(ways)
+    row = dict(zip(table["columns"], table["rows"][0], strict=True))
+    assert row["GFLOP/s"] == pytest.approx(row["GFLOP"] / row["s/clip"])
+    assert (tmp_path / "forward.png").exists()
+
+
+def test_train_and_kmeans(tmp_path):
+    (table,) = run(tmp_path, "train", "--recipes", "vie_single_tiny", "--rows", 20_000)
+    assert [row[0] for row in table["rows"]] == ["vie_single_tiny"]
+    (table,) = run(tmp_path, "kmeans", "--rows", 2000, "--clusters", 40, "--iterations", 3)
+    assert table["rows"][0][0] == "vie_models"
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_decode_and_extract(tmp_path, corpus):
+    whole, clips = run(tmp_path, "decode", corpus / "0.mp4", "--seconds", 2, "--models", "vie_single_tiny")
+    assert [row[1] for row in whole["rows"]][:2] == ["vie_models", "ffmpeg -f null"]
+    assert [row[2] for row in clips["rows"]] == ["file", "short side 320", "JPEG frames"]
+    flags = ("--models", "vie_single_tiny", "--copies", 6, "--clips", 2)
+    costs, hours = run(tmp_path, "extract", corpus / "0.mp4", *flags)
+    assert len(costs["rows"]) == len(hours["rows"]) == 1
