@@ -85,7 +85,9 @@ def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Nam
     if options.channels_last:
         model, x = model.to(memory_format=torch.channels_last_3d), x.to(memory_format=torch.channels_last_3d)
     if kind.startswith("compiled"):
-        torch._inductor.config.freezing = options.device == "cpu"  # lays weights out once; as an option of compile it does nothing
+        torch._inductor.config.freezing = (
+            options.device == "cpu"
+        )  # lays weights out once; as an option of compile it does nothing
         model = torch.compile(model)
 
     def run() -> Tensor:
@@ -183,10 +185,12 @@ def measured(name: str, batch: int, frames: int, options: argparse.Namespace) ->
     model, x = model.to(options.device), x.to(options.device)
     jobs: dict[str, Callable[[], Any]] = {kind: variant(name, kind, batch, frames, options) for kind in options.variants}
     jobs["convolutions"], best = bare_convolutions(model, x, options.device)
+    jobs["matmul"], work = matmul(options.device, torch.float32)
+    alone = ["matmul"]
     if any(kind.endswith("bf16") for kind in options.variants):
         jobs["convolutions bf16"], _ = bare_convolutions(model.bfloat16(), x.bfloat16(), options.device)
-    product, work = matmul(options.device, torch.float32)
-    jobs["matmul"] = product
+        jobs["matmul bf16"], _ = matmul(options.device, torch.bfloat16)
+        alone.append("matmul bf16")
     peers = FRAME_PEERS if getattr(model, "stem", None) and isinstance(model.stem.conv, torch.nn.Conv2d) else VIDEO_PEERS
     costs = {}
     for peer in peers:
@@ -196,12 +200,12 @@ def measured(name: str, batch: int, frames: int, options: argparse.Namespace) ->
     median = medians(seconds)
     best_peer = min(median[peer] / costs[peer] for peer in peers)
     rows: list[list[Any]] = []
-    for kind in [*options.variants, "convolutions", *peers, "matmul", "best convolution"]:
+    for kind in [*options.variants, *(name for name in jobs if name.startswith("conv")), *peers, *alone, "best convolution"]:
         if kind == "best convolution":
             rows.append([name, None, None, kind, None, None, None, None, best / 1e9, None, None, None])
             continue
-        cost = {"matmul": work / 1e9, **costs}.get(kind, gflop)
-        times = seconds[kind]
+        cost = work / 1e9 if kind in alone else costs.get(kind, gflop)
+        times, share = seconds[kind], 1 if kind in alone else batch
         bound = "convolutions bf16" if kind.endswith("bf16") else "convolutions"
         memory = measured_memory(name, kind, options) if options.memory and kind in options.variants else None
         rows.append(
@@ -210,8 +214,7 @@ def measured(name: str, batch: int, frames: int, options: argparse.Namespace) ->
                 batch,
                 x.shape[2],
                 kind,
-                *(value / batch for value in (median[kind], min(times), max(times))),
-                cost / batch if kind != "matmul" else cost,
+                *(value / share for value in (median[kind], min(times), max(times), cost)),
                 cost / median[kind],
                 ratio(seconds, kind, bound) if kind in options.variants else None,
                 median[kind] / cost / best_peer if kind in options.variants else None,
@@ -258,11 +261,11 @@ def draw(table: Table, path: Path) -> None:
     throughput, roofline = figure.subplots(1, 2)
     own = [row for row in table.rows if row[3] == "eager"]
     for name in dict.fromkeys(row[0] for row in own):
-        points = [(row[1], 1 / row[4]) for row in own if row[0] == name]
+        points = sorted((row[1], 1 / row[4]) for row in own if row[0] == name)
         throughput.plot(*zip(*points, strict=True), marker="o", label=name)
     throughput.set(xlabel="clips at a time", ylabel="clips/s", yscale="log", title="Throughput")
     throughput.legend(fontsize=7)
-    names = [f"{row[0]} x {row[1]}" for row in own]
+    names = [f"{row[0]}, {row[1]} x {row[2]}" for row in own]
     roofline.barh(names, [row[8] for row in own], color="tab:blue")
     for kind, colour in (("matmul", "tab:red"), ("best convolution", "tab:green")):
         peak = max(row[8] for row in table.rows if row[3] == kind)

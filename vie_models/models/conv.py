@@ -44,7 +44,7 @@ class _PackedConv:
             if shape == x.shape and torch.equal(checksum, expected):
                 return packed
         packed = _pack(self, x, weight)
-        self._packed = (x.shape, checksum, packed)
+        self._packed = (x.shape, checksum.clone(), packed)
         return packed
 
     def train(self, mode: bool = True) -> Any:
@@ -97,10 +97,11 @@ def _can_pack(conv: Any, x: Tensor) -> bool:
 
 
 def _checksum(weight: Tensor) -> Tensor:
-    """int64 [...]: sums of up to 256 parts of the weight, its bits read as whole numbers, and every 1009th of these by itself.
-
-    So no change of a value is rounded away, and none of many values is hidden by their order.
+    """A small weight itself. Of a large one int64 [...]: sums of up to 256 parts, their bits read as whole numbers, and every
+    1009th of these by itself: so no change of a value is rounded away, and none of many values is hidden by their order.
     """
+    if weight.numel() <= 2**15:
+        return weight
     bits = weight.reshape(-1).view(torch.int64)
     return torch.cat([bits.view(math.gcd(len(bits), 256), -1).sum(1), bits[::1009]])
 
