@@ -142,8 +142,9 @@ def _convolve_narrow(conv: Any, x: Tensor) -> Tensor:
     wide = weight.new_zeros(steps, *weight.shape[:2], length + steps - 1, *weight.shape[3:])
     for step in range(steps):
         wide[step, :, :, step : step + length] = weight
-    x = F.pad(x, (0, 0, 0, 0, 0, -frames % steps)).contiguous()
-    y = F.conv3d(x, wide.flatten(0, 1), None, (steps, *conv.stride[1:]), conv.padding)  # [B, steps * C, T / steps, H, W]
+    if frames % steps:
+        x = F.pad(x, (0, 0, 0, 0, 0, -frames % steps))
+    y = F.conv3d(x.contiguous(), wide.flatten(0, 1), None, (steps, *conv.stride[1:]), conv.padding)  # [B, steps * C, T / steps, H, W]
     y = y.unflatten(1, (steps, -1)).permute(0, 3, 1, 4, 5, 2).flatten(1, 2)[:, :frames]  # [B, T, H, W, C]
     return y.permute(0, 4, 1, 2, 3)
 
