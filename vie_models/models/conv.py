@@ -144,7 +144,8 @@ def _convolve_narrow(conv: Any, x: Tensor) -> Tensor:
         wide[step, :, :, step : step + length] = weight
     if frames % steps:
         x = F.pad(x, (0, 0, 0, 0, 0, -frames % steps))
-    y = F.conv3d(x.contiguous(), wide.flatten(0, 1), None, (steps, *conv.stride[1:]), conv.padding)  # [B, steps * C, T / steps, H, W]
+    # [B, steps * C, T / steps, H, W]
+    y = F.conv3d(x.contiguous(), wide.flatten(0, 1), None, (steps, *conv.stride[1:]), conv.padding)
     y = y.unflatten(1, (steps, -1)).permute(0, 3, 1, 4, 5, 2).flatten(1, 2)[:, :frames]  # [B, T, H, W, C]
     return y.permute(0, 4, 1, 2, 3)
 
