@@ -251,20 +251,22 @@ def measured_memory(name: str, kind: str, options: argparse.Namespace) -> float 
 
 
 def draw(table: Table, path: Path) -> None:
-    """Clips a second over the number of clips at a time, and the share of the machine's peak; needs matplotlib."""
+    """GFLOP/s beside the machine's peak and, of several numbers of clips at a time, clips a second; needs matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         print("no picture: matplotlib is not installed")
         return
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
-    throughput, roofline = figure.subplots(1, 2)
     own = [row for row in table.rows if row[3] == "eager"]
-    for name in dict.fromkeys(row[0] for row in own):
-        points = sorted((row[1], 1 / row[4]) for row in own if row[0] == name)
-        throughput.plot(*zip(*points, strict=True), marker="o", label=name)
-    throughput.set(xlabel="clips at a time", ylabel="clips/s", yscale="log", title="Throughput")
-    throughput.legend(fontsize=7)
+    several = len({row[1] for row in own}) > 1
+    figure = Figure(figsize=(12 if several else 7, 4.5), layout="constrained")
+    *throughput, roofline = figure.subplots(1, 1 + several, squeeze=False)[0]
+    for axes in throughput:
+        for name, frames in dict.fromkeys((row[0], row[2]) for row in own):
+            points = sorted((row[1], 1 / row[4]) for row in own if (row[0], row[2]) == (name, frames))
+            axes.plot(*zip(*points, strict=True), marker="o", label=f"{name}, {frames} frames")
+        axes.set(xlabel="clips at a time", ylabel="clips/s", yscale="log", title="Throughput")
+        axes.legend(fontsize=7)
     names = [f"{row[0]}, {row[1]} x {row[2]}" for row in own]
     roofline.barh(names, [row[8] for row in own], color="tab:blue")
     for kind, colour in (("matmul", "tab:red"), ("best convolution", "tab:green")):
