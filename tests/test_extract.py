@@ -370,9 +370,9 @@ def test_whole_maps_and_other_arithmetic(tiny, tmp_path):
 def test_wrong_half_precision_is_not_used(tiny, monkeypatch):
     results = precision._results
 
-    def wrong(conv, inputs, dtype):
-        found = results(conv, inputs, dtype)
-        return found if dtype == torch.float32 else (found[0] * 1.1, *found[1:])
+    def wrong(conv, inputs, dtype, gradients):
+        assert not gradients
+        return {what: y if dtype == torch.float32 else y * 1.1 for what, y in results(conv, inputs, dtype, False).items()}
 
     monkeypatch.setattr(precision, "_results", wrong)
     with pytest.warns(UserWarning, match=r"features are computed in float32: .* wrong result of"):

@@ -1,8 +1,8 @@
 """Whether this machine's convolutions compute what they should in half precision.
 
 On some releases they do not: with oneDNN 3.13 on CPUs with AVX512-BF16, the weight gradient of a 3x3x3 convolution over two
-frames is uninitialised memory, and of some cuDNN releases the like is known.
-A run that would learn from that must not begin; extraction goes on in float32, and says so.
+frames is uninitialised memory, and of some cuDNN releases the like is known. A run that would
+learn from that must not begin; extraction goes on in float32, and says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype, gradients
     """Compares every kind of convolution of the model, its result and (unless it is frozen) gradients, with what float32 gives.
 
     Args:
-        model: the encoder, on the device it is to be trained on; it is left as it is.
+        model: the encoder, on the device where it is to run; it is left as it is.
         clips: that go through it at a time.
         dtype: of its arithmetic.
         gradients: whether they matter.
@@ -41,16 +41,14 @@ def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype, gradients
     x = torch.randn(clips, 3, spec.num_frames, spec.crop, spec.crop, generator=generator).to(weight.device)
     for (name, conv), shape in _kinds(model, x).items():
         inputs = torch.randn(shape, generator=generator).to(weight.device)
-        expected = _results(conv, inputs, torch.float32)
-        found = _results(conv, inputs, dtype)
         learns = gradients and conv.weight.requires_grad
-        checked = ("result", "input's gradient", "weight's gradient") if learns else ("result",)
-        for what, ours, theirs in zip(checked, found, expected, strict=False):
-            error = float((ours.float() - theirs).norm() / theirs.norm())
+        expected = _results(conv, inputs, torch.float32, learns)
+        for what, found in _results(conv, inputs, dtype, learns).items():
+            error = float((found.float() - expected[what]).norm() / expected[what].norm().clamp(min=1e-12))
             if not error <= TOLERANCE:
                 raise WrongArithmeticError(
                     f"on this machine, PyTorch {torch.__version__} computes a wrong {what} of {name}, a convolution of clips "
-                    f"{list(shape)}, in {dtype}: relative error {error:.3g}. Use float32 (--dtype float32), or with "
+                    f"{list(shape)}, in {dtype}: relative error {error:.3g}. Use float32 (--dtype float32), or "
                     "another release of PyTorch"
                 )
 
@@ -79,12 +77,14 @@ def _kinds(model: Encoder, x: Tensor) -> dict[tuple[str, Any], torch.Size]:
     return dict(seen.values())
 
 
-def _results(conv: Any, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """The result, and the gradients of its product with fixed noise."""
-    x = inputs.to(dtype).requires_grad_()
-    weight = conv.weight.detach().to(dtype).requires_grad_()
+def _results(conv: Any, inputs: Tensor, dtype: torch.dtype, gradients: bool) -> dict[str, Tensor]:
+    """The result and, if wanted, the gradients of its product with fixed noise."""
+    x, weight = inputs.detach().to(dtype), conv.weight.detach().to(dtype)
     convolve = F.conv2d if weight.ndim == 4 else F.conv3d
-    y = convolve(x, weight, None, conv.stride, conv.padding)
+    with torch.set_grad_enabled(gradients):
+        y = convolve(x.requires_grad_(gradients), weight.requires_grad_(gradients), None, conv.stride, conv.padding)
+    if not gradients:
+        return {"result": y}
     noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
     dx, dweight = torch.autograd.grad(y, (x, weight), noise)
-    return y.detach(), dx, dweight
+    return {"result": y.detach(), "input's gradient": dx, "weight's gradient": dweight}
