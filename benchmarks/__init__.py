@@ -2,5 +2,5 @@
 
 Each prints tables and writes them, with every time, to --out as JSON and Markdown, some with a picture. What is compared takes
 turns in one run; medians are reported, with the smallest and largest. docs/performance.md has what they printed here.
-The scripts beside them (moving_textures.py, transfer.py, ...) measure accuracy.
+Accuracy is measured in reproduce/.
 """

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import argparse
 
-from . import __doc__ as about
-from . import decode, extract, forward, kmeans, train
+from vie_models import __doc__ as about
+from vie_models import decode, forward, kmeans, train
+from vie_models.features import extractor as extract
 
 
 def main() -> None:

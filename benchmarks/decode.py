@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from vie_models.measure import Table, add_common, medians, ratio, report, turns
 
+from vie_models.datasets.encode import encode_video
+from vie_models.datasets.lists import read_list
 from vie_models.models.registry import model_entry
-from vie_models.train.data import ClipDataset, read_list
-from vie_models.train.datasets import encode_video
+from vie_models.train.loading import ClipDataset
 from vie_models.video.decode import VideoFile
-
-from .measure import Table, add_common, medians, ratio, report, turns
 
 CLIPS = 8  # a video, and round
 

@@ -20,16 +20,15 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from vie_models.forward import plain
+from vie_models.measure import Table, add_common, medians, report, turns
 
 import vie_models as vie
-from vie_models.extract import Extractor
+from vie_models.features.extractor import Extractor
 from vie_models.video.clips import test_clips
 from vie_models.video.decode import VideoFile
 from vie_models.video.sampling import ClipRead, read_video
 from vie_models.video.transforms import clip_transform
-
-from .forward import plain
-from .measure import Table, add_common, medians, report, turns
 
 CORES = len(os.sched_getaffinity(0))
 

@@ -21,12 +21,11 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from vie_models.measure import Table, add_common, medians, ratio, report, turns
 
 import vie_models as vie
 from vie_models.models import build_model
 from vie_models.models import conv as conv_module
-
-from .measure import Table, add_common, medians, ratio, report, turns
 
 VIDEO_PEERS = ("r3d_18", "mc3_18", "r2plus1d_18")
 FRAME_PEERS = ("resnet18",)

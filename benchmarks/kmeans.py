@@ -6,10 +6,9 @@ import argparse
 
 import torch
 import torch.nn.functional as F
+from vie_models.measure import Table, add_common, medians, ratio, report, turns
 
-from vie_models.train.kmeans import kmeans
-
-from .measure import Table, add_common, medians, ratio, report, turns
+from vie_models.bank.kmeans import kmeans
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,15 +15,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from vie_models.measure import Table, add_common, medians, report, turns
 
+from vie_models.bank.memory_bank import MemoryBank
 from vie_models.models.cost import count_flops
 from vie_models.models.precision import WrongArithmeticError
-from vie_models.train.data import Batch
-from vie_models.train.memory_bank import MemoryBank
+from vie_models.train.loading import Batch
+from vie_models.train.loop import Run
 from vie_models.train.recipes import RECIPES, recipe
-from vie_models.train.run import Run
-
-from .measure import Table, add_common, medians, report, turns
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +105,7 @@ def fed(name: str, folder: Path, options: argparse.Namespace) -> list[Any]:
 
 def bank_costs(rows: int, options: argparse.Namespace) -> list[Any]:
     """One step's operations on the bank, for 64 clips: 4097 products each, the 4096 nearest, the update."""
-    from vie_models.train.distributed import World
+    from vie_models.bank.ranks import World
 
     bank = MemoryBank(rows, world=World(device=options.device))
     v = F.normalize(torch.randn(64, 128, device=options.device), dim=1).requires_grad_()

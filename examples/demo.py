@@ -13,9 +13,9 @@ import torch
 from PIL import Image, ImageDraw
 
 import vie_models as vie
-from vie_models.train.moving_textures import FPS, MOTIONS, OBJECTS, SIZE, Factors, draw_splits, render
-from vie_models.train.predict import predict
-from vie_models.video.encode import write_mp4
+from vie_models.datasets.encode import write_mp4
+from vie_models.datasets.moving_textures import FPS, MOTIONS, OBJECTS, SIZE, Factors, draw_splits, render
+from vie_models.evaluate.predict import predict
 
 MODEL = "vie_twopathway_tiny"
 NEIGHBOURS, FRAMES, GAP = 2, 4, 10

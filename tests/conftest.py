@@ -1,14 +1,15 @@
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.runs import transfer_config
+from support.videos import write_video
 
-import vie_models as vie
-
-REFERENCE = Path(__file__).parent / "reference"
-ROOT = Path(__file__).parent.parent
+from vie_models.train.export import export
+from vie_models.train.loop import pretrain
 
 
 @pytest.fixture(autouse=True)
@@ -49,46 +50,12 @@ def corpus(tmp_path_factory):
     return folder
 
 
-def reference_clip(spec: vie.ClipSpec, seed: int, frames: bool = False) -> torch.Tensor:
-    """The input behind the reference activations: [2, 3, T, 112, 112], or [2, 3, 112, 112] for single frames."""
-    shape = [2, 112, 112, 3] if frames else [2, spec.num_frames, 112, 112, 3]
-    pixels = np.random.default_rng([7, seed]).integers(0, 256, shape, dtype=np.uint8)
-    x = (torch.from_numpy(pixels) / 255 - torch.tensor(spec.mean)) / torch.tensor(spec.std)
-    return x.movedim(-1, 1)
-
-
-def small_clip(model: vie.Encoder, batch: int = 2, size: int = 48) -> torch.Tensor:
-    return torch.randn(batch, 3, model.clip_spec.num_frames, size, size)
-
-
-def write_video(path: Path, frames: np.ndarray, rate: int = 25, codec: str = "mpeg4") -> Path:
-    """Encodes uint8 [T, H, W, 3]."""
-    av = pytest.importorskip("av")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.bit_rate = 4_000_000
-        if codec == "libx264":
-            stream.options = {"x264-params": "mbtree=0:threads=1"}  # else not the same bytes every time
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return path
-
-
-def grey_levels(num_frames: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """A video in which frame k is a plain grey of level 5 k + 10, modulo 240: a frame's number can be read from it."""
-    levels = (5 * np.arange(num_frames) + 10) % 240
-    return np.broadcast_to(levels[:, None, None, None], (num_frames, height, width, 3)).astype(np.uint8)
-
-
-def embed(model: vie.Encoder, clip: torch.Tensor) -> torch.Tensor:
-    with torch.inference_mode():
-        return model(clip)
-
-
-def flip(path: Path, position: int = -1) -> None:
-    content = bytearray(path.read_bytes())
-    content[position] ^= 1
-    path.write_bytes(content)
+@pytest.fixture(scope="session")
+def pretrained(corpus, tmp_path_factory):
+    """A run of vie_single_tiny, and its weight folder with names of classes."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    shutil.copy(corpus / "train", folder / "train")
+    (folder / "classes.txt").write_text("red things\ngreen things\nblue things\n")
+    pretrain(transfer_config(corpus, folder / "run", objective="vie", train_list=folder / "train"), progress=False)
+    export(folder / "run", folder / "weights")
+    return folder / "weights"

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, grey_levels, write_video
+from support import ROOT
+from support.videos import grey_levels, write_video
 
 import vie_models as vie
 

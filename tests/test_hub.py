@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import REFERENCE, ROOT
+from support import REFERENCE, ROOT
 
 import vie_models as vie
 

@@ -5,52 +5,35 @@
     clip = vie.load_clip("video.mp4", model.clip_spec)      # uint8 [T, H, W, 3]
     embedding = model(vie.clip_transform(model)(clip)[None])  # [1, 128]
 
-Importing this imports torch and nothing heavier; PyAV, torchvision and timm come when first used.
+Every name is imported when it is first used: torch with the first model, PyAV, torchvision and timm later still.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-__version__ = "0.1.0"
+from typing import TYPE_CHECKING
 
 from .clip_spec import ClipSpec
-from .models import Encoder, list_models, two_pathway
-from .weights import (
-    CheckpointError,
-    WeightsError,
-    create_model,
-    from_pretrained,
-    list_weights,
-    load_memory_bank,
-    read_checkpoint,
-    save_pretrained,
-    tf_to_state_dict,
-)
-from .weights.timm_registry import register_with_timm
+from .lazy import lazy_names
+from .version import __version__ as __version__
+from .weights.timm_hook import register_with_timm
 
 if TYPE_CHECKING:
-    from .extract import Extractor
-    from .extract_ray import extract_ray
-    from .feature_folder import Features, load_features
+    from .features.extractor import Extractor
+    from .features.folder import Features, load_features
+    from .features.ray import extract_ray
+    from .models.encoder import Encoder
+    from .models.registry import list_models
+    from .models.twopathway import two_pathway
     from .video.frames import VideoError
     from .video.sources import load_clip, random_clip
     from .video.transforms import ClipTransform, TrainTransform, clip_transform, train_transform
-
-_LAZY = {
-    "extract_ray": "vie_models.extract_ray",
-    "Extractor": "vie_models.extract",
-    "Features": "vie_models.feature_folder",
-    "VideoError": "vie_models.video.frames",
-    "load_clip": "vie_models.video.sources",
-    "load_features": "vie_models.feature_folder",
-    "random_clip": "vie_models.video.sources",
-    "ClipTransform": "vie_models.video.transforms",
-    "TrainTransform": "vie_models.video.transforms",
-    "clip_transform": "vie_models.video.transforms",
-    "train_transform": "vie_models.video.transforms",
-}
+    from .weights.cache import load_memory_bank
+    from .weights.catalog import list_weights
+    from .weights.errors import WeightsError
+    from .weights.folder import save_pretrained
+    from .weights.store import create_model, from_pretrained
+    from .weights.tensorflow.bundle import CheckpointError, read_checkpoint
+    from .weights.tensorflow.names import tf_to_state_dict
 
 __all__ = [
     "CheckpointError",
@@ -79,12 +62,34 @@ __all__ = [
     "two_pathway",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'vie_models' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "CheckpointError": ".weights.tensorflow.bundle",
+        "ClipTransform": ".video.transforms",
+        "Encoder": ".models.encoder",
+        "Extractor": ".features.extractor",
+        "Features": ".features.folder",
+        "TrainTransform": ".video.transforms",
+        "VideoError": ".video.frames",
+        "WeightsError": ".weights.errors",
+        "clip_transform": ".video.transforms",
+        "create_model": ".weights.store",
+        "extract_ray": ".features.ray",
+        "from_pretrained": ".weights.store",
+        "list_models": ".models.registry",
+        "list_weights": ".weights.catalog",
+        "load_clip": ".video.sources",
+        "load_features": ".features.folder",
+        "load_memory_bank": ".weights.cache",
+        "random_clip": ".video.sources",
+        "read_checkpoint": ".weights.tensorflow.bundle",
+        "save_pretrained": ".weights.folder",
+        "tf_to_state_dict": ".weights.tensorflow.names",
+        "train_transform": ".video.transforms",
+        "two_pathway": ".models.twopathway",
+    },
+)
 
 
 def __dir__() -> list[str]:

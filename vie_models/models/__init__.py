@@ -1,6 +1,13 @@
-"""What runs: the encoders and the registry of their names. Needs torch alone."""
+"""What runs: the encoders and the registry of their names. Needs torch alone, and imports it when an encoder is built."""
 
-from .encoder import Encoder
-from .registry import MODELS, build_model, list_models, model_entry, two_pathway
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+from .registry import MODELS, build_model, list_models, model_entry
+
+if TYPE_CHECKING:
+    from .encoder import Encoder
+    from .twopathway import two_pathway
 
 __all__ = ["MODELS", "Encoder", "build_model", "list_models", "model_entry", "two_pathway"]
+__getattr__ = lazy_names(__name__, {"Encoder": ".encoder", "two_pathway": ".twopathway"})

@@ -1,19 +1,21 @@
-"""Names of the models: what builds each and which clips it takes. Sizes are arguments; weights come from elsewhere."""
+"""Names of the models: what builds each and which clips it takes. Sizes are arguments; weights come from elsewhere.
+
+Listing names needs no torch: an encoder's module is imported when one is built.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..clip_spec import ClipSpec
-from .encoder import Encoder
-from .resnet import VIETRN, VIESingle
-from .resnet3d import VIE3DResNet, VIEFast, VIESlow
-from .slowfast import VIESlowfast
-from .two_pathway import VIETwoPathway
+
+if TYPE_CHECKING:
+    from .encoder import Encoder
 
 SINGLE = ClipSpec(num_frames=1, placement="segments")
 TRN = ClipSpec(num_frames=4, frame_interval=12, placement="bins")
@@ -26,8 +28,8 @@ FAST = ClipSpec(num_frames=16, frame_interval=4)
 class ModelEntry:
     """One registered model."""
 
-    build: Callable[..., Encoder]
-    """`build(clip_spec, num_classes=..., **sizes)` makes an untrained encoder."""
+    builder: str
+    """Where `build` is: module of this room, and name."""
     clip_spec: ClipSpec
     """The clips it takes."""
     reference: str
@@ -37,47 +39,32 @@ class ModelEntry:
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     """Sizes that differ from the builder's defaults."""
 
-
-def _two_pathway_slow(
-    clip_spec: ClipSpec, *, width: int = 64, static_width: int | None = None, num_classes: int | None = None
-) -> Encoder:
-    static = VIESingle(_single_frame(clip_spec), width=static_width or width)
-    return VIETwoPathway(static, VIESlow(clip_spec, width=width), num_classes=num_classes)
-
-
-def _two_pathway_slowfast(
-    clip_spec: ClipSpec,
-    *,
-    width: int = 64,
-    fast_width: int | None = None,
-    static_width: int | None = None,
-    num_classes: int | None = None,
-) -> Encoder:
-    static = VIESingle(_single_frame(clip_spec), width=static_width or width)
-    return VIETwoPathway(static, VIESlowfast(clip_spec, width=width, fast_width=fast_width), num_classes=num_classes)
-
-
-def _single_frame(clip_spec: ClipSpec) -> ClipSpec:
-    return dataclasses.replace(clip_spec, num_frames=1, frame_interval=1, placement="segments")
+    @property
+    def build(self) -> Callable[..., Encoder]:
+        """`build(clip_spec, num_classes=..., **sizes)` makes an untrained encoder."""
+        module, name = self.builder.split(".")
+        return getattr(importlib.import_module(f".{module}", __package__), name)
 
 
 def _tiny(entry: ModelEntry, **sizes: int) -> ModelEntry:
     """The same model at base width 16 on 64-pixel crops: for tests, demonstrations and teaching."""
     spec = dataclasses.replace(entry.clip_spec, resize=72, crop=64)
     summary = f"{entry.summary}; base width 16, 64-pixel crop"
-    return ModelEntry(entry.build, spec, "", summary, {"width": 16, **sizes})
+    return ModelEntry(entry.builder, spec, "", summary, {"width": 16, **sizes})
 
 
 MODELS: dict[str, ModelEntry] = {
-    "vie_single": ModelEntry(VIESingle, SINGLE, "single_frame", "2-D ResNet-18 on single frames"),
-    "vie_trn": ModelEntry(VIETRN, TRN, "tsrn", "2-D ResNet-18 on 4 frames in order (temporal relation network)"),
-    "vie_3dresnet": ModelEntry(VIE3DResNet, RESNET3D, "3dresnet", "3-D ResNet-18 on 16 successive frames"),
-    "vie_slow": ModelEntry(VIESlow, SLOW, "slow", "slow pathway: 4 frames, 16 apart"),
-    "vie_fast": ModelEntry(VIEFast, FAST, "fast_a4", "fast pathway by itself: 16 frames, 4 apart, few channels"),
-    "vie_slowfast": ModelEntry(VIESlowfast, FAST, "slowfast_a4", "slow and fast pathways with lateral connections"),
-    "vie_twopathway_slow": ModelEntry(_two_pathway_slow, SLOW, "slowsingle_avg", "static (Single) and dynamic (Slow) pathways"),
+    "vie_single": ModelEntry("resnet.VIESingle", SINGLE, "single_frame", "2-D ResNet-18 on single frames"),
+    "vie_trn": ModelEntry("resnet.VIETRN", TRN, "tsrn", "2-D ResNet-18 on 4 frames in order (temporal relation network)"),
+    "vie_3dresnet": ModelEntry("resnet3d.VIE3DResNet", RESNET3D, "3dresnet", "3-D ResNet-18 on 16 successive frames"),
+    "vie_slow": ModelEntry("resnet3d.VIESlow", SLOW, "slow", "slow pathway: 4 frames, 16 apart"),
+    "vie_fast": ModelEntry("resnet3d.VIEFast", FAST, "fast_a4", "fast pathway by itself: 16 frames, 4 apart, few channels"),
+    "vie_slowfast": ModelEntry("slowfast.VIESlowfast", FAST, "slowfast_a4", "slow and fast pathways with lateral connections"),
+    "vie_twopathway_slow": ModelEntry(
+        "twopathway.with_slow", SLOW, "slowsingle_avg", "static (Single) and dynamic (Slow) pathways"
+    ),
     "vie_twopathway": ModelEntry(
-        _two_pathway_slowfast, FAST, "slowfastsingle_avg", "static (Single) and dynamic (Slowfast) pathways"
+        "twopathway.with_slowfast", FAST, "slowfastsingle_avg", "static (Single) and dynamic (Slowfast) pathways"
     ),
 }
 for _name, _sizes in {"single": {}, "3dresnet": {}, "slowfast": {"fast_width": 4}, "twopathway": {"fast_width": 4}}.items():
@@ -106,24 +93,4 @@ def build_model(name: str, *, clip_spec: ClipSpec | None = None, num_classes: in
     model_args = {**defaults, **entry.sizes, **sizes}
     model = entry.build(clip_spec or entry.clip_spec, num_classes=num_classes, **model_args)
     model.model_name, model.model_args = name, model_args
-    return model
-
-
-def two_pathway(static: Encoder, dynamic: Encoder) -> Encoder:
-    """Puts two encoders, loaded or new, together as the two-pathway model that they make; they are not copied.
-
-    Raises ValueError where no registered two-pathway model is made of these two.
-    """
-    names = {
-        ("vie_single", "vie_slow"): "vie_twopathway_slow",
-        ("vie_single", "vie_slowfast"): "vie_twopathway",
-        ("vie_single_tiny", "vie_slowfast_tiny"): "vie_twopathway_tiny",
-    }
-    pair = (static.model_name, dynamic.model_name)
-    if pair not in names:
-        known = ", ".join(f"{s} + {d}" for s, d in names)
-        raise ValueError(f"no two-pathway model is made of {pair[0]} + {pair[1]}; there are {known}")
-    model = VIETwoPathway(static, dynamic)
-    model.model_name = names[pair]
-    model.model_args = {**dynamic.model_args, "static_width": static.stem.conv.out_channels}  # type: ignore[union-attr]
     return model

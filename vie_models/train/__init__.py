@@ -1,1 +1,1 @@
-"""How weights are made: instance recognition and local aggregation, from one CPU to many GPUs. Needs the extra `train`."""
+"""How weights are made, from one CPU to many GPUs. Needs the extra `train`."""

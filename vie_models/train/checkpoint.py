@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from ..weights.folder import sha256_of
-from .distributed import World
+from ..bank.ranks import World
+from ..files import sha256_of
 
 CHECKPOINTS, STATE, HASHES = "checkpoints", "state.pt", "hashes.json"
 

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import torch
 
+from ..bank.memory_bank import interleaved
+from ..datasets.lists import CLASSES, class_names
+from ..files import replacing
 from ..models import Encoder
 from ..weights import save_pretrained
-from ..weights.folder import BANK, replacing, write_tensors
+from ..weights.folder import BANK, write_tensors
 from .checkpoint import CHECKPOINTS, Checkpoints
 from .logs import read_metrics
-from .memory_bank import interleaved
-from .recipes import RECIPES, TrainConfig, command_line, without_places
-from .results import CLASSES, class_names
-from .tasks import encoder_of, make_network
+from .objectives.choose import encoder_of, make_network
+from .recipes import RECIPES, command_line, without_places
+from .settings import TrainConfig
 
 TRAINING = "training.json"
 

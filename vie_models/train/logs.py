@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..weights.folder import replacing
+from ..files import replacing
 
 METRICS = "metrics.jsonl"
 

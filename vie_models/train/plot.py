@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .figure import new_figure
+from ..evaluate.figure import new_figure
 from .logs import read_metrics
-from .recipes import FIXED, TrainConfig, recipe
-from .run import CONFIG
+from .recipes import recipe
+from .settings import FIXED, TrainConfig
+from .state import CONFIG
 
 PUBLISHED = Path(__file__).with_name("vie_3dresnet_trajectories.json")
 """VIE-3DResNet's kNN top-1 on Kinetics-400 as the original release prints it, a value every 5000 steps."""

@@ -6,24 +6,25 @@ V videos, C clips each, K classes.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..extract import Extractor
+from ..bank.knn import knn
+from ..bank.ranks import World
+from ..datasets.lists import VideoList, class_names, read_list
+from ..evaluate.outputs import clip_outputs, gather_top
+from ..evaluate.results import UNREAD, Results
 from ..models import Encoder
 from ..video.transforms import clip_transform
 from ..weights.folder import hash_of_weights
-from .data import ClipDataset, VideoList, loader, read_list
-from .distributed import World
-from .knn import knn
-from .objectives import InstanceObjective, Objective
-from .pretext import PretextObjective
-from .recipes import TrainConfig
-from .results import UNREAD, Results, class_names
-from .transfer import LinearReadouts
+from .loading import ClipDataset, loader
+from .objectives.instance import InstanceObjective
+from .objectives.objective import Objective
+from .objectives.pretext import PretextObjective
+from .objectives.readouts import LinearReadouts
+from .settings import TrainConfig
 
 
 def validation_videos(config: TrainConfig, labels: Tensor) -> VideoList | None:
@@ -76,38 +77,6 @@ def validate(
     accuracies = {"top1" if name in _PLAIN else f"{name}_top1": float(results.hits(name).mean()) for name in top}
     seconds = round(time.monotonic() - began, 2)
     return results, {**accuracies, "val_videos": len(videos), "val_failed": failed, "val_seconds": seconds}
-
-
-def clip_outputs(
-    network: Encoder,
-    videos: VideoList,
-    which: Sequence[int],
-    *,
-    clips: int = 5,
-    workers: int = 0,
-    dtype: str = "float32",
-    device: torch.device | None = None,
-) -> dict[int, Tensor]:
-    """What the network gives for the evenly placed clips of some of the videos, [C, ...] for each that can be read.
-
-    The network is in evaluation mode afterwards.
-    """
-    extractor = Extractor(
-        network, pool=None, clips=clips, workers=min(workers, 4), dtype=getattr(torch, dtype), device=device
-    )  # fmt: skip
-    results = extractor.results([videos.paths[i] for i in which])
-    found = {which[number]: torch.from_numpy(arrays["embedding"]) for number, _, arrays in results if arrays is not None}
-    return {i: found[i] for i in sorted(found)}
-
-
-def gather_top(which: Sequence[int], scores: dict[str, Tensor], num_videos: int, ranks: World) -> dict[str, Tensor]:
-    """All ranks' most likely classes, [V, up to 5], from each rank's scores [v, K] of the videos `which`. Collective."""
-    best = {name: found.topk(min(5, found.shape[1])).indices.cpu() for name, found in scores.items()}
-    top = {name: torch.full((num_videos, rows.shape[1]), UNREAD) for name, rows in best.items()}
-    for indices, rows in ranks.gather_objects((list(which), best)):
-        for name, found in rows.items():
-            top[name][indices] = found
-    return top
 
 
 _PLAIN = ("supervised", "rotation", "order")  # protocols of which there is one

@@ -5,7 +5,7 @@ T time, H height, W width.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -14,10 +14,15 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from ..clip_spec import ClipSpec
-from ..models import Encoder
 
 MULTI_SCALES = (1.0, 0.841, 0.707, 0.595, 0.5)
 Recipe = Literal["color_jitter", "multi_scale_crop", "random_crop"]
+
+
+class HasClipSpec(Protocol):
+    """An encoder, as far as transforms know one."""
+
+    clip_spec: ClipSpec
 
 
 class ClipTransform:
@@ -115,15 +120,15 @@ class TrainTransform(ClipTransform):
         return functional.resized_crop(frames, top, left, side, side, size, self._interpolation, antialias=True)
 
 
-def clip_transform(model_or_spec: Encoder | ClipSpec) -> ClipTransform:
+def clip_transform(model_or_spec: HasClipSpec | ClipSpec) -> ClipTransform:
     """The evaluation transform for a model, or for a ClipSpec: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]."""
     return ClipTransform(_spec(model_or_spec))
 
 
-def train_transform(model_or_spec: Encoder | ClipSpec, recipe: Recipe = "color_jitter") -> TrainTransform:
+def train_transform(model_or_spec: HasClipSpec | ClipSpec, recipe: Recipe = "color_jitter") -> TrainTransform:
     """A training transform for a model, or for a ClipSpec: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]."""
     return TrainTransform(_spec(model_or_spec), recipe)
 
 
-def _spec(model_or_spec: Encoder | ClipSpec) -> ClipSpec:
+def _spec(model_or_spec: HasClipSpec | ClipSpec) -> ClipSpec:
     return model_or_spec if isinstance(model_or_spec, ClipSpec) else model_or_spec.clip_spec

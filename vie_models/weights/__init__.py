@@ -1,11 +1,17 @@
 """Where weights come from: the catalog, folders, the Hub, TensorFlow checkpoints."""
 
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
 from .catalog import CATALOG, Metric, WeightRecord, list_weights
 from .errors import WeightsError
-from .folder import save_pretrained
-from .store import create_model, from_pretrained, load_memory_bank
-from .tensor_bundle import CheckpointError, read_checkpoint
-from .tensorflow import tf_to_state_dict
+
+if TYPE_CHECKING:
+    from .cache import load_memory_bank
+    from .folder import save_pretrained
+    from .store import create_model, from_pretrained
+    from .tensorflow.bundle import CheckpointError, read_checkpoint
+    from .tensorflow.names import tf_to_state_dict
 
 __all__ = [
     "CATALOG",
@@ -21,3 +27,15 @@ __all__ = [
     "save_pretrained",
     "tf_to_state_dict",
 ]
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "CheckpointError": ".tensorflow.bundle",
+        "create_model": ".store",
+        "from_pretrained": ".store",
+        "load_memory_bank": ".cache",
+        "read_checkpoint": ".tensorflow.bundle",
+        "save_pretrained": ".folder",
+        "tf_to_state_dict": ".tensorflow.names",
+    },
+)

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ..clip_spec import ClipSpec
+from ..files import replacing, sha256_of
 from ..models import Encoder
 from ..models.cost import count_flops, count_parameters, output_size
-from .folder import load_folder, replacing, sha256_of, write_whole
+from .folder import load_folder, write_whole
 
 CARD = "README.md"
 CITATION = """@inproceedings{zhuang2020unsupervised,

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..clip_spec import ClipSpec
 from ..models import model_entry
+from .errors import WeightsError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class WeightRecord:
 
 
 _RELEASE = "log of the original release"
-_FROZEN = "vie_models/train/frozen.py, which renders 96 videos"
+_FROZEN = "reproduce/frozen_textures.py, which renders 96 videos"
 
 
 def _textures(model: str, size: int, files: Mapping[str, str], measured: Mapping[str, float]) -> WeightRecord:
@@ -154,3 +155,19 @@ def list_weights(pattern: str = "*") -> list[str]:
 def weights_of(model: str) -> list[WeightRecord]:
     """The published weight sets of a registered model; the first is its default."""
     return [record for record in CATALOG.values() if record.model == model]
+
+
+def find_record(name: str, tag: str = "") -> WeightRecord:
+    """The record of "name.tag", or of the model's default weight set; WeightsError where nobody has published one."""
+    records = {record.name: record for record in weights_of(name)}
+    if tag and f"{name}.{tag}" in records:
+        return records[f"{name}.{tag}"]
+    if records and not tag:
+        return next(iter(records.values()))
+    wanted = f"{name}.{tag}" if tag else name
+    options = [
+        f"build it untrained: create_model({name!r})",
+        "load your own: checkpoint_path=, or from_pretrained(folder or Hub repository)",
+        f"use a published set: {', '.join(list_weights()) or 'there is none yet'}",
+    ]
+    raise WeightsError(f"nobody has published weights for {wanted}. You can " + "; ".join(options))

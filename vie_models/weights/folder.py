@@ -6,13 +6,11 @@ config.json is read by us and by timm: `architecture`, `model_args` and `pretrai
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..clip_spec import ClipSpec
+from ..files import replacing
 from ..models import Encoder, build_model, two_pathway
-from ..models.two_pathway import VIETwoPathway
+from ..models.twopathway import VIETwoPathway
 from .errors import WeightsError
 
 CONFIG, MODEL, BANK = "config.json", "model.safetensors", "bank.safetensors"
@@ -228,31 +227,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """A safetensors file, whole or not at all."""
     with replacing(path) as temporary:
         save_file({k: t.detach().contiguous() for k, t in tensors.items()}, temporary, metadata={"format": "pt"})
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place if the block ends well, and is removed if not."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would keep a shared cache to one user
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def hash_of_weights(model: Encoder) -> str:

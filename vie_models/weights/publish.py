@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..files import sha256_of
 from ..models import Encoder
 from ..models.cost import output_size
 from .card import CARD, facts
 from .errors import WeightsError
-from .folder import BANK, CONFIG, MODEL, hash_of_weights, load_folder, read_bank, sha256_of, write_whole
+from .folder import BANK, CONFIG, MODEL, hash_of_weights, load_folder, read_bank, write_whole
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

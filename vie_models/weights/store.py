@@ -10,44 +10,33 @@ Hub repositories stay in the Hub's own cache (HF_HOME, HF_HUB_CACHE).
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ..clip_spec import ClipSpec
+from ..files import sha256_of
 from ..models import Encoder, build_model, model_entry
 from ..models.encoder import EMBEDDING_SIZE
-from .catalog import WeightRecord, list_weights, weights_of
-from .download import download
+from .cache import load_record
+from .catalog import find_record, list_weights
 from .errors import WeightsError
 from .folder import (
-    BANK,
     CONFIG,
     MODEL,
     assign_weights,
     load_files,
     load_folder,
-    read_bank,
     read_tensors,
-    replacing,
-    save_pretrained,
-    sha256_of,
-    write_tensors,
 )
-from .tensor_bundle import CheckpointError, read_checkpoint
-from .tensorflow import tf_memory_bank, tf_to_state_dict, tf_width
-
-HASHES = "hashes.json"
+from .tensorflow.bundle import read_checkpoint
+from .tensorflow.convert import load_tensorflow
 
 
 def create_model(
@@ -110,186 +99,7 @@ def check_sizes(model: Encoder, sizes: dict[str, Any], source: str) -> None:
             raise ValueError(f"{source} has the sizes {model.model_args}, got {size}={value}; leave it out, or train your own")
 
 
-def find_record(name: str, tag: str = "") -> WeightRecord:
-    """The record of "name.tag", or of the model's default weight set; WeightsError where nobody has published one."""
-    records = {record.name: record for record in weights_of(name)}
-    if tag and f"{name}.{tag}" in records:
-        return records[f"{name}.{tag}"]
-    if records and not tag:
-        return next(iter(records.values()))
-    wanted = f"{name}.{tag}" if tag else name
-    options = [
-        f"build it untrained: create_model({name!r})",
-        "load your own: checkpoint_path=, or from_pretrained(folder or Hub repository)",
-        f"use a published set: {', '.join(list_weights()) or 'there is none yet'}",
-    ]
-    raise WeightsError(f"nobody has published weights for {wanted}. You can " + "; ".join(options))
-
-
 # --- catalog ---------------------------------------------------------------------------------------------------------
-
-
-def load_record(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> Encoder:
-    """The encoder of a catalog record, fetched if it is not in the cache, verified either way."""
-    folder = fetch(record, cache_dir=cache_dir, progress=progress)
-    _verify(record, folder, CONFIG, MODEL)
-    model = load_folder(folder)
-    model.weights = record
-    return model
-
-
-def load_memory_bank(name: str, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> dict[str, Tensor]:
-    """The memory bank that came with a weight set ("vie_3dresnet.k400"), for looking up neighbours.
-
-    Returns `memory_bank` float32 [N, D], the unit embedding of each training video, and `labels` int64 [N].
-    """
-    model, _, tag = name.partition(".")
-    record = find_record(model, tag)
-    folder = fetch(record, cache_dir=cache_dir, progress=progress)
-    if record.files or (folder / BANK).exists():
-        _verify(record, folder, BANK)
-    if (bank := read_bank(folder)) is None:
-        raise WeightsError(f"{name} came without a memory bank")
-    return bank
-
-
-def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where catalog weights are kept."""
-    return Path(cache_dir) if cache_dir else Path(torch.hub.get_dir()) / "checkpoints" / "vie_models"
-
-
-def shipped_folder(record: WeightRecord) -> Path:
-    """The folder of a set that comes with the package: inside it, or beside it in a clone."""
-    package = Path(__file__).parent.parent
-    for folder in (package / "checkpoints" / record.name, package.parent / "checkpoints" / record.name):
-        if (folder / CONFIG).exists():
-            return folder
-    raise WeightsError(f"{record.name} comes with vie_models, and {folder} is not there: install vie_models again, whole")
-
-
-def fetch(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> Path:
-    """The record's weight folder: the package's own, or in the cache, fetched and converted first if need be by one process."""
-    if record.files:
-        return shipped_folder(record)
-    folder = cache_root(cache_dir) / record.name
-    if (folder / HASHES).exists():  # written last and renamed in with the folder: all of it is there
-        return folder
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise WeightsError(
-            f"{record.name} is not in {folder.parent}, and HF_HUB_OFFLINE forbids fetching it: "
-            f"unset it once, or copy {folder.name}/ there from a machine that has it"
-        )
-    lock = FileLock(folder.with_name(record.name + ".lock"))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise WeightsError(
-            f"cannot write to {folder.parent}, where {record.name} would be kept: {error.strerror}. "
-            "Choose another place with TORCH_HOME or cache_dir="
-        ) from error
-    try:
-        if not (folder / HASHES).exists():
-            if folder.exists():
-                raise WeightsError(
-                    f"{folder} is in the way and not ours: it has no {HASHES}. Delete it or move it away, or choose another "
-                    "place with TORCH_HOME or cache_dir="
-                )
-            archive = folder.with_name(record.name + ".tar")
-            if not archive.exists():
-                download(record.url, archive, progress=progress)
-            _convert_archive(record, archive, folder)
-            archive.unlink()
-    finally:
-        lock.release()
-    return folder
-
-
-def cache_state(record: WeightRecord, cache_dir: str | os.PathLike[str] | None = None) -> str:
-    """In words: whether the record's weights are here, and where."""
-    if record.files:
-        return f"in {shipped_folder(record)}"
-    folder = cache_root(cache_dir) / record.name
-    return f"in {folder}" if (folder / HASHES).exists() else "not fetched yet"
-
-
-def _convert_archive(record: WeightRecord, archive: Path, folder: Path) -> None:
-    """Verifies the fetched tar and makes `folder` of it, at once; a tar that is not what it should be is removed."""
-    digest = sha256_of(archive)
-    first = folder.with_name(record.name + ".sha256")  # outlives the folder: a later fetch must bring the same file
-    expected = record.sha256 or (first.read_text().strip() if first.exists() else digest)
-    if digest != expected:
-        archive.unlink()
-        remedy = "The file was removed; load again to fetch it anew"
-        if record.sha256 is None:
-            remedy += f". If the publisher has replaced the file and you trust it, delete {first}"
-        raise _mismatch(record.url, expected, digest, remedy)
-    made = folder.with_name(f".{record.name}")  # always this name, so that what a killed process left does not pile up
-    shutil.rmtree(made, ignore_errors=True)
-    try:
-        made.mkdir()
-        convert_tensorflow(archive, made, record.model, record=record, **record.model_args)
-        hashes = {
-            "source": {"url": record.url, "sha256": digest},
-            "files": {path.name: sha256_of(path) for path in sorted(made.iterdir())},
-        }
-        (made / HASHES).write_text(json.dumps(hashes, indent=2) + "\n")
-        with replacing(first) as path:
-            path.write_text(digest + "\n")
-        made.rename(folder)
-    except CheckpointError as error:
-        archive.unlink()
-        raise WeightsError(
-            f"what {record.url} sent is not {record.name}: {error}. The file was removed; load again to fetch it anew"
-        ) from error
-    except (OSError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
-        raise WeightsError(
-            f"cannot convert {archive}: {error}; about {archive.stat().st_size / 1e6:.1f} MB are needed for it, "
-            f"{shutil.disk_usage(folder.parent).free / 1e6:.1f} MB are free. Make room, or choose another place with "
-            "TORCH_HOME or cache_dir=; the file fetched is kept"
-        ) from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-def convert_tensorflow(
-    source: str | os.PathLike[str], folder: Path, model_name: str, *, record: WeightRecord | None = None, **sizes: Any
-) -> Encoder:
-    """Makes a weight folder of a TensorFlow checkpoint: encoder, and memory bank with labels where there is one."""
-    variables = read_checkpoint(source)
-    model = load_tensorflow(variables, model_name, source, **sizes)
-    model.weights = record
-    save_pretrained(model, folder)
-    if (bank := tf_memory_bank(variables)) is not None:
-        write_tensors(folder / BANK, bank)
-    return model
-
-
-def _verify(record: WeightRecord, folder: Path, *names: str) -> None:
-    """The files are what the record says, or what hashes.json recorded, made of the file that the record is of."""
-    if record.files:
-        here = {file: digest for file, digest in record.files.items() if Path(file).name in names}
-        return _compare(folder, here, "Install vie_models again")
-    try:
-        recorded = json.loads((folder / HASHES).read_text())
-        source = str(recorded["source"]["sha256"])
-        expected = {name: str(recorded["files"][name]) for name in names}
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{folder / HASHES} is damaged ({error!r}); delete {folder} and load again") from error
-    if record.sha256 not in (None, source):
-        raise _mismatch(f"what {folder} was made of", str(record.sha256), source, f"Delete {folder} and load again")
-    _compare(folder, expected, f"Delete {folder} and load again to fetch it anew")
-
-
-def _compare(folder: Path, expected: Mapping[str, str], remedy: str) -> None:
-    for name, digest in expected.items():
-        found = sha256_of(folder / name) if (folder / name).exists() else "no file"
-        if found != digest:
-            raise _mismatch(folder / name, digest, found, remedy)
-
-
-def _mismatch(file: object, expected: str, found: str, remedy: str) -> WeightsError:
-    return WeightsError(f"{file} is not what it should be: expected SHA-256 {expected}, found {found}. {remedy}")
 
 
 # --- files and folders of the user's ---------------------------------------------------------------------------------
@@ -333,14 +143,6 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path} must hold a state_dict (names to tensors), or one under the key 'state_dict'")
     return state
-
-
-def load_tensorflow(variables: Any, name: str, source: object, **sizes: Any) -> Encoder:
-    """The model `name` with TensorFlow variables, in evaluation mode; as wide as they are unless `sizes` say otherwise."""
-    with torch.device("meta"):
-        model = build_model(name, **{"width": tf_width(variables), **sizes})
-    assign_weights(model, tf_to_state_dict(variables, model), source)
-    return model.eval()
 
 
 # --- the Hugging Face Hub --------------------------------------------------------------------------------------------
@@ -408,3 +210,10 @@ def _verify_blob(path: Path) -> None:
             f"{path} is not what it should be: expected {name}, found {found}. "
             f"Delete {path.resolve()} and load again to fetch it anew"
         )
+
+
+def load_weights(name: str, weights: Path, **sizes: Any) -> Encoder:
+    """The encoder `name` with weights of a published set, by its name, or of what `create_model` takes as checkpoint_path."""
+    if str(weights) in list_weights():
+        return create_model(str(weights), **sizes)
+    return create_model(name, checkpoint_path=weights, **sizes)

@@ -1,16 +1,11 @@
 """Makes timm know our models: `timm.create_model("vie_3dresnet")`, `("local-dir:FOLDER")`, `("hf-hub:org/name")`.
 
-`import vie_models` calls `register_with_timm`, which does not import timm: where timm is not loaded yet, registering waits
-for it. timm < 1.0 has no such registry; there it is left alone.
+timm < 1.0 has no such registry; there it is left alone.
 """
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.util
-import sys
-from collections.abc import Callable, Sequence
-from importlib.machinery import ModuleSpec
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,38 +15,9 @@ from .catalog import CATALOG
 from .folder import CONFIG, build_from_config, timm_config
 from .store import check_sizes, create_model, from_pretrained, hub_files, with_classes
 
-TIMM_MODULE = "timm.models"
 
-
-def register_with_timm() -> None:
-    """Registers every model with timm, now or as soon as timm is imported."""
-    if TIMM_MODULE in sys.modules:
-        _register(sys.modules[TIMM_MODULE])
-    elif not any(isinstance(finder, _WhenTimmIsImported) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _WhenTimmIsImported())
-
-
-class _WhenTimmIsImported(importlib.abc.MetaPathFinder):
-    """Finds timm.models as the other finders do, and has it registered with once it is loaded."""
-
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != TIMM_MODULE:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.loader is None:
-            return spec
-        load = spec.loader.exec_module
-
-        def load_and_register(module: ModuleType) -> None:
-            load(module)
-            _register(module)
-
-        spec.loader.exec_module = load_and_register  # type: ignore[method-assign]
-        return spec
-
-
-def _register(timm_models: ModuleType) -> None:
+def register(timm_models: ModuleType) -> None:
+    """Gives every model to timm's registry; `timm_models` is the module timm.models."""
     if not hasattr(timm_models, "register_model") or not hasattr(timm_models, "PretrainedCfg"):
         return  # timm 0.x
     global default_cfgs

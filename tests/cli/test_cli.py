@@ -1,0 +1,34 @@
+import os
+import subprocess
+import sys
+
+import vie_models as vie
+from vie_models import cli
+
+
+def test_list_and_info(capsys):
+    assert cli.main(["list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == vie.list_models()
+    assert cli.main(["info", "vie_3dresnet"]) == 0
+    page = capsys.readouterr().out
+    for fact in (
+        "33.27 M",
+        "16.67 GFLOP",
+        "encode_10           512 x 1 x 4 x 4",
+        "not fetched yet",
+        "licence   not stated",
+        "43.6 %",
+    ):
+        assert fact in page
+    for name in vie.list_models():
+        assert cli.main(["info", name]) == 0
+    assert "nobody has published any" in capsys.readouterr().out
+    assert cli.main(["info", "vie_nothing"]) == cli.EXIT_USAGE
+
+
+def test_the_console_script_and_its_exit_code(videos):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "vie_models.cli", "info", "vie_nothing"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == cli.EXIT_USAGE
+    assert done.stderr.startswith("vie: unknown model 'vie_nothing'")

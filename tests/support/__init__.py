@@ -1,0 +1,6 @@
+"""What tests have in common."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+REFERENCE = ROOT / "tests" / "reference"

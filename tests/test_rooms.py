@@ -1,0 +1,76 @@
+"""The rooms of the package: imports point one way, files are short, and names are cheap to import (CONTRIBUTING.md)."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+PACKAGE = ROOT / "vie_models"
+BASE = {"clip_spec", "files", "lazy", "version"}
+"""Files that every room may read."""
+MAY_IMPORT = {
+    "models": set(),
+    "weights": {"models"},
+    "video": set(),
+    "bank": set(),
+    "datasets": {"video"},
+    "features": {"models", "weights", "video"},
+    "evaluate": {"models", "weights", "video", "bank", "datasets", "features"},
+    "train": {"models", "weights", "video", "bank", "datasets", "features", "evaluate"},
+    "cli": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "train"},
+}
+MOST_LINES = 400
+
+
+def rooms_imported(file: Path) -> set[str]:
+    """Names of rooms and of the package's own files that a file imports, wherever in it."""
+    place = file.relative_to(PACKAGE).parts[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            path = [*place[: len(place) - node.level + 1], *(node.module or "").split(".")]
+            found |= {path[0]} if path[0] else {alias.name for alias in node.names}
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            found |= {".".join(name.split(".")[1:]) or "the top" for name in names if name.split(".")[0] == "vie_models"}
+    return found - {place[0] if place else ""}
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_point_one_way(room):
+    files = sorted((PACKAGE / room).rglob("*.py"))
+    assert files
+    for file in files:
+        assert rooms_imported(file) <= MAY_IMPORT[room] | BASE, f"{file} imports back up"
+
+
+def test_every_folder_is_a_room():
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(MAY_IMPORT)
+    for name in BASE:
+        assert rooms_imported(PACKAGE / f"{name}.py") <= BASE
+
+
+def test_files_are_short():
+    lengths = {file: len(file.read_text().splitlines()) for file in PACKAGE.rglob("*.py")}
+    assert not {str(file): length for file, length in lengths.items() if length > MOST_LINES}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["--version"], ["train", "--help"], ["extract", "--help"]])
+def test_the_command_line_imports_torch_only_where_it_is_needed(arguments):
+    code = f"""
+import sys
+import vie_models.cli
+try:
+    code = vie_models.cli.main({arguments!r})
+except SystemExit as end:
+    code = end.code
+assert code == 0, code
+heavy = {{"torch", "torchvision", "av", "timm", "huggingface_hub", "matplotlib"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

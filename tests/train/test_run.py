@@ -1,0 +1,587 @@
+"""Whole runs, on small videos: ranks, kills, damage, full disks, and what becomes of a run."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import REFERENCE
+from support.ranks import on_ranks
+from support.runs import SMALL, assert_same_end, config, flags, killed_run, losses, newest, settings, start
+
+import vie_models as vie
+from vie_models.bank.ranks import World
+from vie_models.cli import main
+from vie_models.models import precision
+from vie_models.models.blocks import norm_act
+from vie_models.train.checkpoint import DamagedCheckpointError
+from vie_models.train.logs import read_metrics
+from vie_models.train.loop import NotFiniteError, Run, TooManyFailuresError, pretrain
+from vie_models.train.norms import synchronise_norms
+from vie_models.train.recipes import RECIPES, recipe
+from vie_models.train.settings import TrainConfig
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is damaged:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, tmp_path_factory):
+    """A run to its end, in one go."""
+    return pretrain(config(corpus, tmp_path_factory.mktemp("runs") / "finished", val_list=corpus / "val"), progress=False)
+
+
+def test_a_run_leaves_what_it_should(finished, corpus):
+    lines = read_metrics(finished)
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 21))
+    assert [line["objective"] for line in lines if "loss" in line] == ["IR"] * 7 + ["LA"] * 13
+    assert all(line["clips_per_s"] > 0 and 0 <= line["data_wait"] <= 1 for line in lines if "loss" in line)
+    (validation,) = [line for line in lines if "knn_top1" in line]
+    assert validation["val_videos"] == 4
+    assert validation["val_failed"] == 0
+    assert 0 <= validation["knn_top1"] <= 1
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == [f"step-{k:09d}" for k in (10, 15, 20)]
+    assert TrainConfig.from_dict(json.loads((finished / "config.json").read_text())) == config(
+        corpus, finished, val_list=corpus / "val"
+    )
+    if importlib.util.find_spec("tensorboard"):
+        assert list((finished / "tensorboard").iterdir())
+
+
+def test_a_finished_run_has_nothing_more_to_do(finished, corpus):
+    before = (finished / "metrics.jsonl").read_text()
+    pretrain(config(corpus, finished), progress=False)
+    assert (finished / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stopped_run_goes_on_to_the_same_bits(finished, corpus, tmp_path, workers):
+    out = tmp_path / "run"
+    for steps in (3, 8, 13, 20):
+        pretrain(config(corpus, out, steps=steps, workers=workers), progress=False)
+    assert_same_end(finished, out)
+    assert losses(out) == losses(finished)
+
+
+# --- ranks ---------------------------------------------------------------------------------------------------------------
+
+
+def losses_on(ranks: World, corpus: Path, out: Path, changes: dict, frozen: bool = False) -> list[float]:
+    """The loss of each step; `frozen`: with batch norms in evaluation mode."""
+    run = Run(config(corpus, out, **changes), ranks)
+    run.model.train(not frozen)
+    batches, found = run.batches(), []
+    for _ in range(run.config.steps):
+        run.train_step(next(batches))
+        found.append(run.metrics()["loss"])
+    return found
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_losses_do_not_depend_on_the_number_of_ranks(corpus, tmp_path, size):
+    """The same global batch gives the same losses, in IR and in LA with two clusterings, where norms do not see the batch."""
+    changes = {"steps": 14, "lr": 1e-4, "clusterings": 2}
+    alone = losses_on(World(), corpus, tmp_path, changes, True)
+    for several in on_ranks(size, losses_on, corpus, tmp_path, changes, True):
+        np.testing.assert_allclose(several, alone, rtol=1e-5)
+
+
+def test_synchronised_norms_see_the_whole_batch(corpus, tmp_path):
+    """Then losses are the same in training mode too; later on, rounding is blown up from one step to the next."""
+    changes = {"steps": 5, "lr": 1e-5, "sync_norms": True}
+    alone = losses_on(World(), corpus, tmp_path, changes)
+    (several, _), (apart, _) = (on_ranks(2, losses_on, corpus, tmp_path, {**changes, "sync_norms": s}) for s in (True, False))
+    np.testing.assert_allclose(several, alone, rtol=1e-5)
+    assert not np.allclose(apart, alone, rtol=1e-5)
+
+
+def test_synchronised_norms_are_batch_norms():
+    alone, weights = norm_on(World()), torch.randn(8, 3, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    assert weights.shape == alone[0].shape
+    for several in on_ranks(2, norm_on):
+        for ours, theirs in zip(several, alone, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def norm_on(ranks: World) -> list[torch.Tensor]:
+    """Result, gradients and running statistics of a norm over a global batch of 8."""
+    norm = norm_act(3, 3)
+    if ranks.size > 1:
+        synchronise_norms(norm, ranks)
+    noise = [torch.randn(8, 3, 2, 4, 4, generator=torch.Generator().manual_seed(k)) for k in (0, 1)]
+    x = ranks.own(noise[0] * 2 + 1).clone().requires_grad_()
+    y = norm(x)
+    (y * ranks.own(noise[1])).sum().backward()
+    gradients = [ranks.sum(p.grad) for p in norm.parameters()]
+    return [ranks.gather(y.detach()), ranks.gather(x.grad), *gradients, norm.running_mean, norm.running_var]
+
+
+def test_accumulation_adds_up(corpus, tmp_path):
+    """Parts of a batch give the step of the whole, where batch norms do not tell them apart."""
+
+    def step(accumulate):
+        run = Run(config(corpus, tmp_path, accumulate=accumulate, steps=3))
+        run.model.eval()
+        batches = run.batches()
+        for _ in range(3):
+            run.train_step(next(batches))
+        return run.model.state_dict(), run.metrics()["loss"]
+
+    (whole, loss), (parts, other) = step(1), step(2)
+    assert other == pytest.approx(loss, rel=1e-5)
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_ways_to_compute_change_little(corpus, tmp_path):
+    def first_losses(**changes):
+        return losses_on(World(), corpus, tmp_path, {"steps": 3, "lr": 1e-4, **changes})
+
+    plain = first_losses()
+    np.testing.assert_allclose(first_losses(channels_last=True), plain, rtol=1e-3)
+    np.testing.assert_allclose(first_losses(grad_checkpointing=True), plain, rtol=1e-5)
+    single = {"model": "vie_single_tiny"}
+    np.testing.assert_allclose(first_losses(dtype="bfloat16", **single), first_losses(**single), rtol=0.1)
+
+
+def test_wrong_convolutions_are_found(corpus, tmp_path, monkeypatch):
+    """What oneDNN 3.13 does on some CPUs: a weight gradient of uninitialised memory."""
+
+    def wrong(conv, inputs, dtype, gradients):
+        found = results(conv, inputs, dtype, gradients)
+        if dtype == torch.bfloat16 and conv.stride == (2, 2):
+            found["weight's gradient"] = torch.zeros_like(found["weight's gradient"])
+        return found
+
+    results = precision._results
+    monkeypatch.setattr(precision, "_results", wrong)
+    with pytest.raises(precision.WrongArithmeticError, match=r"wrong weight's gradient of stem.conv, .* error 1. Use float32"):
+        Run(config(corpus, tmp_path, model="vie_single_tiny", dtype="bfloat16"))
+
+
+@pytest.mark.slow
+def test_compiled_training_changes_little(corpus, tmp_path):
+    plain = losses_on(World(), corpus, tmp_path, {"steps": 3, "lr": 1e-4})
+    np.testing.assert_allclose(
+        losses_on(World(), corpus, tmp_path, {"steps": 3, "lr": 1e-4, "compile": True}), plain, rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_run_of_two_ranks_goes_on_with_others(corpus, tmp_path, size):
+    """The bank is where it was, and the losses go on as those of an uninterrupted run."""
+    alone = losses_on(World(), corpus, tmp_path / "alone", {"steps": 12, "lr": 1e-4}, True)
+    on_ranks(2, saved_after, corpus, tmp_path / "run", 8)
+    for several in on_ranks(size, losses_from, corpus, tmp_path / "run"):
+        np.testing.assert_allclose(several, alone[8:], rtol=1e-4)
+
+
+def saved_after(ranks: World, corpus: Path, out: Path, steps: int) -> None:
+    run = Run(config(corpus, out, lr=1e-4), ranks)
+    run.model.eval()
+    batches = run.batches()
+    for _ in range(steps):
+        run.train_step(next(batches))
+    run.save()
+
+
+def losses_from(ranks: World, corpus: Path, out: Path) -> list[float]:
+    run = Run(config(corpus, out, lr=1e-4), ranks)
+    run.model.eval()
+    assert run.step == 8
+    batches, found = run.batches(), []
+    for _ in range(4):
+        run.train_step(next(batches))
+        found.append(run.metrics()["loss"])
+    return found
+
+
+# --- what may happen to a run --------------------------------------------------------------------------------------------
+
+
+MANY_TIMES = [pytest.param(10, ranks, workers, marks=pytest.mark.slow) for ranks in (1, 2) for workers in (0, 2)]
+
+
+@pytest.mark.parametrize(("kills", "ranks", "workers"), [(2, 1, 2), (1, 2, 0), *MANY_TIMES])
+def test_a_killed_run_goes_on_to_the_same_bits(corpus, tmp_path, kills, ranks, workers):
+    changes = {"workers": workers, "steps": 20 * kills, "save_every": 4}
+    process = start(flags(corpus, tmp_path / "whole", **changes), ranks)
+    errors = process.communicate()[1]
+    assert process.returncode == 0, errors
+    killed_run(flags(corpus, tmp_path / "killed", **changes), tmp_path / "killed", kills, ranks, 20 * kills)
+    assert_same_end(tmp_path / "whole", tmp_path / "killed")
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_an_interrupted_run_saves_where_it_is(corpus, tmp_path):
+    out = tmp_path / "run"
+    process = start(flags(corpus, out, steps=100_000, save_every=100_000))
+    while len(losses(out)) < 5 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, errors
+    assert "the same command goes on from there" in errors
+    assert newest(out)[0]["step"] == len(losses(out)) >= 5
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_signal_to_all_processes_saves_too(corpus, tmp_path, ranks):
+    """As a job scheduler, or torchrun, sends it: workers and what they were forked from included."""
+    out = tmp_path / "run"
+    process = start(flags(corpus, out, steps=100_000, save_every=100_000, workers=2), ranks)
+    while len(losses(out)) < 5 and process.poll() is None:
+        time.sleep(0.02)
+    if ranks == 1:
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        process.send_signal(signal.SIGTERM)  # torchrun hands it on to the process groups of its ranks
+    errors = process.communicate(timeout=100)[1]
+    assert newest(out)[0]["step"] == len(losses(out)) >= 5, errors
+
+
+def test_what_is_no_number_is_not_saved(corpus, tmp_path):
+    """Also where the loss, which is of before the step, still is one."""
+    run = Run(config(corpus, tmp_path))
+    batches = run.batches()
+    run.train_step(next(batches))
+    run.save()
+    with torch.no_grad():
+        run.model.stem.conv.weight[0] = torch.inf
+    run.step += 1
+    with pytest.raises(NotFiniteError, match="a weight or a row of the memory bank is infinite or not a number at step 2"):
+        run.save()
+    assert newest(tmp_path)[0]["step"] == 1
+
+
+def test_a_bank_stays_with_its_list(corpus, tmp_path):
+    """Row i of another run's bank is video i: of the same list."""
+    pretrain(config(corpus, tmp_path / "first", steps=3), progress=False)
+    lines = (corpus / "train").read_text().splitlines(keepends=True)
+    (tmp_path / "reversed").write_text("".join(reversed(lines)))
+    with pytest.raises(ValueError, match="has another train_list, and its memory bank is of other videos"):
+        Run(config(corpus, tmp_path / "second", resume=tmp_path / "first", train_list=tmp_path / "reversed"))
+    assert Run(config(corpus, tmp_path / "third", resume=tmp_path / "first")).step == 3
+
+
+def test_ranks_validate_what_is_saved(corpus, tmp_path):
+    """Running statistics differ between ranks after a step; those of rank 0 are in the checkpoint, and count."""
+    first, second = on_ranks(2, statistics_after_validation, corpus, tmp_path)
+    assert len(first) > 10
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def statistics_after_validation(ranks: World, corpus: Path, out: Path) -> list[torch.Tensor]:
+    run = Run(config(corpus, out, val_list=corpus / "val"), ranks)
+    run.train_step(next(run.batches()))
+    run.validate()
+    return [buffer.clone() for buffer in run.model.buffers()]
+
+
+def test_two_runs_do_not_share_a_folder(corpus, finished):
+    from filelock import FileLock
+
+    with FileLock(finished / ".lock"):
+        with pytest.raises(BlockingIOError, match="another process is training in"):
+            pretrain(config(corpus, finished), progress=False)
+
+
+def test_a_damaged_checkpoint_is_put_aside(corpus, finished, tmp_path):
+    out = tmp_path / "run"
+    pretrain(config(corpus, out, steps=15), progress=False)
+    path = out / "checkpoints" / "step-000000015" / "state.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"step-000000015 is damaged \(state.pt is not what was written\)"):
+        pretrain(config(corpus, out), progress=False)
+    assert_same_end(finished, out)
+    assert (out / "checkpoints" / "step-000000015.damaged").is_dir()
+
+    for checkpoint in (out / "checkpoints").glob("step-*"):
+        (checkpoint / "hashes.json").unlink()
+    with pytest.raises(DamagedCheckpointError, match="every checkpoint in"):
+        pretrain(config(corpus, out, steps=30), progress=False)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(corpus, tmp_path):
+    out = tmp_path / "run"
+    script = f"""
+import resource, signal, sys
+from vie_models.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+arguments = {flags(corpus, out)!r}
+main(["train", *arguments, "--steps", "10"])
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+sys.exit(main(["train", *arguments]))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "vie: the checkpoint of step 15 could not be written to" in done.stderr
+    assert "make room, and start the same command again" in done.stderr
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-000000005", "step-000000010"]
+    pretrain(config(corpus, out), progress=False)
+    assert newest(out)[0]["step"] == 20
+
+
+def test_unreadable_videos_are_left_out_up_to_a_number(corpus, tmp_path):
+    listing = (corpus / "train").read_text()
+    (tmp_path / "list").write_text("missing.mp4 30 0\nbroken.mp4 30 1\n" + listing)
+    (corpus / "broken.mp4").write_bytes(b"no video")
+    out = pretrain(config(corpus, tmp_path / "run", train_list=tmp_path / "list", max_failures=2), progress=False)
+    lines = [json.loads(line) for line in (out / "failed_videos.jsonl").read_text().splitlines()]
+    assert sorted(Path(line["path"]).name for line in lines) == ["broken.mp4", "missing.mp4"]
+    assert read_metrics(out)[-1]["failed_videos"] == 2
+    assert np.isfinite(losses(out)).all()
+    bank = newest(out)[1][0]["rows"]
+    untouched = Run(config(corpus, tmp_path / "new", train_list=tmp_path / "list")).objective.bank.rows
+    assert torch.equal(bank[:2], untouched[:2])  # their rows were never written
+    assert not (bank[2:] == untouched[2:]).all(dim=1).any()
+    with pytest.raises(
+        TooManyFailuresError, match=r"2 videos could not be read, and max_failures allows 1; they are listed in"
+    ):
+        pretrain(config(corpus, tmp_path / "run2", train_list=tmp_path / "list", max_failures=1), progress=False)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(corpus, tmp_path):
+    with pytest.raises(NotFiniteError, match=r"try a smaller lr \(it is 1e\+30\)"):
+        pretrain(config(corpus, tmp_path, lr=1e30, steps=20), progress=False)
+
+
+# --- settings ------------------------------------------------------------------------------------------------------------
+
+
+def test_recipes_are_the_papers():
+    """REFERENCE, section 3."""
+    made = {name: recipe(name, out="x", train_list="y") for name in RECIPES}
+    assert {name: made[name].batch_size for name in RECIPES if "tiny" not in name} == {
+        **{"vie_single": 128, "vie_slow": 64, "vie_slowfast": 64, "vie_3dresnet": 64, "vie_trn": 64}
+    }
+    ours = made["vie_3dresnet"]
+    assert (ours.ir_steps, ours.noise, ours.clusters, ours.background, ours.steps) == (50_000, 4096, 10_000, 4096, 1_450_000)
+    assert (made["vie_single"].clusters, made["vie_single"].background) == (8000, 512)
+    rates = [ours.lr_at(step) for step in (0, 974_946, 974_947, 1_304_998, 1_304_999)]
+    assert rates == pytest.approx([0.03, 0.03, 0.003, 0.003, 0.0003])
+    assert (ours.momentum, ours.weight_decay, ours.temperature, ours.bank_momentum) == (0.9, 1e-4, 0.07, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
+        ({"temperature": 0.0}, "temperature must be from 0.002 to inf, got 0.0"),
+        ({"objective": "simclr"}, "objective must be one of vie, supervised, readout, rotation, order, got 'simclr'"),
+        ({"lr_boundaries": (5, 3)}, r"lr_boundaries must grow, got \(5, 3\)"),
+        ({"batch_size": 6, "accumulate": 4}, r"multiple of accumulate \(4\), got 6"),
+        ({"model": "vie_twopathway"}, "has no embedding of its own to be trained"),
+        ({"model": "vie_slo"}, "unknown model 'vie_slo'"),
+        ({"part": 0.0}, r"part must be in \(0, 1\]"),
+        ({"clusters": 100}, "20 videos cannot have 100 clusters"),
+        ({"batch_size": 64}, "batch_size must be from 1 to the 20 videos"),
+        ({"device": "cuda"}, "sees no GPU"),
+    ],
+)
+def test_wrong_settings(corpus, tmp_path, change, message):
+    if change.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match=message):
+        pretrain(config(corpus, tmp_path, **change), progress=False)
+    with pytest.raises(ValueError, match="no recipe 'vie_slwo', perhaps vie_slow"):
+        recipe("vie_slwo", out="x", train_list="y")
+
+
+def test_a_run_keeps_its_settings_and_its_list(corpus, finished, tmp_path):
+    with pytest.raises(ValueError, match=r"other settings \(temperature was 0.07, is 0.1\): choose another folder"):
+        pretrain(config(corpus, finished, temperature=0.1), progress=False)
+    lines = (corpus / "train").read_text().splitlines(keepends=True)
+    (tmp_path / "list").write_text("".join(reversed(lines)))
+    with pytest.raises(ValueError, match="is not the list that the run in"):
+        pretrain(config(corpus, finished, train_list=tmp_path / "list"), progress=False)
+
+
+# --- what becomes of a run -----------------------------------------------------------------------------------------------
+
+
+def test_export_gives_weights_that_load(finished, tmp_path, capsys):
+    out = tmp_path / "weights"
+    assert main(["export", str(finished), str(out)]) == 0
+    assert (
+        "vie_3dresnet_tiny of width 4: bank.safetensors, config.json, model.safetensors, training.json"
+        in capsys.readouterr().out
+    )
+    model = vie.from_pretrained(out)
+    state, parts = newest(finished)
+    assert all(torch.equal(value, state["model"][name]) for name, value in model.state_dict().items())
+    from vie_models.weights.folder import read_tensors
+
+    bank = read_tensors(out / "bank.safetensors")
+    assert torch.equal(bank["memory_bank"], parts[0]["rows"])
+    assert bank["labels"].tolist() == [i % 3 for i in range(20)]
+    training = json.loads((out / "training.json").read_text())
+    assert training["step"] == 20
+    assert training["validation"]["val_videos"] == 4
+    assert main(["export", str(tmp_path), str(out)]) == 2
+    assert "no checkpoint in" in capsys.readouterr().err
+
+
+def test_plot_draws_curves(finished, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    from PIL import Image
+
+    assert main(["plot", str(finished), "-o", str(tmp_path / "curves.png")]) == 0
+    with Image.open(tmp_path / "curves.png") as image:
+        assert min(image.size) > 500
+    assert main(["plot", str(tmp_path)]) == 2
+    assert "is not the folder of `vie train`" in capsys.readouterr().err
+
+
+def test_the_published_curve_is_drawn_for_the_published_recipe(corpus, tmp_path):
+    pytest.importorskip("matplotlib")
+    from matplotlib.axes import Axes
+
+    from vie_models.train import plot
+
+    ours = recipe("vie_3dresnet", out="x", train_list="y")
+    assert plot._is_published(ours)
+    assert not plot._is_published(recipe("vie_3dresnet", out="x", train_list="y", noise=100))
+    assert not plot._is_published(recipe("vie_slow", out="x", train_list="y"))
+    drawn = []
+    plot._published(
+        type("Panel", (Axes,), {"__init__": lambda self: None, "plot": lambda self, *a, **k: drawn.append((a, k))})()
+    )
+    (steps, values), _ = drawn[0]
+    assert steps[0] == 5000
+    assert len(steps) == len(values) == 294
+
+
+def test_supervised_training_is_the_same_loop(corpus, tmp_path):
+    changes = {
+        "objective": "supervised",
+        "augmentation": "multi_scale_crop",  # the other one changes colours
+        "steps": 30,
+        "lr": 0.01,
+        "val_list": corpus / "val",
+        "batch_size": 10,
+        "log_every": 10,
+    }
+    out = pretrain(config(corpus, tmp_path / "run", **changes), progress=False)
+    assert losses(out)[-1] < losses(out)[0]
+    assert read_metrics(out)[-1]["top1"] >= 0.5  # colours are easy
+    assert main(["export", str(out), str(tmp_path / "weights")]) == 0
+    assert vie.from_pretrained(tmp_path / "weights").num_classes == 3
+    (tmp_path / "list").write_text("".join(f"{i}.mp4\n" for i in range(20)))
+    with pytest.raises(ValueError, match="has no labels, and objective='supervised' needs them"):
+        pretrain(
+            config(corpus, tmp_path / "other", **{**changes, "val_list": None, "train_list": tmp_path / "list"}), progress=False
+        )
+
+
+def test_lists_without_labels_are_enough(corpus, tmp_path):
+    (tmp_path / "list").write_text("".join(f"{i}.mp4\n" for i in range(20)))
+    pretrain(config(corpus, tmp_path / "run", steps=2, train_list=tmp_path / "list"), progress=False)
+    with pytest.raises(ValueError, match="validation needs labels in"):
+        pretrain(
+            config(corpus, tmp_path / "run2", steps=2, train_list=tmp_path / "list", val_list=corpus / "val"), progress=False
+        )
+
+
+def test_a_run_begins_with_weights(corpus, finished, tmp_path):
+    main(["export", str(finished), str(tmp_path / "weights")])
+    run = Run(config(corpus, tmp_path / "run", weights=tmp_path / "weights"))
+    assert run.step == 0
+    assert all(torch.equal(value, newest(finished)[0]["model"][name]) for name, value in run.model.state_dict().items())
+    with pytest.raises(ValueError, match="not both"):
+        config(corpus, tmp_path / "run", weights=tmp_path / "weights", resume=finished)
+
+
+def test_a_run_goes_on_from_another(corpus, finished, tmp_path):
+    run = Run(config(corpus, tmp_path / "run", resume=finished, lr=0.01))
+    state, parts = newest(finished)
+    assert run.step == 20
+    assert torch.equal(run.objective.bank.rows, parts[0]["rows"])
+    assert torch.equal(run.objective.clusters, state["objective"]["clusters"])
+    momenta, expected = run.optimiser.state_dict()["state"], state["optimiser"]["state"]
+    assert momenta.keys() == expected.keys()
+    assert all(torch.equal(momenta[k]["momentum_buffer"], expected[k]["momentum_buffer"]) for k in expected)
+    with pytest.raises(ValueError, match="is a run with objective='vie', not 'supervised': begin with weights"):
+        Run(config(corpus, tmp_path / "run", resume=finished, objective="supervised"))
+    with pytest.raises(ValueError, match="is a run of vie_3dresnet_tiny, which vie_slow cannot go on from"):
+        Run(config(corpus, tmp_path / "run", resume=finished, model="vie_slow"))
+
+
+def test_a_run_goes_on_from_a_checkpoint_of_another(corpus, finished, tmp_path):
+    """The one that is named, and not the newest; what is made of it is what was made."""
+    before = sorted((finished / "checkpoints").glob("step-*"))[-2]
+    run = Run(config(corpus, tmp_path / "run", resume=before))
+    assert run.step == int(before.name.removeprefix("step-")) < 20
+    pretrain(config(corpus, tmp_path / "run", resume=before), progress=False)
+    assert_same_end(finished, tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint .*step-000000001; there are: .*step-000000020"):
+        Run(config(corpus, tmp_path / "other", resume=before.with_name("step-000000001")))
+    shutil.copytree(finished, tmp_path / "damaged")
+    (tmp_path / "damaged" / "checkpoints" / before.name / "state.pt").write_bytes(b"")
+    with pytest.raises(DamagedCheckpointError, match=r"is damaged .*: go on from another checkpoint of that run"):
+        Run(config(corpus, tmp_path / "third", resume=tmp_path / "damaged" / "checkpoints" / before.name))
+
+
+def test_trn_goes_on_from_single(corpus, tmp_path):
+    """As in the paper: everything but the head, which sees four frames now."""
+    spec = {"steps": 4, "ir_steps": 4, "width": 4, "batch_size": 2}
+    single = pretrain(recipe("vie_single", **settings(corpus, tmp_path / "single", **spec)), progress=False)
+    run = Run(recipe("vie_trn", **settings(corpus, tmp_path / "trn", **{**spec, "steps": 6}, resume=single)))
+    state, parts = newest(single)
+    assert run.step == 4
+    mine = run.model.state_dict()
+    assert all(torch.equal(mine[name], value) for name, value in state["model"].items() if not name.startswith("head."))
+    assert mine["head.weight"].shape == (128, 4 * state["model"]["head.weight"].shape[1])
+    assert torch.equal(run.objective.bank.rows, parts[0]["rows"])
+    assert run.model.head.weight not in run.optimiser.state
+    run.train_step(next(run.batches()))
+
+
+def test_a_tensorflow_checkpoint_goes_on(tmp_path):
+    """checkpoint-3.tar: weights, momentum, memory bank, clusters and step of the original's own run."""
+    variables = vie.read_checkpoint(REFERENCE / "checkpoint-3.tar")
+    rows = len(variables["instance/memory_bank"])
+    (tmp_path / "list").write_text("".join(f"{i}.mp4 {label}\n" for i, label in enumerate(variables["instance/all_labels"])))
+    values = {**SMALL, "train_list": tmp_path / "list", "out": tmp_path / "run", "resume": REFERENCE / "checkpoint-3.tar"}
+    run = Run(recipe("vie_3dresnet", **{**values, "ir_steps": 0}))
+    assert run.step == 3
+    np.testing.assert_array_equal(run.objective.bank.rows, variables["instance/memory_bank"])
+    np.testing.assert_array_equal(run.objective.clusters, variables["instance/cluster_labels"])
+    momentum = run.optimiser.state[run.model.stem.conv.weight]["momentum_buffer"]
+    np.testing.assert_array_equal(momentum, variables["resnet_model/conv3d/kernel/Momentum"].transpose(4, 3, 0, 1, 2))
+    assert len(run.optimiser.state) == len(list(run.model.parameters()))
+    assert run.sampler.first_step == 3
+    (tmp_path / "list").write_text("".join(f"{i}.mp4 0\n" for i in range(rows - 1)))
+    with pytest.raises(
+        ValueError, match=f"a bank of {rows - 1} rows, one for each video of the list, cannot be made of one of {rows} rows"
+    ):
+        Run(recipe("vie_3dresnet", **{**values, "ir_steps": 0}))
+
+
+def test_command_line(corpus, tmp_path, capsys):
+    assert main(["train", *flags(corpus, tmp_path / "run", steps=3)]) == 0
+    assert "all steps are done" in capsys.readouterr().out
+    assert main(["train", "vie_3dresnet_tny", "--out", "x", "--train-list", "y"]) == 2
+    assert "perhaps vie_3dresnet_tiny" in capsys.readouterr().err
+    assert main(["train", *flags(corpus, tmp_path / "run2", train_list=tmp_path / "nothing")]) == 2
+    with pytest.raises(SystemExit):
+        main(["train", "vie_slow"])
+    assert "--train-list" in "".join(capsys.readouterr())
+
+
+def test_published_trajectory_is_carried():
+    from vie_models.train.plot import PUBLISHED
+
+    curves = json.loads(PUBLISHED.read_text())["curves"]
+    assert len(curves["knn_top1_kinetics_ir"]) == 10  # every 5000 steps of 50,000
+    assert max(curves["knn_top1_kinetics_la"]) == pytest.approx(0.323, abs=1e-3)

@@ -1,0 +1,88 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+from support import REFERENCE
+
+import vie_models as vie
+from vie_models.models import MODELS
+from vie_models.video import clips
+
+SAMPLING = json.loads((REFERENCE / "sampling.json").read_text())
+# the reference's cases: placement, and for single frames how many clips of one frame make its one "clip"
+CASES = {
+    "single_frame": "segments",
+    "single_frame_val5": "segments",
+    "slow_val5": "inner",
+    "slow_val5_loop": "tiled",
+    "fast_val5": "inner",
+    "slowfast_a4_val5": "ends",
+    "slowfast_a4_val3": "ends",
+    "3dresnet_val5": "ends",
+    "3dresnet_val4": "ends",
+}
+
+
+@pytest.mark.parametrize("name", SAMPLING)
+def test_test_clips_equal_the_reference(name):
+    case = SAMPLING[name]
+    frames, interval = (case["num_frames"], case["frame_interval"]) if case["frame_interval"] else (1, 1)
+    number = case["num_clips"] if case["frame_interval"] else case["num_frames"]
+    spec = vie.ClipSpec(num_frames=frames, frame_interval=interval, placement=CASES[name])
+    for length, expected in case["zero_based_frame_indices_by_video_length"].items():
+        found = clips.test_clips(int(length), spec, number)
+        assert [k for clip in found for k in clip.indices] == expected, length
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("length", [*range(1, 80), 250, 1000])
+def test_every_clip_lies_in_the_video(name, length):
+    spec = MODELS[name].clip_spec
+    generator = torch.Generator().manual_seed(length)
+    for clip in [
+        *clips.test_clips(length, spec, 5),
+        *clips.test_clips(length, spec, 1),
+        clips.train_clip(length, spec, generator),
+    ]:
+        assert len(clip.indices) == spec.num_frames
+        assert set(clip.indices) <= set(range(length))
+        in_order = all(a < b for a, b in zip(clip.indices, clip.indices[1:], strict=False))
+        assert in_order or clip.looped
+        if length >= 250:
+            assert not clip.looped or spec.placement == "ends"
+
+
+def test_training_starts_are_uniform_where_the_original_draws_them():
+    generator = torch.Generator().manual_seed(0)
+    for name, last in {"vie_single": 99, "vie_slow": 51, "vie_3dresnet": 83, "vie_slowfast": 35}.items():
+        starts = [clips.train_clip(100, MODELS[name].clip_spec, generator).start for _ in range(20 * (last + 1))]
+        assert set(starts) <= set(range(last + 1))
+        assert len(set(starts)) > 0.95 * (last + 1)
+
+
+def test_trn_takes_one_frame_of_each_of_four_successive_bins():
+    spec = MODELS["vie_trn"].clip_spec
+    assert clips.test_clips(100, spec, 1)[0].indices == (30, 42, 54, 66)  # bins of 12: the 3rd to the 6th of 8
+    assert clips.test_clips(20, spec, 1)[0].indices == (2, 7, 12, 17)  # bins of 5
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        indices = clips.train_clip(100, spec, generator).indices
+        bins = [k // 12 for k in indices]
+        assert bins == list(range(bins[0], bins[0] + 4))
+    assert clips.test_clips(3, spec, 1)[0] == clips.Clip((0, 1, 2, 0), looped=True)
+
+
+def test_draws_depend_on_the_generator_alone():
+    spec = MODELS["vie_slow"].clip_spec
+    draw = lambda seed: clips.train_clip(1000, spec, torch.Generator().manual_seed(seed))  # noqa: E731
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_nothing_to_place_is_an_error():
+    spec = vie.ClipSpec(num_frames=16)
+    for frames, number in ((0, 1), (10, 0)):
+        with pytest.raises(ValueError, match="at least one frame and one clip"):
+            clips.test_clips(frames, spec, number)
+    assert dataclasses.replace(spec, placement="tiled") != spec

@@ -1,0 +1,142 @@
+"""Checkpoints of the user's own: every form, every head, and what is refused."""
+
+import os
+import pickle
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from support import REFERENCE
+from support.encoders import embed
+
+import vie_models as vie
+from vie_models.weights import folder
+
+TAR = REFERENCE / "checkpoint-3.tar"
+
+
+def test_unpublished_weights_say_what_can_be_done():
+    with pytest.raises(vie.WeightsError) as caught:
+        vie.create_model("vie_slow", pretrained=True)
+    for part in (
+        "nobody has published weights for vie_slow",
+        "create_model('vie_slow')",
+        "checkpoint_path=",
+        "vie_3dresnet.k400",
+    ):
+        assert part in str(caught.value)
+    with pytest.raises(vie.WeightsError, match=r"for vie_3dresnet\.imagenet.*vie_3dresnet\.k400"):
+        vie.create_model("vie_3dresnet.imagenet")
+    with pytest.raises(ValueError, match="unknown model 'vie_resnet'; known models are"):
+        vie.create_model("vie_resnet.k400")
+    with pytest.raises(vie.WeightsError, match="nobody has published"):
+        vie.load_memory_bank("vie_slow")
+
+
+@pytest.mark.parametrize("name", ["vie_3dresnet", "vie_3dresnet.k400"])
+def test_pretrained_and_a_checkpoint_exclude_each_other(name):
+    with pytest.raises(ValueError, match="not both"):
+        vie.create_model(name, pretrained="." not in name, checkpoint_path=TAR)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Saves a small model in each way it can be passed as checkpoint_path."""
+
+    def save(name: str, num_classes: int | None) -> dict[str, Path]:
+        model = vie.create_model(name, width=8, num_classes=num_classes)
+        vie.save_pretrained(model, tmp_path / "folder")
+        torch.save(model.state_dict(), tmp_path / "model.pt")
+        torch.save({"state_dict": model.state_dict(), "step": 3}, tmp_path / "train.pt")
+        return {
+            "folder": tmp_path / "folder",
+            "safetensors": tmp_path / "folder/model.safetensors",
+            "pt": tmp_path / "model.pt",
+            "train": tmp_path / "train.pt",
+        }
+
+    return save
+
+
+@pytest.mark.parametrize("route", ["folder", "safetensors", "pt", "train"])
+@pytest.mark.parametrize("name", ["vie_slow", "vie_twopathway_slow"])
+@pytest.mark.parametrize("had", [None, 0, 7])
+@pytest.mark.parametrize("wanted", [None, 0, 7, 5])
+def test_heads_of_checkpoints(route, name, had, wanted, saved):
+    """The head that was saved if it fits what is asked for, a new one if not; without an answer to "which", no guess."""
+    path = saved(name, had)[route]
+    if wanted is None and had is not None and route != "folder":  # a folder says what its head is
+        with pytest.raises(vie.WeightsError, match=r"head\.(bias|weight).*num_classes"):
+            vie.create_model(name, checkpoint_path=path, width=8)
+        return
+    model = vie.create_model(name, checkpoint_path=path, num_classes=wanted, width=8)
+    assert not model.training
+    assert model.num_classes == (had if wanted is None else wanted)
+    state = folder.read_tensors(saved_path(path))
+    same = [key for key, value in model.state_dict().items() if key in state and torch.equal(value, state[key])]
+    trunk = [key for key in state if "head." not in key]
+    assert set(trunk) <= set(same)
+    heads = {key for key in model.state_dict() if "head." in key}
+    assert heads.issubset(same) == (wanted in (None, had) or wanted == 0)
+
+
+def saved_path(path: Path) -> Path:
+    parent = path if path.is_dir() else path.parent
+    return next(p for p in (parent / "model.safetensors", parent / "folder/model.safetensors") if p.exists())
+
+
+@pytest.mark.parametrize("kind", ["tar", "prefix", "index", "folder"])
+def test_tensorflow_checkpoints_load_in_every_form(kind, tmp_path, clip, expected):
+    with tarfile.open(TAR) as tar:
+        tar.extractall(tmp_path, filter="data")
+    path = {"tar": TAR, "prefix": tmp_path / "checkpoint-3", "index": tmp_path / "checkpoint-3.index", "folder": tmp_path}[kind]
+    model = vie.create_model("vie_3dresnet", checkpoint_path=path)
+    assert model.model_args["width"] == 4
+    assert model.weights is None
+    assert torch.equal(embed(model, clip), expected)
+
+
+@pytest.mark.parametrize("route", ["folder", "safetensors", "pt", "train"])
+def test_wrong_weights_name_the_tensors(route, saved):
+    path = saved("vie_slow", None)[route]
+    with pytest.raises((vie.WeightsError, ValueError), match=r"217 tensors missing.*fast\.norm|holds vie_slow, not"):
+        vie.create_model("vie_slowfast", checkpoint_path=path, width=8)
+    with pytest.raises((vie.WeightsError, ValueError), match=r"width"):
+        vie.create_model("vie_slow", checkpoint_path=path, width=16)
+
+
+def test_a_tensorflow_checkpoint_of_another_model():
+    with pytest.raises(vie.CheckpointError, match=r"not the variables of vie_slowfast: \d+ missing \(.*\), \d+ unknown \("):
+        vie.create_model("vie_slowfast", checkpoint_path=TAR)
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path(os.environ["EVIL"]),))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_with_code_is_refused_and_not_run(legacy, tmp_path, monkeypatch):
+    monkeypatch.setenv("EVIL", str(tmp_path / "ran"))
+    path = tmp_path / "model.pt"
+    torch.save({"state_dict": {}, "evil": Evil()}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises((vie.WeightsError, vie.CheckpointError)):
+        vie.create_model("vie_slow", checkpoint_path=path)
+    path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises((vie.WeightsError, vie.CheckpointError)):
+        vie.create_model("vie_slow", checkpoint_path=path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"state_dict": [1]}, {"step": 3}], ids=["list", "no dict", "no tensors"])
+def test_a_torch_file_that_is_no_state_dict(content, tmp_path):
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(vie.WeightsError, match="must hold a state_dict"):
+        vie.create_model("vie_slow", checkpoint_path=tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pt", "checkpoint-7"])
+def test_a_checkpoint_that_is_not_there(name, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"{name}.* does not exist"):
+        vie.create_model("vie_slow", checkpoint_path=tmp_path / name)

@@ -1,0 +1,7 @@
+"""`python -m vie_models.cli`, for torchrun."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

@@ -1,0 +1,267 @@
+"""A world to train on: videos of textured objects that move, rendered from known factors.
+
+Forty objects (8 shapes x 5 textures) on two cluttered backgrounds, each moving in one of twelve ways, which stay themselves
+when mirrored. A scene (an object, its place, size, angle and brightness, and the background) is filmed once with each of the
+motions, so that telling videos apart needs both what is seen and how it moves. A single frame does not give the motion away:
+where an object is, how large, how turned and how bright is drawn, frame by frame, from nearly the same distribution whatever
+the motion. Camera shake, speed and phase vary.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..files import replacing
+from .encode import write_mp4
+from .lists import CLASSES
+from .processes import map_in_processes
+
+SIZE, FRAMES, FPS = 80, 150, 25
+BACKGROUNDS = 2
+REACH = 0.5
+"""Objects stay within this distance of the middle, which is half the picture's side."""
+SMALLEST, LARGEST = 0.28, 0.56
+"""Radius of an object, in the same unit."""
+
+Field = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Colour = tuple[int, int, int]
+
+SHAPES: dict[str, Field] = {  # below zero inside, of coordinates in the object's radius
+    "disc": lambda u, v: np.hypot(u, v) - 0.9,
+    "square": lambda u, v: np.maximum(abs(u), abs(v)) - 0.75,
+    "triangle": lambda u, v: np.maximum(abs(u) * 0.87 + v * 0.5, -v) - 0.5,
+    "star": lambda u, v: np.hypot(u, v) - 0.62 - 0.33 * np.cos(5 * np.arctan2(u, v)),
+    "ring": lambda u, v: abs(np.hypot(u, v) - 0.65) - 0.27,
+    "cross": lambda u, v: np.minimum(np.maximum(abs(u) - 0.9, abs(v) - 0.3), np.maximum(abs(u) - 0.3, abs(v) - 0.9)),
+    "bar": lambda u, v: np.maximum(abs(u) - 0.95, abs(v) - 0.35),
+    "crescent": lambda u, v: np.maximum(np.hypot(u, v) - 0.9, 0.65 - np.hypot(u - 0.5, v)),
+}
+TEXTURES: dict[str, tuple[Field, Colour, Colour]] = {  # above zero the first colour, else the second
+    "stripes": (lambda u, v: np.sin(9 * u), (230, 60, 50), (250, 220, 200)),
+    "checks": (lambda u, v: np.sin(7 * u) * np.sin(7 * v), (40, 90, 220), (220, 230, 250)),
+    "dots": (lambda u, v: np.cos(11 * u) + np.cos(11 * v) - 0.7, (250, 240, 120), (40, 110, 60)),
+    "halves": (lambda u, v: u, (240, 150, 40), (70, 40, 120)),
+    "waves": (lambda u, v: np.sin(8 * v + 2.5 * np.sin(5 * u)), (60, 200, 190), (90, 30, 30)),
+}
+OBJECTS = [f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES]
+MOTIONS = "across up-down orbit spin-slow spin-fast approach recede pulse bounce accelerate blink still".split()  # noqa: SIM905
+
+
+@dataclasses.dataclass(frozen=True)
+class Factors:
+    """What a video shows."""
+
+    thing: int
+    motion: int
+    background: int
+    scene: int
+    """Seed of where the object is, how large, how turned and how bright."""
+    seed: int
+    """Of everything else: speed, phase, shake and noise."""
+
+
+@dataclasses.dataclass
+class Path2D:
+    """State of the object in each frame: place, radius, angle and contrast, arrays of FRAMES."""
+
+    x: np.ndarray
+    y: np.ndarray
+    radius: np.ndarray
+    angle: np.ndarray
+    contrast: np.ndarray
+
+
+def _triangle(phase: np.ndarray) -> np.ndarray:
+    """A wave of period 1 between 0 and 1, at even speed."""
+    return np.abs((phase % 1) * 2 - 1)
+
+
+def trajectory(motion: str, scene: np.random.Generator, draws: np.random.Generator) -> Path2D:
+    """How an object moves. At a random time, place, radius, angle and contrast hardly depend on the motion."""
+    t = np.arange(FRAMES) / FPS
+    ones = np.ones(FRAMES)
+    radius, direction = REACH * np.sqrt(scene.random()), scene.uniform(0, 2 * np.pi)
+    x, y = radius * np.cos(direction) * ones, radius * np.sin(direction) * ones
+    size = scene.random() * ones  # from SMALLEST to LARGEST, in logarithms
+    angle = scene.uniform(0, 2 * np.pi) * ones
+    bright = scene.integers(2) * ones
+    turn = draws.choice([-1, 1])
+    begin, phase, speed = draws.random(), draws.random(), draws.uniform(0.85, 1.2)
+    half_x, half_y = np.sqrt(REACH**2 - y[0] ** 2), np.sqrt(REACH**2 - x[0] ** 2)  # half the chord through that place
+    if motion == "across":
+        x = half_x * (2 * _triangle(phase + 0.8 * speed * t) - 1)
+    elif motion == "up-down":
+        y = half_y * (2 * _triangle(phase + 0.8 * speed * t) - 1)
+    elif motion == "accelerate":
+        run_up = (t + 3 * phase) % 3
+        x = half_x * (2 * _triangle(begin + speed * (0.15 * run_up + 0.45 * run_up**2)) - 1)
+    elif motion == "bounce":
+        fall = 2 * _triangle(phase + 1.1 * speed * t) - 1
+        y = turn * half_y * (2 * fall**2 - 1)  # on the floor, or on the ceiling
+    elif motion == "orbit":
+        turns = direction + turn * 2 * np.pi * 0.8 * speed * t
+        around = 0.55 * REACH
+        x, y = 0.7 * x + around * np.cos(turns), 0.7 * y + around * np.sin(turns)
+    elif motion in ("spin-slow", "spin-fast"):
+        angle = angle + turn * 2 * np.pi * speed * t * (0.25 if motion == "spin-slow" else 1.1)
+    elif motion in ("approach", "recede"):
+        near = (phase + t / 3) % 1
+        size = near if motion == "approach" else 1 - near
+    elif motion == "pulse":
+        size = _triangle(phase + 1.0 * speed * t)
+    elif motion == "blink":
+        bright = (_triangle(phase + 2.5 * speed * t) > 0.5).astype(float)
+    return Path2D(x, y, SMALLEST * (LARGEST / SMALLEST) ** size, angle, 0.45 + 0.55 * bright)
+
+
+@functools.cache
+def background(number: int) -> np.ndarray:
+    """One of the cluttered backgrounds, float32 [2 SIZE, 2 SIZE, 3]: always the same."""
+    draws = np.random.default_rng([20, number])
+    side = 2 * SIZE
+    v, u = np.mgrid[0:side, 0:side].astype(np.float32)
+    picture = np.broadcast_to(_muted(draws), (side, side, 3)).astype(np.float32)
+    for _ in range(60):
+        x, y, size = draws.uniform(0, side), draws.uniform(0, side), draws.uniform(4, 22)
+        turn = draws.uniform(0, np.pi)
+        a, b = (u - x) * np.cos(turn) + (v - y) * np.sin(turn), (v - y) * np.cos(turn) - (u - x) * np.sin(turn)
+        if draws.random() < 0.5:
+            inside = np.hypot(a, b) < size
+        else:
+            inside = (abs(a) < size) & (abs(b) < size * draws.uniform(0.2, 1))
+        picture[inside] = _muted(draws)
+    return picture
+
+
+def _muted(draws: np.random.Generator) -> np.ndarray:
+    """A colour that is half grey."""
+    colour = draws.uniform(40, 210, 3)
+    return (colour + colour.mean()) / 2
+
+
+def render(factors: Factors) -> np.ndarray:
+    """uint8 [FRAMES, SIZE, SIZE, 3]."""
+    scene, draws = np.random.default_rng([factors.scene, 5]), np.random.default_rng([factors.seed, 7])
+    path = trajectory(MOTIONS[factors.motion], scene, draws)
+    shape = SHAPES[OBJECTS[factors.thing].split()[1]]
+    texture, first, second = TEXTURES[OBJECTS[factors.thing].split()[0]]
+    corner = SIZE // 2 + scene.integers(-4, 5, 2)
+    shake = _shake(draws)
+    noise = np.random.default_rng(9).normal(0, 2, (8, SIZE, SIZE, 1)).astype(np.float32)  # the same in all videos
+    axis = (np.arange(SIZE, dtype=np.float32) + 0.5) / (SIZE / 2) - 1
+    frames = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8)
+    for k in range(FRAMES):
+        top, left = corner + shake[k].round().astype(int)
+        picture = background(factors.background)[top : top + SIZE, left : left + SIZE]
+        dx, dy = axis[None, :] - path.x[k] + shake[k, 1] * 2 / SIZE, axis[:, None] - path.y[k] + shake[k, 0] * 2 / SIZE
+        cos, sin = np.cos(path.angle[k]) / path.radius[k], np.sin(path.angle[k]) / path.radius[k]
+        u, v = dx * cos + dy * sin, dy * cos - dx * sin
+        edge = path.radius[k] * SIZE / 2  # pixels in the unit of u and v
+        cover = np.clip(0.5 - shape(u, v) * edge, 0, 1)[..., None] * path.contrast[k]
+        share = np.clip(0.5 + texture(u, v) * edge / 8, 0, 1)[..., None]
+        colour = share * np.array(first, np.float32) + (1 - share) * np.array(second, np.float32)
+        frames[k] = np.clip(picture * (1 - cover) + colour * cover + noise[k % 8], 0, 255).round()
+    return frames
+
+
+def _shake(draws: np.random.Generator) -> np.ndarray:
+    """Where the camera is, in pixels, [FRAMES, 2]: anew in each frame, because a way of its own would tell a video apart."""
+    return draws.normal(0, 0.7, (FRAMES, 2)).clip(-2, 2)
+
+
+# --- a set of videos -----------------------------------------------------------------------------------------------------
+
+HELD_OUT = [k for k in range(len(OBJECTS)) if (k // len(TEXTURES) + k % len(TEXTURES)) % len(TEXTURES) == 0]
+"""Eight objects, of every shape and of every texture, that no training video shows."""
+
+
+def draw_factors(videos: int, seed: int, objects: list[int]) -> list[Factors]:
+    """Of so many videos: scene after scene, each with all motions; no object is had more often than another.
+
+    (But for what is left over at the end.)
+    """
+    draws = np.random.default_rng([seed, 11])
+    found: list[Factors] = []
+    things: list[int] = []
+    while len(found) < videos:
+        things = things or draws.permutation(objects).tolist()
+        thing, background, scene = things.pop(), int(draws.integers(BACKGROUNDS)), int(draws.integers(2**62))
+        motions = draws.permutation(len(MOTIONS)).tolist()
+        found += [Factors(thing, motion, background, scene, int(draws.integers(2**62))) for motion in motions]
+    return found[:videos]
+
+
+def draw_splits(videos: int, seed: int = 0) -> dict[str, list[Factors]]:
+    """What `make_videos` renders: the videos of train, val and held_out, in the order of their numbers."""
+    if videos < 4:
+        raise ValueError(f"there must be at least 4 videos, got {videos}")
+    known = [k for k in range(len(OBJECTS)) if k not in HELD_OUT]
+    return {
+        "train": draw_factors(videos, 3 * seed, known),
+        "val": draw_factors(videos // 2, 3 * seed + 1, known),
+        "held_out": draw_factors(videos // 2, 3 * seed + 2, HELD_OUT),
+    }
+
+
+def make_videos(out: Path, videos: int, seed: int = 0, *, workers: int = 2, progress: bool = False) -> dict[str, int]:
+    """Writes `videos` training videos, half as many of the same objects to test on, and as many of the held-out objects.
+
+        OUT/  videos/<split>/000000.mp4, factors.csv, object/ and motion/ with train.txt, val.txt, held_out.txt, classes.txt
+
+    Of the held-out objects, half of the videos are in object/held_out_known.txt, for names to be learnt from.
+
+    A video's frames depend on `seed`, its split and its number alone; one that is there is not written again.
+
+    Args:
+        videos: to train on, at least 4.
+        workers: processes that render.
+        progress: show a bar.
+
+    Returns:
+        How many videos each split has.
+    """
+    splits = draw_splits(videos, seed)
+    jobs = []
+    for split, found in splits.items():
+        (out / "videos" / split).mkdir(parents=True, exist_ok=True)
+        jobs += [(out / "videos" / split / f"{i:06d}.mp4", factors) for i, factors in enumerate(found)]
+    for _ in map_in_processes(_write, jobs, workers, progress=progress):
+        pass
+    with replacing(out / "factors.csv") as file, file.open("w", newline="") as content:
+        table = csv.writer(content)
+        table.writerow(["path", "split", "object", "motion", "background", "scene", "seed"])
+        for path, factors in jobs:
+            where, split = path.relative_to(out).as_posix(), path.parent.name
+            thing, motion = OBJECTS[factors.thing], MOTIONS[factors.motion]
+            table.writerow([where, split, thing, motion, factors.background, factors.scene, factors.seed])
+    labels: dict[str, tuple[list[str], Callable[[Factors], int]]] = {
+        "object": (OBJECTS, lambda factors: factors.thing),
+        "motion": (MOTIONS, lambda factors: factors.motion),
+    }
+    for label, (names, of) in labels.items():
+        (out / label).mkdir(exist_ok=True)
+        lists = {
+            split: [f"videos/{split}/{i:06d}.mp4 {FRAMES} {of(f)}\n" for i, f in enumerate(v)] for split, v in splits.items()
+        }
+        if label == "object":
+            half = len(lists["held_out"]) // 2
+            lists |= {"held_out_known": lists["held_out"][:half], "held_out": lists["held_out"][half:]}
+        for split, lines in lists.items():
+            with replacing(out / label / f"{split}.txt") as file:
+                file.write_text("".join(lines))
+        with replacing(out / label / CLASSES) as file:
+            file.write_text("".join(f"{name}\n" for name in names))
+    return {split: len(found) for split, found in splits.items()}
+
+
+def _write(job: tuple[Path, Factors]) -> None:
+    path, factors = job
+    if not path.exists():
+        with replacing(path) as made:
+            write_mp4(made, render(factors), FPS, crf=23)

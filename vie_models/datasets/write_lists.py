@@ -1,0 +1,142 @@
+"""From the official annotation files of a dataset, and a folder of its videos, to list files.
+
+    OUT/  train.txt, val.txt (or train1.txt ...: a line `path frames label` each), classes.txt, left_out.txt (path, reason)
+
+Nothing is downloaded: the data are not ours to offer. A file beside this one reads the annotations of each data
+set and says where to find them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import defaultdict
+from pathlib import Path
+
+from ..files import replacing
+from ..video.frames import VideoError
+from ..video.sources import IMAGE_SUFFIXES, open_video
+from .annotations import Annotations, Entry, videos_in
+from .encode import encode_video
+from .lists import CLASSES, GRID_FPS
+from .processes import map_in_processes
+
+LEFT_OUT = "left_out.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """What became of the videos of a split."""
+
+    split: str
+    listed: int
+    missing: int
+    unreadable: int
+
+    @property
+    def written(self) -> int:
+        return self.listed - self.missing - self.unreadable
+
+
+# --- what annotations say --------------------------------------------------------------------------------------------
+
+
+# --- from annotations to lists ---------------------------------------------------------------------------------------
+
+
+def write_lists(
+    annotations: Annotations,
+    videos: Path,
+    out: Path,
+    *,
+    encode: Path | None = None,
+    short_side: int = 320,
+    workers: int = 4,
+    progress: bool = False,
+) -> list[Count]:
+    """Writes the list files of `OUT`; paths in them are relative to `videos`, or to `encode`.
+
+    Every video is opened, to count its frames on the grid of 25 a second; one that is missing or cannot be read is in
+    left_out.txt. Images count as one frame and are not opened.
+
+    Args:
+        annotations: what kinetics, ucf101, ... return.
+        videos: a folder, searched for files (of any video suffix) and for folders of %06d.jpg of the names listed.
+        encode: write every video anew to this folder: 25 frames a second, its short side at most `short_side` pixels, H.264;
+            what is there is not written again.
+        workers: processes that read.
+        progress: show a bar.
+    """
+    found = _Finder(videos)
+    paths = {entry: found(entry) for split in annotations.splits.values() for entry in split}
+    sources = sorted({path for path in paths.values() if path is not None})
+    if encode is not None and (image := next((path for path in sources if path.suffix.lower() in IMAGE_SUFFIXES), None)):
+        raise ValueError(f"images cannot be written anew as videos, and {image} is one: leave encode out")
+    jobs = [(path, None if encode is None else encode / _as_mp4(path.relative_to(videos)), short_side) for path in sources]
+    results = dict(zip(sources, map_in_processes(_measure, jobs, workers, progress=progress), strict=True))
+    root = encode or videos
+    out.mkdir(parents=True, exist_ok=True)
+    counts, left_out = [], []
+    for split, listed in annotations.splits.items():
+        lines, missing, unreadable = [], 0, 0
+        for entry in listed:
+            source = paths[entry]
+            if source is None:
+                missing += 1
+                left_out.append(f"{split}\t{entry.name}\tthere is no such video in {videos}")
+            elif isinstance(result := results[source], str):
+                unreadable += 1
+                left_out.append(f"{split}\t{entry.name}\t{result}")
+            else:
+                path, frames = result
+                lines.append(f"{path.relative_to(root)} {frames} {entry.label}\n")
+        with replacing(out / f"{split}.txt") as file:
+            file.write_bytes(os.fsencode("".join(lines)))
+        counts.append(Count(split, len(listed), missing, unreadable))
+    for name, content in ((CLASSES, annotations.classes), (LEFT_OUT, left_out)):
+        with replacing(out / name) as file:
+            file.write_bytes(os.fsencode("".join(f"{line}\n" for line in content)))
+    return counts
+
+
+class _Finder:
+    """Videos in a folder by their names."""
+
+    def __init__(self, videos: Path) -> None:
+        self._root = videos
+        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        for path in videos_in(videos):
+            self._by_stem[path.stem if path.is_file() else path.name].append(path)
+
+    def __call__(self, entry: Entry) -> Path | None:
+        direct = self._root / entry.name
+        if direct.exists():
+            return direct
+        found = self._by_stem.get(entry.name, [])
+        of_class = [path for path in found if entry.folder in path.parent.parts]
+        return (of_class or found or [None])[0]  # type: ignore[list-item]
+
+
+def _as_mp4(path: Path) -> Path:
+    return path if path.suffix == ".mp4" else path.with_name(f"{path.name}.mp4")
+
+
+_Job = tuple[Path, Path | None, int]
+_Result = tuple[Path, int] | str
+
+
+def _measure(job: _Job) -> _Result:
+    path, target, short_side = job
+    try:
+        if "\n" in str(path):
+            raise VideoError(path, "its name has a line break, which a list cannot hold")
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            return path, 1
+        if target is not None and not target.exists():
+            encode_video(path, target, short_side)
+        with open_video(target or path, GRID_FPS, threads=1) as video:
+            frames = video.num_frames
+            next(video.read([[0]]))
+            return target or path, frames
+    except (VideoError, OSError) as error:
+        return str(error)

@@ -1,0 +1,184 @@
+"""How good an encoder is without training it: nearest neighbours, and a logistic regression on pooled features.
+
+N training videos, V test videos, C clips each, D dimensions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..bank.knn import knn_of_rows
+from ..bank.ranks import World, world
+from ..datasets.lists import VideoList, class_names, read_list
+from ..models import Encoder
+from ..weights import create_model, list_weights, load_memory_bank
+from ..weights.folder import BANK, hash_of_weights, read_bank
+from ..weights.store import load_weights
+from .outputs import clip_outputs, gather_top
+from .results import Results, write_results
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is evaluated, and how."""
+
+    model: str
+    """The model."""
+    weights: Path | None = None
+    """Its weights: a published set's name, a weight folder, .safetensors, PyTorch state_dict or TensorFlow checkpoint. Default:
+    none, an untrained encoder, to compare with."""
+    seed: int = 0
+    """Of the weights of an untrained encoder."""
+    train_list: Path | None = None
+    """Videos whose labels are known, a line each: path, frames (optional), label."""
+    bank: bool = False
+    """kNN: use the memory bank that came with the weights, not the videos of a list."""
+    val_list: Path
+    """Videos to be named, in the same format."""
+    root: Path = Path()
+    """What the paths in the lists are relative to."""
+    out: Path
+    """Folder for results.json and a picture."""
+    clips: int = 5
+    """Clips a video."""
+    neighbours: int = 10
+    """kNN: rows that vote for each clip."""
+    temperature: float = 0.07
+    """kNN: of the votes."""
+    workers: int = 4
+    """Processes that read videos."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the encoder's arithmetic."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Default: CUDA where there is a GPU."""
+
+
+def evaluate_knn(config: Evaluation) -> Results:
+    """Names the videos of val_list by nearest neighbours, and writes results.json. Under torchrun, all processes call it.
+
+    The neighbours are the rows of the bank that came with the weights, or the videos of train_list: of each the mean of its
+    clips' embeddings, made unit length. A training video that cannot be read is left out; a test video counts as wrong.
+
+    Raises:
+        ValueError: lists without labels, or neither a list nor a bank.
+        FileNotFoundError: a list, the weights or their bank are not there.
+    """
+    with world(config.device) as ranks:
+        model = encoder(config.model, config.weights, config.seed)
+        val = _labelled(config.val_list, config.root)
+        if config.bank:
+            rows, labels = memory_bank(config.model, config.weights)
+        else:
+            rows, labels = _means(model, _train_videos(config), config, ranks)
+        outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
+        blank = torch.zeros(0, config.clips, rows.shape[1])
+        values = torch.stack(list(outputs.values())) if outputs else blank
+        num_classes = int(max(labels.max(), val.labels.max())) + 1
+        found = knn_of_rows(values, rows, labels, config.neighbours, config.temperature, num_classes, ranks)
+        return _finished(config, "knn", hash_of_weights(model), val, list(outputs), found.scores, ranks)
+
+
+def evaluate_logistic(config: Evaluation) -> Results:
+    """Names them by a logistic regression on pooled features, the standard fit where videos are few; writes results.json.
+
+    Features are averaged over a video's clips and standardised; the strength of the L2 penalty is chosen by 5-fold
+    cross-validation among the training videos (scikit-learn).
+
+    Raises:
+        ValueError: lists without labels, or no train_list.
+        ImportError: scikit-learn is not there.
+    """
+    try:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import GridSearchCV
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+    except ImportError as error:
+        raise ImportError("logistic regression needs scikit-learn: pip install 'vie_models[train]'") from error
+    with world(config.device) as ranks:
+        model = encoder(config.model, config.weights, config.seed)
+        weights = hash_of_weights(model)
+        model.reset_classifier(0)
+        val = _labelled(config.val_list, config.root)
+        rows, labels = _means(model, _train_videos(config), config, ranks, unit=False)
+        folds = min(5, int(torch.bincount(labels)[labels.unique()].min()))
+        if folds < 2:
+            raise ValueError(f"{config.train_list} has a class with one video: to choose the penalty each needs two or more")
+        line = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+        fit = GridSearchCV(line, {"logisticregression__C": np.logspace(-3, 2, 6)}, cv=folds)
+        fit.fit(rows.numpy(), labels.numpy())
+        outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
+        features = np.stack([x.mean(0).numpy() for x in outputs.values()]) if outputs else np.zeros((0, rows.shape[1]))
+        num_classes = int(max(labels.max(), val.labels.max())) + 1
+        scores = torch.zeros(len(features), num_classes)
+        if len(features):
+            scores[:, torch.from_numpy(fit.classes_)] = torch.from_numpy(fit.predict_proba(features)).float()
+        return _finished(config, "logistic", weights, val, list(outputs), scores, ranks)
+
+
+def encoder(name: str, weights: Path | None, seed: int = 0) -> Encoder:
+    """The encoder of a name, with weights as in `Evaluation`, or untrained; in evaluation mode."""
+    if weights is None:
+        torch.manual_seed(seed)
+        return create_model(name).eval()
+    return load_weights(name, weights)
+
+
+def memory_bank(name: str, weights: Path | None) -> tuple[Tensor, Tensor]:
+    """The rows [N, D] and labels [N] of the bank that came with weights: with a folder, or with a published set."""
+    published = weights is None or str(weights) in list_weights()
+    bank = load_memory_bank(str(weights or name)) if published else read_bank(Path(str(weights)))
+    if bank is None:
+        raise FileNotFoundError(f"{weights} has no {BANK}: give the folder of `vie export` or `vie convert`, or a train list")
+    return bank["memory_bank"], bank["labels"]
+
+
+def _labelled(file: Path, root: Path) -> VideoList:
+    videos = read_list(file, root)
+    if int(videos.labels.min()) < 0:
+        raise ValueError(f"{file} has no labels: an evaluation needs lines `path frames label` or `path label`")
+    return videos
+
+
+def _train_videos(config: Evaluation) -> VideoList:
+    if config.train_list is None:
+        raise ValueError("give a train list, of videos whose labels are known (or bank, for kNN with the bank of the weights)")
+    return _labelled(config.train_list, config.root)
+
+
+def _share(videos: VideoList, ranks: World) -> range:
+    return range(ranks.rank, len(videos), ranks.size)
+
+
+def _reading(config: Evaluation, ranks: World) -> dict[str, Any]:
+    return {"clips": config.clips, "workers": config.workers, "dtype": config.dtype, "device": ranks.device}
+
+
+def _means(model: Encoder, videos: VideoList, config: Evaluation, ranks: World, unit: bool = True) -> tuple[Tensor, Tensor]:
+    """What the model gives for each video that can be read, averaged over its clips, [N, D]; and their labels."""
+    own = {i: x.mean(0) for i, x in clip_outputs(model, videos, _share(videos, ranks), **_reading(config, ranks)).items()}
+    found = {i: x for part in ranks.gather_objects(own) for i, x in part.items()}
+    if not found:
+        raise ValueError(f"none of the videos of {config.train_list} can be read; the first is {videos.paths[0]}")
+    which = sorted(found)
+    rows = torch.stack([found[i] for i in which])
+    return F.normalize(rows, dim=1) if unit else rows, videos.labels[which]
+
+
+def _finished(
+    config: Evaluation, protocol: str, weights: str, val: VideoList, which: list[int], scores: Tensor, ranks: World
+) -> Results:
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(config).items()}
+    about = {"task": protocol, "model": config.model, "weights": weights, "settings": settings}
+    top = gather_top(which, {protocol: scores}, len(val), ranks)
+    results = Results(about, [str(path) for path in val.paths], val.labels, top, class_names(config.val_list))
+    if ranks.is_first:
+        write_results(config.out, results)
+    return results

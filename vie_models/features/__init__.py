@@ -1,0 +1,1 @@
+"""Features at scale: many videos, a folder of features, on one machine or a cluster."""

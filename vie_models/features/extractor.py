@@ -1,0 +1,368 @@
+"""Features of many videos, each in its own file, with a manifest in which every video appears.
+
+Worker processes decode and crop; their clips, of whatever video, are gathered into batches for the model here. Every batch has
+the same size, the last one being filled up, so that features do not depend on which clips happened to share a batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..models import Encoder
+from ..models.precision import WrongArithmeticError, check_convolutions
+from ..video.frames import VideoError
+from ..video.sampling import ClipRead, Sampling, VideoRead, read_open_video
+from ..video.sources import Source, open_video
+from ..video.transforms import clip_transform
+from ..video.workers import Message, VideoReader
+from ..weights.folder import hash_of_weights
+from .folder import FeatureFolder, Format, VideoRecord, identity
+from .jobs import jobs_of
+
+
+class TooManyFailuresError(RuntimeError):
+    """More videos failed than the job was allowed."""
+
+
+class Extractor:
+    """Runs an encoder over videos.
+
+    Args:
+        model: the encoder; it is put in evaluation mode, and on `device` where that is given.
+        layers: layer names whose maps are written beside the embedding.
+        pool: "avg": a layer's maps are averaged over space and time, [C]; None: whole, [C, T, H, W].
+        clips: clips a video, evenly placed (default 5, unless there is a `stride`).
+        window: seconds that a sliding window spans (default: a clip of the model); its T frames are spread evenly over it.
+        stride: seconds from the start of one window to that of the next.
+        batch_size: clips that go through the model at a time (default: 4 on CPU, 32 elsewhere).
+        workers: processes that decode (default: one a core, 16 at most; 0: decode in this process, one video after the other).
+            One video alone is always decoded in this process.
+        threads: of each decoder (default: 1 in a worker, as many as it finds useful with workers=0).
+        dtype: torch.float32, or torch.bfloat16 or float16 for autocast. Features are float32 all the same. Where this machine's
+            convolutions are wrong in half precision (it is tried), a warning says so and float32 is taken.
+        device: where the model runs (default: where it is).
+        compile: run the model through torch.compile.
+        time_limit: seconds that a worker may go without reading on in a video before it is stopped and the video given up.
+
+    Raises:
+        ValueError: an argument is out of its range; the message says which values are possible.
+    """
+
+    def __init__(
+        self,
+        model: Encoder,
+        *,
+        layers: Sequence[str] = (),
+        pool: Literal["avg"] | None = "avg",
+        clips: int | None = None,
+        window: float | None = None,
+        stride: float | None = None,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        threads: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device | None = None,
+        compile: bool = False,
+        time_limit: float = 300.0,
+    ) -> None:
+        if clips is None and stride is None:
+            clips = 5
+        if unknown := sorted(set(layers) - set(model.layer_names)):
+            raise ValueError(f"{model.model_name} has no layer {', '.join(unknown)}; it has {', '.join(model.layer_names)}")
+        if pool not in ("avg", None):
+            raise ValueError(f"pool must be 'avg' or None, got {pool!r}")
+        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise ValueError(f"dtype must be torch.float32, bfloat16 or float16, got {dtype}")
+        for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("threads", threads, 1)):
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be >= {least}, got {value}")
+        if not time_limit > 0:
+            raise ValueError(f"time_limit must be > 0 seconds, got {time_limit}")
+        self.sampling = Sampling(spec=model.clip_spec, clips=clips, window=window, stride=stride)
+        self.model, self.layers, self.pool = model.eval(), list(dict.fromkeys(layers)), pool
+        if device is not None:
+            self.model.to(device)
+        self.device = next(model.parameters()).device
+        self.dtype, self.time_limit, self.threads = dtype, time_limit, threads
+        self.batch_size = batch_size or (4 if self.device.type == "cpu" else 32)
+        share = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of the machine, among torchrun's processes
+        self.workers = max(min(_cores() // share, 16), 1) if workers is None else workers
+        if dtype != torch.float32:
+            try:
+                check_convolutions(model, self.batch_size, dtype, gradients=False)
+            except WrongArithmeticError as error:
+                warnings.warn(f"features are computed in float32: {error}", stacklevel=2)
+                self.dtype = torch.float32
+        self._normalise = clip_transform(model).normalise
+        self._run = torch.compile(self._maps) if compile else self._maps
+        self._frozen = compile and self.device.type == "cpu"
+
+    def features(self, source: Source, *, fps: float | None = None) -> tuple[dict[str, np.ndarray], VideoRecord]:
+        """Features of one video, decoded in this process.
+
+        Args:
+            source: a video file (path, bytes or binary file object), a folder of `%06d.jpg`, or frames, uint8 [T, H, W, 3].
+            fps: the rate of frames that have none: required for arrays, 25 for folders if not given.
+
+        Returns:
+            `embedding` [clips, D], an array a layer [clips, C] or [clips, C, T, H, W], `start`, `end` [clips] and `frame_times`
+            [clips, T] in seconds after the video's first frame, `looped` [clips]; and the record.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            VideoError: nothing can be decoded from it.
+            ValueError: an array without its rate, or a file with one.
+        """
+        with open_video(source, self.sampling.spec.fps, source_fps=fps, threads=self.threads) as video:
+            read = read_open_video(video, self.sampling)
+            ((_, record, arrays),) = self._embedded((0, message) for message in read)
+        assert arrays is not None
+        return arrays, dataclasses.replace(record, name=Path(str(video.name)).name, path=str(video.name))
+
+    def extract(
+        self,
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        out_dir: str | os.PathLike[str],
+        *,
+        root: str | os.PathLike[str] | None = None,
+        format: Format = "npz",
+        max_failures: int | None = None,
+        shard: tuple[int, int] = (0, 1),
+        progress: bool = False,
+    ) -> list[VideoRecord]:
+        """Writes the features of every video that can be read, and a line of the manifest for every video.
+
+        Can be stopped at any time, and goes on where it was when called again: videos with features are not done again, failed
+        ones are.
+
+        Args:
+            paths: video files, tried whatever their name, and folders, searched for files with a video's suffix and for folders
+                of `%06d.jpg` frames. A file's features go to OUT/<file name>.npz, those of what is found in a folder to
+                OUT/<path in that folder>.npz. Each .npz holds the arrays that `features` returns.
+            out_dir: folder to write to.
+            root: paths are relative to it, or lie in it, and features go to OUT/<path in it>.npz.
+            format: "npz", or "parquet" (extra `parquet`): one row a clip, pooled layers only.
+            max_failures: how many videos may fail before the job is given up.
+            shard: (i, N): do part i of N of the videos, as one of N jobs that write to one folder.
+            progress: show a progress bar.
+
+        Returns:
+            The records of all videos of this shard, in order.
+
+        Raises:
+            ValueError: features in `out_dir` were made with other settings or weights, or of another file of the same name.
+            BlockingIOError: another run is writing to `out_dir`.
+            TooManyFailuresError: more than `max_failures` videos failed.
+        """
+        if max_failures is not None and max_failures < 0:
+            raise ValueError(f"max_failures must be >= 0, got {max_failures}")
+        if format == "parquet" and self.layers and self.pool is None:
+            raise ValueError("Parquet takes pooled layers only: use pool='avg', or format='npz'")
+        out_dir = Path(out_dir)
+        jobs = jobs_of(paths, None if root is None else Path(root), out_dir)
+        index, count = shard
+        records: dict[int, VideoRecord] = {}
+        with FeatureFolder(out_dir, self.settings(), format, shard) as folder:
+            mine = dict(enumerate(jobs[index::count]))
+            for number, job in mine.items():
+                if done := folder.finished(job.name, job.path):
+                    records[number] = done
+                elif not job.is_video:
+                    reason = "not a video by its name; name the file itself to try it"
+                    records[number] = VideoRecord(job.name, str(job.path), "skipped", reason)
+                    folder.write(records[number])
+            to_do = [number for number in mine if number not in records]
+            with _progress(len(to_do), progress) as bar:
+                for i, record, arrays in self.results([mine[number].path for number in to_do]):
+                    record = dataclasses.replace(record, name=mine[to_do[i]].name)
+                    folder.write(record, arrays)
+                    records[to_do[i]] = record
+                    bar.add(record)
+                    if max_failures is not None and bar.failures > max_failures:
+                        raise TooManyFailuresError(
+                            f"{bar.failures} videos failed, and {max_failures} were allowed; the last one: {record.path}: "
+                            f"{record.reason}. What is done is kept in {out_dir}"
+                        )
+        return [records[number] for number in sorted(records)]
+
+    def settings(self) -> dict[str, Any]:
+        """What the features depend on, as JSON-ready values."""
+        return {
+            "model": self.model.model_name,
+            "weights": hash_of_weights(self.model),
+            "clip_spec": {
+                **self.sampling.spec.to_dict(),
+                "mean": list(self.sampling.spec.mean),
+                "std": list(self.sampling.spec.std),
+            },
+            "clips": self.sampling.clips,
+            "window": self.sampling.window,
+            "stride": self.sampling.stride,
+            "layers": self.layers,
+            "pool": self.pool,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+    def results(self, paths: Sequence[Path]) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
+        """(number of the path, its record, its features as `features` returns them, None if it failed), as they are ready."""
+        settings, versions = self.settings(), _versions()
+        with VideoReader(
+            paths,
+            self.sampling,
+            workers=min(self.workers, len(paths)) if len(paths) > 1 else 0,
+            threads=self.threads,
+            time_limit=self.time_limit,
+            ahead=2 * self.batch_size,
+        ) as reader:
+            on_cpu = self.device.type == "cpu"
+            for number, record, arrays in self._embedded(reader, reader.paused if on_cpu else contextlib.nullcontext):
+                path = paths[number]
+                size, fingerprint = None, None
+                with contextlib.suppress(OSError):  # the record says so already
+                    size, fingerprint = identity(path)
+                record = dataclasses.replace(record, name=path.name, path=str(path), size=size, fingerprint=fingerprint)
+                yield number, dataclasses.replace(record, settings=settings, versions=versions), arrays
+
+    def _embedded(
+        self,
+        messages: Iterable[tuple[int, Message]],
+        alone: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
+        """(number, record without names, features if any) of each video, once its last clip went through the model.
+
+        The model runs within `alone()`.
+        """
+        videos: dict[int, _Video] = {}
+        batch: list[tuple[_Video, ClipRead]] = []
+        running: list[tuple[list[tuple[_Video, ClipRead]], dict[str, Tensor]]] = []  # at most one batch, on the device
+
+        def collect() -> None:
+            for clips, maps in running:
+                for name, values in maps.items():
+                    for (video, _), value in zip(clips, values.float().cpu().numpy(), strict=False):
+                        video.outputs.setdefault(name, []).append(value)
+            running.clear()
+
+        def launch() -> None:
+            with alone():
+                maps = self._forward([clip.pixels for _, clip in batch])
+            for _, clip in batch:
+                clip.pixels = np.empty(0)
+            collect()
+            running.append((batch.copy(), maps))
+            batch.clear()
+
+        def finished() -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
+            for number, video in list(videos.items()):
+                if video.end and len(video.outputs.get("output", ())) == len(video.clips):
+                    yield number, *self._result(videos.pop(number), video.end)
+
+        for number, message in messages:
+            video = videos.setdefault(number, _Video())
+            if message is None:
+                videos[number] = _Video()
+            elif isinstance(message, VideoError):
+                del videos[number]
+                yield number, VideoRecord("", "", "failed", message.reason), None
+            elif isinstance(message, VideoRead):
+                video.end = message
+            else:
+                video.clips.append(message)
+                batch.append((video, message))
+                if len(batch) == self.batch_size:
+                    launch()
+                    yield from finished()
+        if batch:
+            launch()
+        collect()
+        yield from finished()
+        assert not videos
+
+    def _result(self, video: _Video, end: VideoRead) -> tuple[VideoRecord, dict[str, np.ndarray]]:
+        fps = self.sampling.spec.fps
+        arrays = {"embedding" if name == "output" else name: np.stack(values) for name, values in video.outputs.items()}
+        arrays |= {name: np.array([getattr(clip, name) for clip in video.clips]) for name in ("start", "end", "looped")}
+        arrays["frame_times"] = np.array([clip.indices for clip in video.clips]) / fps
+        record = VideoRecord(
+            "",
+            "",
+            "damaged" if end.damage else "ok",
+            end.damage,
+            clips=len(video.clips),
+            looped=sum(clip.looped for clip in video.clips),
+            duration=end.num_frames / fps,
+            video=end.facts,
+        )
+        return record, arrays
+
+    def _forward(self, clips: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """uint8 [T, 3, crop, crop] each -> {"output": [batch_size, D], layer: ...}, on the device; fills the batch up."""
+        pixels = torch.from_numpy(np.stack([*clips, *[clips[-1]] * (self.batch_size - len(clips))]))
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()
+        half = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        # without freezing, compiled code lays every weight out anew at every call
+        freezing = torch._inductor.config.patch(freezing=True) if self._frozen else contextlib.nullcontext()
+        with torch.inference_mode(), half, freezing:
+            return self._run(self._normalise(pixels.to(self.device, non_blocking=True)))
+
+    def _maps(self, x: Tensor) -> dict[str, Tensor]:
+        maps = self.model.forward_intermediates(x, [*self.layers, "output"])
+        if self.pool is None:
+            return maps
+        return {name: value if value.ndim == 2 else value.mean((2, 3, 4)) for name, value in maps.items()}
+
+
+class _Video:
+    """What has come of a video so far."""
+
+    def __init__(self) -> None:
+        self.clips: list[ClipRead] = []
+        self.outputs: dict[str, list[np.ndarray]] = {}
+        self.end: VideoRead | None = None
+
+
+class _progress:  # noqa: N801
+    """A progress bar over videos, which also counts failures."""
+
+    def __init__(self, videos: int, show: bool) -> None:
+        from tqdm import tqdm
+
+        self.clips = self.failures = 0
+        self._bar = tqdm(total=videos, unit="video", disable=not show, smoothing=0.05)
+
+    def add(self, record: VideoRecord) -> None:
+        self.clips += record.clips
+        self.failures += record.status == "failed"
+        rate = self.clips / max(self._bar.format_dict["elapsed"], 1e-9)
+        self._bar.set_postfix_str(f"{rate:.1f} clips/s, {self.failures} failed", refresh=False)
+        self._bar.update()
+
+    def __enter__(self) -> _progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
+def _versions() -> dict[str, str]:
+    import av
+
+    from ..version import __version__
+
+    codec = ".".join(map(str, av.library_versions["libavcodec"]))
+    return {"vie_models": __version__, "torch": torch.__version__, "av": av.__version__, "libavcodec": codec}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

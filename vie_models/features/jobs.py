@@ -1,0 +1,63 @@
+"""Which videos an extraction is of, and what the features of each are called."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..video.frames import FrameFolder
+from ..video.sources import VIDEO_SUFFIXES
+from .folder import is_output
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A video and the name of its features."""
+
+    name: str
+    path: Path
+    is_video: bool = True
+
+
+def jobs_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], root: Path | None, out_dir: Path) -> list[Job]:
+    """What is to be done; a file in a folder that is no video by its name is there to be recorded."""
+    jobs: list[Job] = []
+    for given in map(Path, [paths] if isinstance(paths, (str, os.PathLike)) else paths):
+        path = given if root is None else root / given
+        if root is not None and (not path.is_relative_to(root) or ".." in given.parts):
+            raise ValueError(f"paths must lie in the root, {root}, got {given}")
+        if path.is_dir() and not FrameFolder.is_one(path):
+            jobs += _search(path, root or path, out_dir, [])
+        elif root is not None:
+            jobs.append(Job(path.relative_to(root).as_posix(), path))
+        else:
+            jobs.append(Job(path.name if path.name not in ("", "..") else path.resolve().name, path))
+    given_by_name = {job.path for job in jobs if job.is_video}
+    jobs = [job for job in jobs if job.is_video or job.path not in given_by_name]
+    names = Counter(job.name for job in jobs if job.is_video)
+    if twice := sorted(name for name, number in names.items() if number > 1):
+        raise ValueError(
+            f"two videos would be written to {twice[0]}.npz; extract from their common folder, or give paths relative to a root"
+        )
+    return jobs
+
+
+def _search(folder: Path, top: Path, out_dir: Path, above: list[os.stat_result]) -> Iterator[Job]:
+    """Files and folders of frames in a folder, in order of name, without hidden ones and without our own output."""
+    here = folder.stat()
+    if any(os.path.samestat(here, other) for other in above):  # a link back up
+        return
+    for path in sorted(folder.iterdir()):
+        name = path.relative_to(top).as_posix()
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not FrameFolder.is_one(path):
+            if not (out_dir.exists() and out_dir.samefile(path)):
+                yield from _search(path, top, out_dir, [*above, here])
+        elif path.is_dir() or path.is_file():
+            is_ours = is_output(path) and out_dir.exists() and out_dir.samefile(top)
+            if not is_ours:
+                yield Job(name, path, path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES)

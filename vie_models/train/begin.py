@@ -1,0 +1,156 @@
+"""Where a run begins: from nothing, from weights, or in the middle of another run or of a TensorFlow checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..files import sha256_of
+from ..models import Encoder
+from ..weights import WeightsError, read_checkpoint, tf_to_state_dict
+from ..weights.store import load_weights
+from ..weights.tensorflow.names import tf_memory_bank, tf_names
+from .checkpoint import CHECKPOINTS, Checkpoint, Checkpoints, named
+from .objectives.choose import encoder_of, make_network
+from .objectives.instance import InstanceObjective
+from .objectives.objective import Objective
+from .settings import FIXED, TrainConfig
+
+
+def check_settings(config: TrainConfig, before: dict[str, Any], folder: Path) -> None:
+    """ValueError unless a run can go on with `config` that was begun with `before`."""
+    then, now = TrainConfig.from_dict(before).to_dict(), config.to_dict()
+    given = [name for name in ("weights", "resume") if now[name] is not None]
+    names = [*FIXED, *(["steps"] if config.schedule == "cosine" else []), *given]
+    differing = [f"{key} was {then[key]!r}, is {now[key]!r}" for key in names if then[key] != now[key]]
+    if differing:
+        raise ValueError(
+            f"the run in {folder} was begun with other settings ({'; '.join(differing)}): choose another folder, or the same"
+        )
+
+
+def fitted(config: TrainConfig, num_videos: int) -> TrainConfig:
+    """The settings with steps in place of epochs, and as wide as the weights that the run begins with."""
+    config = config.of_videos(num_videos)
+    if config.weights is not None and config.width is None:
+        config = dataclasses.replace(config, width=_weights(config).model_args["width"])
+    return config
+
+
+def begin(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer, objective: Objective) -> int:
+    """Fills in what `config.weights` or `config.resume` have; returns the number of steps that they have made.
+
+    Raises:
+        ValueError: what is there does not fit the run.
+        FileNotFoundError: nothing is there.
+    """
+    if config.weights is not None:
+        _load_trunk(config, encoder_of(model), _weights(config))
+    if config.resume is None:
+        return 0
+    if config.resume.parent.name == CHECKPOINTS:
+        return _resume_run(config, model, optimiser, objective, named(config.resume))
+    if (config.resume / CHECKPOINTS).is_dir():
+        newest = Checkpoints(config.resume / CHECKPOINTS).newest()
+        if newest is None:
+            raise FileNotFoundError(f"{config.resume} has no checkpoint yet")
+        return _resume_run(config, model, optimiser, objective, newest)
+    return _resume_tensorflow(config, model, optimiser, objective)
+
+
+def _weights(config: TrainConfig) -> Encoder:
+    assert config.weights is not None
+    try:
+        return load_weights(config.model, config.weights, **config.sizes)
+    except (ValueError, WeightsError) as error:
+        if config.model != "vie_trn":
+            raise
+        try:  # a TRN may begin with a Single's
+            return load_weights("vie_single", config.weights, **config.sizes)
+        except (ValueError, WeightsError):
+            raise error from None
+
+
+def _load_trunk(config: TrainConfig, model: Encoder, source: Encoder) -> None:
+    """All of `source`; without its head where that is another (TRN from Single, classes from an embedding)."""
+    state = source.state_dict()
+    theirs, ours = state.get("head.weight"), model.state_dict().get("head.weight")
+    if theirs is None or ours is None or theirs.shape != ours.shape or source.num_classes != model.num_classes:
+        state = {name: value for name, value in state.items() if not name.startswith("head.")}
+    expected = {name for name in model.state_dict() if not name.startswith("head.")}
+    if missing := sorted(expected - set(state)):
+        raise ValueError(f"{config.weights or config.resume} does not fit {config.model}: it has no {missing[0]}")
+    model.load_state_dict(state, strict=False)
+
+
+def _resume_run(
+    config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer, objective: Objective, checkpoint: Checkpoint
+) -> int:
+    """Another run: weights, momentum, bank, clusters and step. A TRN goes on from a Single, with a new head."""
+    state = checkpoint.state()
+    source = TrainConfig.from_dict(state["config"])
+    if source.objective != config.objective:
+        raise ValueError(
+            f"{config.resume} is a run with objective={source.objective!r}, not {config.objective!r}: begin with weights"
+        )
+    if source.model != config.model and (source.model, config.model) != ("vie_single", "vie_trn"):
+        raise ValueError(f"{config.resume} is a run of {source.model}, which {config.model} cannot go on from")
+    if isinstance(objective, InstanceObjective):
+        _check_same_list(config, source, state["list"])
+    network = make_network(source, int(state["labels"].max()) + 1)
+    network.load_state_dict(state["model"])
+    _load_trunk(config, model, network)
+    other = torch.optim.SGD(network.parameter_groups(0, 0), lr=0.0, momentum=source.momentum)
+    other.load_state_dict(state["optimiser"])
+    velocity = {name: other.state[p]["momentum_buffer"] for name, p in network.named_parameters() if p in other.state}
+    _set_momentum(model, optimiser, velocity)
+    if isinstance(objective, InstanceObjective):
+        objective.bank.load_state_dict(*checkpoint.parts())
+        objective.load_state_dict(state["objective"])
+    return int(state["step"])
+
+
+def _check_same_list(config: TrainConfig, source: TrainConfig, list_hash: str) -> None:
+    """Row i of a memory bank is video i."""
+    names = ("part", "binned", "seed") if config.part < 1 else ("part", "binned")
+    differing = [name for name in names if getattr(config, name) != getattr(source, name)]
+    if list_hash != sha256_of(config.train_list):
+        differing.append("train_list")
+    if differing:
+        raise ValueError(
+            f"{config.resume} has another {', '.join(differing)}, and its memory bank is of other videos therefore: give the "
+            "same, or begin with its weights alone (vie export, and --weights)"
+        )
+
+
+def _resume_tensorflow(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer, objective: Objective) -> int:
+    """A checkpoint of the original: weights, momentum, bank, clusters and step."""
+    assert config.resume is not None
+    if not isinstance(objective, InstanceObjective):
+        raise ValueError(f"{config.resume} is of instance learning; supervised training can begin with its --weights")
+    variables = read_checkpoint(config.resume)
+    model.load_state_dict(tf_to_state_dict(variables, model))
+    slots = {name: variables.get(f"{name}/Momentum", variables[name]) for name in tf_names(model)}
+    names = {key for name, key in tf_names(model).items() if f"{name}/Momentum" in variables}
+    velocity = {key: value for key, value in tf_to_state_dict(slots, model).items() if key in names}
+    _set_momentum(model, optimiser, velocity)
+    bank = tf_memory_bank(variables)
+    if bank is None:
+        raise ValueError(f"{config.resume} has no memory bank: begin with its weights alone (--weights)")
+    rows = bank["memory_bank"]
+    objective.bank.load_state_dict({"rows": rows, "rank": 0, "size": 1, "num_rows": len(rows)})
+    if "instance/cluster_labels" in variables:
+        clusters = torch.from_numpy(np.ascontiguousarray(variables["instance/cluster_labels"]).astype(np.int32))
+        objective.load_state_dict({"clusters": clusters})
+    return int(np.asarray(variables["global_step"]).item())
+
+
+def _set_momentum(model: Encoder, optimiser: torch.optim.Optimizer, velocity: dict[str, Tensor]) -> None:
+    for name, parameter in model.named_parameters():
+        if name in velocity and velocity[name].shape == parameter.shape:
+            optimiser.state[parameter]["momentum_buffer"] = velocity[name].to(parameter.device, parameter.dtype, copy=True)

@@ -1,0 +1,178 @@
+"""The training loop: `pretrain(config)` makes a run, or goes on with one that was stopped.
+
+    RUN/  config.json, metrics.jsonl, failed_videos.jsonl, checkpoints/, tensorboard/, results.json at the end
+
+Everything random is a function of the seed and of the step, epoch or video it is for: there is no state of generators to keep,
+and a run that goes on, on however many ranks, draws what the uninterrupted one draws.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..bank.ranks import world
+from ..files import replacing
+from .guards import locked, stop_signals
+from .loading import Batch
+from .logs import RunLog
+from .objectives.instance import InstanceObjective
+from .settings import TrainConfig
+from .state import FAILED, RunState
+
+
+def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
+    """Trains to `config.steps`; returns the run's folder. Under torchrun, all processes call it.
+
+    Raises:
+        ValueError: the settings do not fit the videos, or the run in that folder had others.
+        BlockingIOError: another process is training in that folder.
+        TooManyFailuresError: more than `max_failures` videos could not be read.
+        WrongArithmeticError: convolutions in half precision are wrong on this machine.
+        NotFiniteError: the loss became infinite or not a number; the last checkpoint is from before.
+        OSError: a checkpoint could not be written; the ones before are as they were.
+        KeyboardInterrupt: on SIGINT or SIGTERM, after a checkpoint was written.
+    """
+    with world(config.device) as ranks, locked(config.out, ranks), stop_signals() as stop:
+        run = Run(config, ranks)
+        run.write_settings()
+        batches = run.batches()
+        config = run.config
+        with RunLog(config.out if ranks.is_first else None, step=run.step, steps=config.steps, progress=progress) as log:
+            while run.step < config.steps:
+                with log.waiting():
+                    batch = next(batches)
+                if run.agree(batch, stop.is_set(), log.say):
+                    run.save()
+                    raise KeyboardInterrupt
+                run.train_step(batch)
+                log.step()
+                if run.due(config.log_every):
+                    log.write(run.step, {**run.metrics(), **log.rates(config.batch_size)})
+                with log.aside():
+                    if run.due(config.validate_every):
+                        log.write(run.step, run.validate())
+                    if run.due(config.save_every):
+                        run.save()
+    return config.out
+
+
+class Run(RunState):
+    """A run that makes steps. Methods are collective: all ranks call them."""
+
+    def train_step(self, batch: Batch) -> None:
+        """One step of the optimiser on the clips of all ranks."""
+        self.objective.begin_step(self.step, self.config.batch_size)
+        indices = batch.indices.to(self.ranks.device, non_blocking=True)
+        there = indices >= 0
+        share = self.ranks.size / self.ranks.sum(there.sum()).clamp(min=1)  # DDP takes the mean of the ranks' gradients
+        self.optimiser.zero_grad(set_to_none=True)
+        outputs = []
+        size = len(indices) // self.config.accumulate
+        for start in range(0, len(indices), size):
+            part = slice(start, start + size)
+            with self._last_only(start + size == len(indices)):
+                output = self._forward(self.objective.views(batch.frames[part], part))
+                losses = self.objective.losses(self.step, output, indices[part], part) * there[part]
+                (losses.sum() * share).backward()
+            outputs.append(output.detach())
+            self._losses += torch.stack([losses.detach().sum(), there[part].sum()])
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.lr_at(self.step)
+        self.optimiser.step()
+        self.objective.end_step(indices, torch.cat(outputs))
+        self.step += 1
+
+    def _forward(self, frames: Tensor) -> Tensor:
+        """uint8 [b, T, 3, S, S] -> what the encoder gives, float32."""
+        x = self._normalise(frames.to(self.ranks.device, non_blocking=True))
+        if self.config.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last_3d)
+        dtype = getattr(torch, self.config.dtype)
+        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+            return self._net(x).float()
+
+    def _last_only(self, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Gradients are exchanged in the last part of a step."""
+        several = self.ranks.size > 1 and not last
+        return self._net.no_sync() if several else contextlib.nullcontext()  # type: ignore[operator,no-any-return]
+
+    def agree(self, batch: Batch, stop: bool, say: Callable[[str], None] = print) -> bool:
+        """Before a step: records what could not be read; whether any rank is to stop.
+
+        Raises:
+            TooManyFailuresError: more videos than allowed could not be read.
+        """
+        failures, stopping = self.ranks.sum(torch.tensor([len(batch.failures), int(stop)])).tolist()
+        if failures:
+            new = [one for found in self.ranks.gather_objects(batch.failures) for one in found if one[0] not in self._failed]
+            for index, reason in new:
+                self._failed[index] = {"step": self.step, "path": str(self.videos.paths[index]), "reason": reason}
+                say(f"left out: {reason}")
+            if self.ranks.is_first:
+                with replacing(self.config.out / FAILED) as file:
+                    file.write_text("".join(json.dumps(line) + "\n" for line in self._failed.values()))
+            if len(self._failed) > self.config.max_failures:
+                reasons = "\n  ".join(failure["reason"] for failure in self._failed.values())
+                raise TooManyFailuresError(
+                    f"{len(self._failed)} videos could not be read, and max_failures allows {self.config.max_failures}; they "
+                    f"are listed in {self.config.out / FAILED}. Mend them, or allow more:\n  {reasons}"
+                )
+        return bool(stopping)
+
+    def due(self, every: int) -> bool:
+        """Whether what is done every so many steps, and at the end, is to be done now."""
+        return self.step % every == 0 or self.step == self.config.steps
+
+    def metrics(self) -> dict[str, Any]:
+        """What happened since this was last called.
+
+        Raises:
+            NotFiniteError: the loss is infinite or not a number.
+        """
+        total, number = self.ranks.sum(self._losses).tolist()
+        self._losses.zero_()
+        loss = total / max(number, 1)
+        if not math.isfinite(loss):
+            raise self._not_finite(f"the loss is {loss}")
+        kind = self.config.objective
+        return {
+            "epoch": self.step / self.sampler.steps_per_epoch,
+            "objective": kind if kind != "vie" else "LA" if self.step > self.config.ir_steps else "IR",
+            "loss": loss,
+            "lr": self.config.lr_at(self.step - 1),
+            "failed_videos": len(self._failed),
+        }
+
+    def save(self) -> None:
+        """Writes a checkpoint; NotFiniteError where it would hold what is no number, and be good for nothing."""
+        if not bool(torch.isfinite(self.ranks.sum(self._losses)).all()):
+            self.metrics()
+        bank = self.objective.bank.state_dict() if isinstance(self.objective, InstanceObjective) else None
+        values = [value for value in self.model.state_dict().values() if value.is_floating_point()]
+        values += [] if bank is None else [bank["rows"]]
+        bad = torch.stack([(~torch.isfinite(value)).any() for value in values]).sum()
+        if int(self.ranks.sum(bad)):
+            raise self._not_finite("a weight or a row of the memory bank is infinite or not a number")
+        self.checkpoints.save(self.step, self.state_dict(), bank)
+
+    def _not_finite(self, what: str) -> NotFiniteError:
+        return NotFiniteError(
+            f"{what} at step {self.step}: try a smaller lr (it is {self.config.lr_at(self.step - 1):g}); the checkpoints in "
+            f"{self.checkpoints.folder} are from before"
+        )
+
+
+class TooManyFailuresError(RuntimeError):
+    """More videos could not be read than the run was allowed."""
+
+
+class NotFiniteError(RuntimeError):
+    """The loss is no number any more."""

@@ -1,0 +1,1 @@
+"""What is learned: each objective, with the network that it needs."""

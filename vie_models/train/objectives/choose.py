@@ -1,0 +1,58 @@
+"""What is trained, and for what: the network and the objective of each of TrainConfig's objectives."""
+
+from __future__ import annotations
+
+from ...bank.memory_bank import MemoryBank
+from ...bank.ranks import World
+from ...datasets.lists import VideoList
+from ...models import Encoder
+from ..settings import TrainConfig
+from .instance import InstanceObjective
+from .objective import Objective
+from .pretext import OrderClassifier, OrderObjective, RotationObjective
+from .readouts import LinearReadouts, default_layers
+from .supervised import SupervisedObjective
+
+
+def make_network(config: TrainConfig, num_classes: int) -> Encoder:
+    """The network, untrained, for videos of `num_classes` classes where labels are learnt."""
+    if config.objective == "order":
+        return OrderClassifier(config.build(0))
+    if config.objective == "readout":
+        encoder = config.build()
+        return LinearReadouts(encoder, config.layers or default_layers(encoder), num_classes)
+    return config.build({"vie": None, "rotation": RotationObjective.num_views, "supervised": num_classes}[config.objective])
+
+
+def encoder_of(network: Encoder) -> Encoder:
+    """The encoder in a network of `make_network`."""
+    return network.encoder if isinstance(network, LinearReadouts | OrderClassifier) else network
+
+
+def make_objective(config: TrainConfig, videos: VideoList, ranks: World, recluster_every: int) -> Objective:
+    """The objective of a run on `videos`; ValueError where they do not allow it."""
+    if config.objective in ("supervised", "readout"):
+        if int(videos.labels.min()) < 0:
+            raise ValueError(
+                f"{config.train_list} has no labels, and objective={config.objective!r} needs them: `path frames label`"
+            )
+        return SupervisedObjective(videos.labels, ranks)
+    if config.objective in ("rotation", "order"):
+        return (RotationObjective if config.objective == "rotation" else OrderObjective)(config.seed, ranks)
+    if config.steps > config.ir_steps and max(config.clusters, config.background) > len(videos):
+        raise ValueError(
+            f"{len(videos)} videos cannot have {config.clusters} clusters and {config.background} background neighbours: "
+            "set clusters and background to fewer (about a thirtieth of the videos, say), or ir_steps to steps"
+        )
+    return InstanceObjective(
+        MemoryBank(len(videos), seed=config.seed, momentum=config.bank_momentum, world=ranks),
+        ir_steps=config.ir_steps,
+        noise=config.noise,
+        background=config.background,
+        num_clusters=config.clusters,
+        clusterings=config.clusterings,
+        kmeans_iterations=config.kmeans_iterations,
+        recluster_every=recluster_every,
+        temperature=config.temperature,
+        seed=config.seed,
+    )

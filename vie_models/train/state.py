@@ -1,0 +1,166 @@
+"""What a run on this rank consists of: its videos, encoder, objective and optimiser, and how they are saved and validated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
+
+from ..bank.ranks import World
+from ..datasets.lists import VideoList, read_list
+from ..evaluate.results import write_results
+from ..files import replacing, sha256_of
+from ..models.precision import check_convolutions
+from ..video.transforms import clip_transform
+from .begin import begin, check_settings, fitted
+from .checkpoint import CHECKPOINTS, Checkpoints
+from .loading import Batch, ClipDataset, EpochSampler, loader
+from .norms import synchronise_norms
+from .objectives.choose import make_network, make_objective
+from .objectives.instance import InstanceObjective
+from .settings import TrainConfig
+from .validation import validate, validation_videos
+
+CONFIG, FAILED = "config.json", "failed_videos.jsonl"
+
+
+class RunState:
+    """What a run consists of, from its last checkpoint on if it has one. Methods are collective: all ranks call them.
+
+    Attributes:
+        config: the settings, with what was left to the videos and the weights filled in.
+        step: how many steps have been made.
+        model: the network (see objectives/choose.py), without what wraps it for training.
+    """
+
+    def __init__(self, config: TrainConfig, ranks: World | None = None) -> None:
+        self.ranks = ranks or World()
+        self.videos = training_videos(config)
+        self.config = config = fitted(config, len(self.videos))
+        self._val = validation_videos(config, self.videos.labels)
+        self.sampler = EpochSampler(len(self.videos), config.batch_size, seed=config.seed, world=self.ranks)
+        if (config.batch_size // self.ranks.size) % config.accumulate:
+            raise ValueError(
+                f"each of {self.ranks.size} processes has {config.batch_size // self.ranks.size} clips a step, which "
+                f"accumulate={config.accumulate} does not divide"
+            )
+        self.objective = make_objective(config, self.videos, self.ranks, self.sampler.steps_per_epoch)
+        torch.manual_seed(config.seed)
+        self.model = make_network(config, self.videos.num_classes).to(self.ranks.device)
+        self.optimiser = torch.optim.SGD(
+            self.model.parameter_groups(config.weight_decay, config.weight_decay), lr=config.lr, momentum=config.momentum
+        )
+        self.step = 0
+        self._failed: dict[int, dict[str, Any]] = {}
+        self._losses = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)  # sum and number since the last metrics
+        self._list_hash = sha256_of(config.train_list)
+        self.checkpoints = Checkpoints(config.out / CHECKPOINTS, keep=config.keep, world=self.ranks)
+        self._begin()
+        self._normalise = clip_transform(self.model).normalise
+        self._net = self._prepared()
+
+    def _begin(self) -> None:
+        """From the run's own last checkpoint, or from where the settings say."""
+        if (newest := self.checkpoints.newest()) is not None:
+            state = newest.state()
+            check_settings(self.config, state["config"], self.config.out)
+            if state["list"] != self._list_hash:
+                raise ValueError(
+                    f"{self.config.train_list} is not the list that the run in {self.config.out} was begun with, and every "
+                    "video has its row in the memory bank. Choose another folder, or the same list"
+                )
+            self.load_state_dict(state, newest.parts())
+            self._check_finished(TrainConfig.from_dict(state["config"]))
+        else:
+            self.step = begin(self.config, self.model, self.optimiser, self.objective)
+        self.sampler.first_step = self.step
+
+    def _check_finished(self, before: TrainConfig) -> None:
+        """A run that is at its end has been validated: it will not be again, with other settings."""
+        names = ("val_list", "root", "val_clips", "neighbours")
+        if self.step < self.config.steps or self.config.val_list is None:
+            return
+        if differing := [name for name in names if getattr(before, name) != getattr(self.config, name)]:
+            raise ValueError(
+                f"the run in {self.config.out} is at its end, and {', '.join(differing)} was another: choose another folder, "
+                "or export its weights and evaluate them"
+            )
+
+    def _prepared(self) -> nn.Module:
+        """The encoder as it is called in training."""
+        config = self.config
+        self.model.train()
+        if config.dtype != "float32":
+            clips = config.batch_size // self.ranks.size // config.accumulate
+            check_convolutions(self.model, clips, getattr(torch, config.dtype))
+        self.model.set_grad_checkpointing(config.grad_checkpointing)
+        if config.sync_norms and self.ranks.size > 1:
+            synchronise_norms(self.model, self.ranks)
+        if config.channels_last:
+            convert_conv2d_weight_memory_format(self.model, torch.channels_last)
+            convert_conv3d_weight_memory_format(self.model, torch.channels_last_3d)
+        net: nn.Module = self.model
+        if self.ranks.size > 1:
+            on_gpu = self.ranks.device.type == "cuda"
+            net = DistributedDataParallel(net, device_ids=[self.ranks.device] if on_gpu else None)
+        return torch.compile(net) if config.compile else net  # type: ignore[return-value]
+
+    def write_settings(self) -> None:
+        """Leaves config.json in the run's folder."""
+        if self.ranks.is_first:
+            with replacing(self.config.out / CONFIG) as path:
+                path.write_text(json.dumps(self.config.to_dict(), indent=2) + "\n")
+
+    def batches(self) -> Iterator[Batch]:
+        """This rank's clips of the steps to come, without end."""
+        dataset = ClipDataset(self.videos, self.model.clip_spec, recipe=self.config.augmentation, seed=self.config.seed)
+        return iter(loader(dataset, self.sampler, workers=self.config.workers, device=self.ranks.device))
+
+    def validate(self) -> dict[str, Any]:
+        """The accuracy on the videos of val_list, written to results.json at the end; nothing where there is no such list."""
+        if self._val is None:
+            return {}
+        for buffer in self.model.buffers():  # DDP does so before its next forward pass alone
+            self.ranks.broadcast(buffer)
+        try:
+            results, metrics = validate(self.config, self.model, self.objective, self._val, self.videos.labels, self.ranks)
+        finally:
+            self.model.train()
+        if self.ranks.is_first and self.step == self.config.steps:
+            write_results(self.config.out, results)
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """What all ranks share."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "objective": self.objective.state_dict(),
+            "failed": self._failed,
+            "labels": self.videos.labels,
+            "list": self._list_hash,
+            "config": self.config.to_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], parts: list[dict[str, Any]]) -> None:
+        """The inverse; `parts` are the bank's, of all ranks that saved it."""
+        self.step, self._failed = state["step"], state["failed"]
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.objective.load_state_dict(state["objective"])
+        if isinstance(self.objective, InstanceObjective):
+            self.objective.bank.load_state_dict(*parts)
+
+
+def training_videos(config: TrainConfig) -> VideoList:
+    """The instances of a run, in the order of the memory bank's rows."""
+    videos = read_list(config.train_list, config.root)
+    if config.part < 1:
+        videos = videos.part(config.part, config.seed)
+    return videos.binned() if config.binned else videos

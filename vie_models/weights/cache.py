@@ -1,0 +1,181 @@
+"""The files of a catalog record: fetched once, converted once, kept, and verified at every load."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ..files import replacing, sha256_of
+from ..models import Encoder
+from .catalog import WeightRecord, find_record
+from .download import download
+from .errors import WeightsError
+from .folder import (
+    BANK,
+    CONFIG,
+    MODEL,
+    load_folder,
+    read_bank,
+)
+from .tensorflow.bundle import CheckpointError
+from .tensorflow.convert import convert_tensorflow
+
+HASHES = "hashes.json"
+
+
+def load_record(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> Encoder:
+    """The encoder of a catalog record, fetched if it is not in the cache, verified either way."""
+    folder = fetch(record, cache_dir=cache_dir, progress=progress)
+    _verify(record, folder, CONFIG, MODEL)
+    model = load_folder(folder)
+    model.weights = record
+    return model
+
+
+def load_memory_bank(name: str, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> dict[str, Tensor]:
+    """The memory bank that came with a weight set ("vie_3dresnet.k400"), for looking up neighbours.
+
+    Returns `memory_bank` float32 [N, D], the unit embedding of each training video, and `labels` int64 [N].
+    """
+    model, _, tag = name.partition(".")
+    record = find_record(model, tag)
+    folder = fetch(record, cache_dir=cache_dir, progress=progress)
+    if record.files or (folder / BANK).exists():
+        _verify(record, folder, BANK)
+    if (bank := read_bank(folder)) is None:
+        raise WeightsError(f"{name} came without a memory bank")
+    return bank
+
+
+def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Where catalog weights are kept."""
+    return Path(cache_dir) if cache_dir else Path(torch.hub.get_dir()) / "checkpoints" / "vie_models"
+
+
+def shipped_folder(record: WeightRecord) -> Path:
+    """The folder of a set that comes with the package: inside it, or beside it in a clone."""
+    package = Path(__file__).parent.parent
+    for folder in (package / "checkpoints" / record.name, package.parent / "checkpoints" / record.name):
+        if (folder / CONFIG).exists():
+            return folder
+    raise WeightsError(f"{record.name} comes with vie_models, and {folder} is not there: install vie_models again, whole")
+
+
+def fetch(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> Path:
+    """The record's weight folder: the package's own, or in the cache, fetched and converted first if need be by one process."""
+    if record.files:
+        return shipped_folder(record)
+    folder = cache_root(cache_dir) / record.name
+    if (folder / HASHES).exists():  # written last and renamed in with the folder: all of it is there
+        return folder
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise WeightsError(
+            f"{record.name} is not in {folder.parent}, and HF_HUB_OFFLINE forbids fetching it: "
+            f"unset it once, or copy {folder.name}/ there from a machine that has it"
+        )
+    lock = FileLock(folder.with_name(record.name + ".lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise WeightsError(
+            f"cannot write to {folder.parent}, where {record.name} would be kept: {error.strerror}. "
+            "Choose another place with TORCH_HOME or cache_dir="
+        ) from error
+    try:
+        if not (folder / HASHES).exists():
+            if folder.exists():
+                raise WeightsError(
+                    f"{folder} is in the way and not ours: it has no {HASHES}. Delete it or move it away, or choose another "
+                    "place with TORCH_HOME or cache_dir="
+                )
+            archive = folder.with_name(record.name + ".tar")
+            if not archive.exists():
+                download(record.url, archive, progress=progress)
+            _convert_archive(record, archive, folder)
+            archive.unlink()
+    finally:
+        lock.release()
+    return folder
+
+
+def cache_state(record: WeightRecord, cache_dir: str | os.PathLike[str] | None = None) -> str:
+    """In words: whether the record's weights are here, and where."""
+    if record.files:
+        return f"in {shipped_folder(record)}"
+    folder = cache_root(cache_dir) / record.name
+    return f"in {folder}" if (folder / HASHES).exists() else "not fetched yet"
+
+
+def _convert_archive(record: WeightRecord, archive: Path, folder: Path) -> None:
+    """Verifies the fetched tar and makes `folder` of it, at once; a tar that is not what it should be is removed."""
+    digest = sha256_of(archive)
+    first = folder.with_name(record.name + ".sha256")  # outlives the folder: a later fetch must bring the same file
+    expected = record.sha256 or (first.read_text().strip() if first.exists() else digest)
+    if digest != expected:
+        archive.unlink()
+        remedy = "The file was removed; load again to fetch it anew"
+        if record.sha256 is None:
+            remedy += f". If the publisher has replaced the file and you trust it, delete {first}"
+        raise _mismatch(record.url, expected, digest, remedy)
+    made = folder.with_name(f".{record.name}")  # always this name, so that what a killed process left does not pile up
+    shutil.rmtree(made, ignore_errors=True)
+    try:
+        made.mkdir()
+        convert_tensorflow(archive, made, record.model, record=record, **record.model_args)
+        hashes = {
+            "source": {"url": record.url, "sha256": digest},
+            "files": {path.name: sha256_of(path) for path in sorted(made.iterdir())},
+        }
+        (made / HASHES).write_text(json.dumps(hashes, indent=2) + "\n")
+        with replacing(first) as path:
+            path.write_text(digest + "\n")
+        made.rename(folder)
+    except CheckpointError as error:
+        archive.unlink()
+        raise WeightsError(
+            f"what {record.url} sent is not {record.name}: {error}. The file was removed; load again to fetch it anew"
+        ) from error
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
+        raise WeightsError(
+            f"cannot convert {archive}: {error}; about {archive.stat().st_size / 1e6:.1f} MB are needed for it, "
+            f"{shutil.disk_usage(folder.parent).free / 1e6:.1f} MB are free. Make room, or choose another place with "
+            "TORCH_HOME or cache_dir=; the file fetched is kept"
+        ) from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _verify(record: WeightRecord, folder: Path, *names: str) -> None:
+    """The files are what the record says, or what hashes.json recorded, made of the file that the record is of."""
+    if record.files:
+        here = {file: digest for file, digest in record.files.items() if Path(file).name in names}
+        return _compare(folder, here, "Install vie_models again")
+    try:
+        recorded = json.loads((folder / HASHES).read_text())
+        source = str(recorded["source"]["sha256"])
+        expected = {name: str(recorded["files"][name]) for name in names}
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{folder / HASHES} is damaged ({error!r}); delete {folder} and load again") from error
+    if record.sha256 not in (None, source):
+        raise _mismatch(f"what {folder} was made of", str(record.sha256), source, f"Delete {folder} and load again")
+    _compare(folder, expected, f"Delete {folder} and load again to fetch it anew")
+
+
+def _compare(folder: Path, expected: Mapping[str, str], remedy: str) -> None:
+    for name, digest in expected.items():
+        found = sha256_of(folder / name) if (folder / name).exists() else "no file"
+        if found != digest:
+            raise _mismatch(folder / name, digest, found, remedy)
+
+
+def _mismatch(file: object, expected: str, found: str, remedy: str) -> WeightsError:
+    return WeightsError(f"{file} is not what it should be: expected SHA-256 {expected}, found {found}. {remedy}")
