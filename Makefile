@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-slow benchmark clean
+.PHONY: demo test test-slow docs benchmark clean
 
 demo: .venv/ready
 	$(BIN)/python examples/demo.py demo
@@ -12,6 +12,9 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 benchmark: .venv/ready
 	$(BIN)/python -m benchmarks forward
@@ -23,4 +26,4 @@ benchmark: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv demo .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv demo site .pytest_cache .ruff_cache .mypy_cache

@@ -1,4 +1,4 @@
-"""torch.hub entry points: torch.hub.help(REPO, "vie_3dresnet") tells about one."""
+"""torch.hub entry points. `torch.hub.help(REPO, "vie_3dresnet")` describes one of them."""
 
 dependencies = ["filelock", "numpy", "safetensors", "torch", "torchvision", "tqdm"]
 

@@ -1,6 +1,5 @@
-"""Speed, measured on your machine: `python -m benchmarks forward|extract|train|decode|kmeans`, from a clone.
+"""Measures speed on your machine: `python -m benchmarks forward|extract|train|decode|kmeans`, from a clone.
 
-Each prints tables and writes them, with every time, to --out as JSON and Markdown, some with a picture. What is compared takes
-turns in one run; medians are reported, with the smallest and largest. docs/performance.md has what they printed here.
-Accuracy is measured in reproduce/.
+Each benchmark prints tables and writes them to --out as JSON and Markdown, some with a picture. Jobs that are compared take
+turns within one run; the tables give medians. docs/performance.md shows our results. Accuracy is measured in reproduce/.
 """

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import argparse
 
-from vie_models import __doc__ as about
-from vie_models import decode, forward, kmeans, train
-from vie_models.features import extractor as extract
+from . import __doc__ as about
+from . import decode, extract, forward, kmeans, train
 
 
 def main() -> None:

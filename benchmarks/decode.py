@@ -1,8 +1,8 @@
-"""What reading costs, one core: every frame of a video beside other decoders, and the clips of training by way of storage.
+"""Measures reading on one core: whole videos with several decoders, and training clips from several kinds of storage.
 
-First, each VIDEO is repeated to --seconds and decoded whole on one thread: ours (frames on a 25 fps grid), `ffmpeg -f null`,
-and torchcodec and decord where they are installed. Then random clips of a model are read as in training, from the file, from a
-copy with short side 320 (as `vie data --encode` makes them) and from a folder of JPEG frames. Needs ffmpeg.
+First, it repeats each VIDEO up to --seconds and decodes it whole on one thread with vie_models (frames on a 25 fps grid), with
+`ffmpeg -f null`, and with torchcodec and decord if they are installed. Then it reads random clips as in training from the
+file, from a copy with short side 320 (as `vie data --encode` makes) and from a folder of JPEG frames. Needs ffmpeg.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from vie_models.measure import Table, add_common, medians, ratio, report, turns
 
 from vie_models.datasets.encode import encode_video
 from vie_models.datasets.lists import read_list
@@ -23,21 +22,25 @@ from vie_models.models.registry import model_entry
 from vie_models.train.loading import ClipDataset
 from vie_models.video.decode import VideoFile
 
-CLIPS = 8  # a video, and round
+from .measure import Table, add_common, medians, ratio, report, turns
+
+CLIPS = 8  # clips per video and round
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("videos", nargs="+", type=Path)
+    parser.add_argument("videos", nargs="+", type=Path, help="video files to decode")
     add_common(parser, rounds=5)
-    parser.add_argument("--models", nargs="+", default=["vie_3dresnet", "vie_slowfast", "vie_single"])
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument(
+        "--models", nargs="+", default=["vie_3dresnet", "vie_slowfast", "vie_single"], help="models whose clips are read"
+    )
+    parser.add_argument("--seconds", type=float, default=60, help="repeat each video up to this length")
 
 
 def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     whole = Table("Every frame, one thread", ["video", "decoder", "frames/s", "time over ffmpeg's"])
     clips = Table(
-        "Clips of training, one core", ["video", "model", "read from", "ms a clip", "clips/s", "time over the file's", "MB"]
+        "Training clips, one core", ["video", "model", "read from", "ms per clip", "clips/s", "time over the file's", "MB"]
     )
     for video in options.videos:
         with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def long_file(path: Path, seconds: float, folder: Path) -> tuple[Path, int]:
-    """The video repeated, without re-encoding, until the start of a process does not matter; and its frames at 25 fps."""
+    """Returns a file that repeats the video without re-encoding, long enough to hide startup, and its frames at 25 fps."""
     with VideoFile(path, 25) as video:
         times = int(seconds * 25 // video.num_frames)
     target = folder / f"long{path.suffix}"
@@ -63,7 +66,7 @@ def ours(path: Path) -> None:
 
 
 def peers(path: Path) -> dict[str, Callable[[], Any]]:
-    """The decoders that are installed."""
+    """Returns one job per other decoder that is installed."""
     found: dict[str, Callable[[], Any]] = {}
     try:
         from torchcodec.decoders import VideoDecoder
@@ -76,7 +79,7 @@ def peers(path: Path) -> dict[str, Callable[[], Any]]:
         torchcodec()
         found["torchcodec"] = torchcodec
     except (ImportError, RuntimeError, OSError) as error:
-        print(f"torchcodec: not here ({str(error).splitlines()[0]})")
+        print(f"torchcodec is not available ({str(error).splitlines()[0]})")
     try:
         import decord
 
@@ -88,7 +91,7 @@ def peers(path: Path) -> dict[str, Callable[[], Any]]:
         decord_reader()
         found["decord"] = decord_reader
     except (ImportError, RuntimeError, OSError) as error:
-        print(f"decord: not here ({str(error).splitlines()[0]})")
+        print(f"decord is not available ({str(error).splitlines()[0]})")
     return found
 
 
@@ -124,7 +127,7 @@ def training(video: Path, options: argparse.Namespace, folder: Path) -> list[lis
 
 
 def reader(path: Path, model: str) -> Callable[[], Any]:
-    """Reads random clips as a worker of training does."""
+    """Returns a job that reads random clips as a training worker does."""
     listing = path.with_suffix(".list")
     listing.write_text(f"{path.absolute()}\n")
     dataset = ClipDataset(read_list(listing), model_entry(model).clip_spec)

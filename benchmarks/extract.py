@@ -1,10 +1,10 @@
-"""What extraction costs, on videos of yours, and from that what 1,000 hours of them would.
+"""Measures extraction on your videos, and estimates from that the cost of 1,000 hours of them.
 
-A job of --copies links to each VIDEO takes turns with a job of a sixth of them, with the way of the original (ffmpeg writes
-JPEG frames at 25 fps with short side 320, Pillow reads those that are needed, each clip goes through the model by itself), and
-with decoding and forwards alone. "over the bound" is wall time over (decoding CPU + forward CPU) / cores: 1 is perfect
-overlap. The whole job has the start of the worker processes in it; further videos are (job - job of a sixth) / (5/6 of the
-videos). Needs ffmpeg.
+For each VIDEO, these jobs take turns: extraction from --copies links to it; extraction from a sixth of the links; the original
+release's way (ffmpeg writes JPEG frames at 25 fps with short side 320, Pillow reads the frames of each clip, the model runs on
+one clip at a time); decoding alone; and forward passes alone. "over the bound" is wall time divided by (decoding CPU + forward
+CPU) / cores, so 1 is perfect overlap. The whole job includes the start of the worker processes. The time of a further video is
+(whole job - job of a sixth) / (5/6 of the videos). Needs ffmpeg.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from vie_models.forward import plain
-from vie_models.measure import Table, add_common, medians, report, turns
 
 import vie_models as vie
 from vie_models.features.extractor import Extractor
@@ -30,17 +28,20 @@ from vie_models.video.decode import VideoFile
 from vie_models.video.sampling import ClipRead, read_video
 from vie_models.video.transforms import clip_transform
 
+from .forward import plain
+from .measure import Table, add_common, medians, report, turns
+
 CORES = len(os.sched_getaffinity(0))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("videos", nargs="+", type=Path)
+    parser.add_argument("videos", nargs="+", type=Path, help="video files to extract from")
     add_common(parser, rounds=3)
-    parser.add_argument("--models", nargs="+", default=["vie_3dresnet", "vie_slowfast"])
-    parser.add_argument("--clips", type=int, default=5)
-    parser.add_argument("--copies", type=int, default=60)
-    parser.add_argument("--workers", type=int)
-    parser.add_argument("--cores", type=int, nargs="*", default=[2, 64], help="for the estimate")
+    parser.add_argument("--models", nargs="+", default=["vie_3dresnet", "vie_slowfast"], help="models to run")
+    parser.add_argument("--clips", type=int, default=5, help="clips per video")
+    parser.add_argument("--copies", type=int, default=60, help="videos per extraction: links to one file")
+    parser.add_argument("--workers", type=int, help="processes that decode (default: one per core)")
+    parser.add_argument("--cores", type=int, nargs="*", default=[2, 64], help="core counts for the estimate")
 
 
 def original_way(model: vie.Encoder, paths: list[Path], clips: int) -> None:
@@ -72,7 +73,7 @@ def our_way(model: vie.Encoder, paths: list[Path], clips: int, workers: int | No
 
 
 def decode_cpu(extractor: Extractor, paths: list[Path]) -> float:
-    """CPU seconds to decode and crop, on one thread."""
+    """Returns the CPU seconds to decode and crop on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     start = time.process_time()
@@ -85,7 +86,7 @@ def decode_cpu(extractor: Extractor, paths: list[Path]) -> float:
 
 
 def forward_cpu(extractor: Extractor, path: Path, clips: int) -> float:
-    """CPU seconds of the forwards alone, of `clips` clips."""
+    """Returns the CPU seconds of the forward passes alone, for `clips` clips."""
     pixels = [message.pixels for message in read_video(path, extractor.sampling) if isinstance(message, ClipRead)]
     batch = (pixels * extractor.batch_size)[: extractor.batch_size]
     extractor._forward(batch)
@@ -99,13 +100,21 @@ def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     costs = Table(
-        f"Extraction, {options.clips} clips a video, {options.copies} videos",
-        ["model", "video", "videos/s", "decoding CPU s", "forward CPU s", "whole job over the bound", "further videos over it"]
-        + ["faster than the original's way", "than that with torch.nn"],
+        f"Extraction, {options.clips} clips per video, {options.copies} videos",
+        [
+            "model",
+            "video",
+            "videos/s",
+            "decoding CPU s",
+            "forward CPU s",
+            "whole job over the bound",
+            "further videos over the bound",
+        ]
+        + ["speed-up over the original way", "over the original way with torch.nn"],
     )
     hours = Table(
-        f"1,000 hours of such videos, {options.clips} clips each, computed from the rate of further videos",
-        ["model", "video", "its seconds", "CPU core hours", *(f"hours on {cores} cores" for cores in options.cores)],
+        f"1,000 hours of such videos, {options.clips} clips each, estimated from the time of further videos",
+        ["model", "video", "seconds per video", "CPU core hours", *(f"hours on {cores} cores" for cores in options.cores)],
     )
     for name in options.models:
         model = vie.create_model(name).to(options.device)

@@ -1,9 +1,9 @@
-"""What a forward costs: every encoder beside its bare convolutions and beside the models one would take instead.
+"""Measures forward passes: every encoder next to its convolutions alone and to comparable torchvision models.
 
-"convolutions" is the lower bound: the encoder's convolutions alone, one after the other, each on an input of its own in the
-layout (planes or channels last; weights laid out before) in which it is fastest. "eager" is what create_model gives, "torch.nn"
-the same with plain torch.nn convolutions, "fused" model.fuse(). Peers are torchvision's video models on 16 frames of 112 pixels
-and, for encoders of frames, resnet18 on 224. Peak matmul and convolution are measured in the same turns.
+"convolutions" is the lower bound: only the encoder's convolutions, one after the other, each with its own input in its fastest
+layout (planes or channels last, weights packed in advance). "eager" is the model from create_model, "torch.nn" the same with
+plain torch.nn convolutions, and "fused" is model.fuse(). Peers are torchvision's video models on 16 frames of 112 pixels, or
+resnet18 on 224 pixels for single-frame encoders. Peak matmul and convolution speeds are measured in the same rounds.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from vie_models.measure import Table, add_common, medians, ratio, report, turns
 
 import vie_models as vie
 from vie_models.models import build_model
 from vie_models.models import conv as conv_module
+
+from .measure import Table, add_common, medians, ratio, report, turns
 
 VIDEO_PEERS = ("r3d_18", "mc3_18", "r2plus1d_18")
 FRAME_PEERS = ("resnet18",)
@@ -34,19 +35,23 @@ VARIANTS = ("eager", "torch.nn", "fused", "compiled", "bf16", "fused bf16", "com
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=9)
-    parser.add_argument("--models", nargs="+", default=vie.list_models())
+    parser.add_argument("--models", nargs="+", default=vie.list_models(), help="models to run")
     parser.add_argument(
-        "--variants", nargs="+", choices=VARIANTS, default=["eager", "torch.nn", "fused", "compiled", "bf16", "fused bf16"]
+        "--variants",
+        nargs="+",
+        choices=VARIANTS,
+        default=["eager", "torch.nn", "fused", "compiled", "bf16", "fused bf16"],
+        help="variants of each model",
     )
-    parser.add_argument("--batch", nargs="+", type=int, default=[1], help="clips at a time")
-    parser.add_argument("--frames", nargs="+", type=int, default=[0], help="frames a clip (0: the model's)")
-    parser.add_argument("--channels-last", action="store_true", help="weights and clips channels last (for GPUs)")
-    parser.add_argument("--memory", action="store_true", help="peak memory too, each in a process of its own (Linux)")
+    parser.add_argument("--batch", nargs="+", type=int, default=[1], help="clips per forward pass")
+    parser.add_argument("--frames", nargs="+", type=int, default=[0], help="frames per clip (0: the model's)")
+    parser.add_argument("--channels-last", action="store_true", help="channels-last weights and clips (for GPUs)")
+    parser.add_argument("--memory", action="store_true", help="also measure peak memory, each time in a new process (Linux)")
     parser.add_argument("--memory-of", nargs=2, metavar=("MODEL", "VARIANT"), help=argparse.SUPPRESS)
 
 
 def build(name: str, batch: int, frames: int = 0) -> tuple[torch.nn.Module, Tensor]:
-    """The model in evaluation mode and a batch for it."""
+    """Returns the model in evaluation mode and a batch for it."""
     if name in VIDEO_PEERS:
         return getattr(torchvision.models.video, name)().eval(), torch.randn(batch, 3, 16, 112, 112)
     if name in FRAME_PEERS:
@@ -64,7 +69,7 @@ def flops(model: torch.nn.Module, x: Tensor) -> int:
 
 @contextlib.contextmanager
 def plain() -> Iterator[None]:
-    """Convolutions are torch.nn's."""
+    """Makes models use plain torch.nn convolutions."""
     can_pack = conv_module._can_pack
     conv_module._can_pack = lambda conv, x: False
     try:
@@ -74,7 +79,7 @@ def plain() -> Iterator[None]:
 
 
 def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Namespace) -> Callable[[], Tensor]:
-    """A call of one forward in the given way."""
+    """Returns a function that runs one forward pass of the given variant."""
     model, x = build(name, batch, frames)
     if kind.startswith("fused"):
         model = model.fuse()
@@ -86,7 +91,7 @@ def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Nam
     if kind.startswith("compiled"):
         torch._inductor.config.freezing = (
             options.device == "cpu"
-        )  # lays weights out once; as an option of compile it does nothing
+        )  # converts weight layouts once; passed to torch.compile it has no effect
         model = torch.compile(model)
 
     def run() -> Tensor:
@@ -97,7 +102,7 @@ def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Nam
 
 
 def bare_convolutions(model: torch.nn.Module, x: Tensor, device: str) -> tuple[Callable[[], None], float]:
-    """A call of all convolutions of a forward, each in its fastest layout; and the most FLOP/s that one of them reaches."""
+    """Returns a function that runs a forward pass's convolutions, each in its fastest layout, and the best FLOP/s of one."""
     calls: list[tuple[Any, Tensor]] = []
     handles = [
         module.register_forward_pre_hook(lambda module, inputs: calls.append((module, inputs[-1])))
@@ -150,7 +155,7 @@ def _ways(conv: Any, x: Tensor, device: str) -> dict[str, Callable[[], Tensor]]:
 
 
 def matmul(device: str, dtype: torch.dtype) -> tuple[Callable[[], Tensor], float]:
-    """A large product, and its floating-point operations."""
+    """Returns a function that runs a large matrix product, and its FLOPs."""
     size = 2048 if device == "cpu" else 8192
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     return lambda: a @ b, 2 * size**3
@@ -177,7 +182,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def measured(name: str, batch: int, frames: int, options: argparse.Namespace) -> tuple[list[list[Any]], dict[str, list[float]]]:
-    """The rows of one encoder, whose ways take turns with its convolutions and its peers."""
+    """Returns the rows of one encoder and the seconds of its jobs; variants, convolutions and peers take turns."""
     torch._dynamo.reset()
     model, x = build(name, batch, frames)
     gflop = flops(model, x) / 1e9
@@ -224,10 +229,10 @@ def measured(name: str, batch: int, frames: int, options: argparse.Namespace) ->
 
 
 def peak_memory(name: str, kind: str, options: argparse.Namespace) -> float:
-    """MB at the peak of one forward above the process without the model; on CUDA what PyTorch allocated."""
+    """Returns the peak MB of one forward pass, beyond the process without the model; on CUDA, PyTorch's peak allocation."""
     before = _status_mb("VmRSS")
     forward = variant(name, kind, options.batch[0], 0, options)
-    forward()  # compiles, packs
+    forward()  # compiles the model and packs its weights
     if options.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         forward()
@@ -250,11 +255,11 @@ def measured_memory(name: str, kind: str, options: argparse.Namespace) -> float 
 
 
 def draw(table: Table, path: Path) -> None:
-    """GFLOP/s beside the machine's peak and, of several numbers of clips at a time, clips a second; needs matplotlib."""
+    """Draws GFLOP/s next to the machine's peak and, for several batch sizes, clips per second. Needs matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        print("no picture: matplotlib is not installed")
+        print("no picture, because matplotlib is not installed")
         return
     own = [row for row in table.rows if row[3] == "eager"]
     several = len({row[1] for row in own}) > 1
@@ -264,15 +269,15 @@ def draw(table: Table, path: Path) -> None:
         for name, frames in dict.fromkeys((row[0], row[2]) for row in own):
             points = sorted((row[1], 1 / row[4]) for row in own if (row[0], row[2]) == (name, frames))
             axes.plot(*zip(*points, strict=True), marker="o", label=f"{name}, {frames} frames")
-        axes.set(xlabel="clips at a time", ylabel="clips/s", yscale="log", title="Throughput")
+        axes.set(xlabel="clips per forward pass", ylabel="clips/s", yscale="log", title="Throughput")
         axes.legend(fontsize=7)
     names = [f"{row[0]}, {row[1]} x {row[2]}" for row in own]
     roofline.barh(names, [row[8] for row in own], color="tab:blue")
     for kind, colour in (("matmul", "tab:red"), ("best convolution", "tab:green")):
         peak = max(row[8] for row in table.rows if row[3] == kind)
-        roofline.axvline(peak, color=colour, label=f"{kind}, the most measured")
-    roofline.set(xlabel="GFLOP/s", title="Achieved, and what the machine can do")
+        roofline.axvline(peak, color=colour, label=f"{kind}, highest measured")
+    roofline.set(xlabel="GFLOP/s", title="Achieved speed and the machine's peak")
     roofline.invert_yaxis()
     roofline.legend(fontsize=7)
     figure.savefig(path, dpi=110)
-    print(f"drawn in {path}")
+    print(f"picture: {path}")

@@ -1,4 +1,4 @@
-"""k-means of as many rows as a memory bank has, beside faiss where it is installed (on CPU)."""
+"""Measures k-means on as many rows as a memory bank has, next to faiss (on CPU) if it is installed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import argparse
 
 import torch
 import torch.nn.functional as F
-from vie_models.measure import Table, add_common, medians, ratio, report, turns
 
 from vie_models.bank.kmeans import kmeans
+
+from .measure import Table, add_common, medians, ratio, report, turns
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=1)
-    parser.add_argument("--rows", type=int, default=240_000)
-    parser.add_argument("--clusters", type=int, default=10_000)
-    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--rows", type=int, default=240_000, help="vectors to cluster")
+    parser.add_argument("--clusters", type=int, default=10_000, help="number of clusters")
+    parser.add_argument("--iterations", type=int, default=20, help="k-means iterations")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     try:
         import faiss
     except ImportError:
-        print("faiss is not installed: pip install faiss-cpu")
+        print("no comparison, because faiss is not installed: pip install faiss-cpu")
     else:
         faiss.omp_set_num_threads(options.threads)
 

@@ -1,4 +1,4 @@
-"""Taking turns, and what is reported of it."""
+"""Times jobs in turns and reports the results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 
 
 def turns(jobs: dict[str, Callable[[], Any]], rounds: int, device: str = "cpu", warmup: int = 2) -> dict[str, list[float]]:
-    """Seconds of every job in every round; the jobs take turns."""
+    """Returns the seconds of every job in every round; the jobs take turns, after `warmup` rounds that do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for turn in range(-warmup, rounds):
         for name, job in jobs.items():
@@ -34,13 +34,13 @@ def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
 
 
 def ratio(seconds: dict[str, list[float]], job: str, other: str) -> float:
-    """Median of one job's time over another's, of the same rounds."""
+    """Returns the median over rounds of one job's time divided by another's."""
     return statistics.median(a / b for a, b in zip(seconds[job], seconds[other], strict=True))
 
 
 @dataclasses.dataclass
 class Table:
-    """Rows of values, as they are written to JSON; in Markdown, numbers have three figures."""
+    """A table of results. JSON has its values in full, Markdown rounds them to three digits."""
 
     title: str
     columns: list[str]
@@ -58,7 +58,7 @@ def _shown(value: Any) -> str:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the numbers depend on."""
+    """Returns the facts about this machine that the numbers depend on."""
     with Path("/proc/cpuinfo").open() as file:
         facts = dict(line.split(":", 1) for line in file if ":" in line)
     facts = {name.strip(): value.strip() for name, value in facts.items()}
@@ -75,7 +75,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def report(name: str, device: str, tables: list[Table], out: Path, details: Any = None) -> None:
-    """Prints the tables and writes OUT/name.json and .md."""
+    """Prints the tables and writes them to OUT/<name>.json and OUT/<name>.md."""
     where = machine(device)
     line = ", ".join(f"{key} {' '.join(value) if isinstance(value, list) else value}" for key, value in where.items() if value)
     text = "\n".join([f"{line}\n", *(table.markdown() for table in tables)])
@@ -88,6 +88,8 @@ def report(name: str, device: str, tables: list[Table], out: Path, details: Any 
 
 def add_common(parser: Any, rounds: int) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for JSON, Markdown and pictures")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"), help="device to measure"
+    )
+    parser.add_argument("--rounds", type=int, default=rounds, help="measurements of each job")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="PyTorch's CPU threads")

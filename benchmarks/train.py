@@ -1,7 +1,7 @@
-"""What training costs: whole steps of IR and of LA, and what of them is spent outside the encoder.
+"""Measures training: whole steps of IR and of LA, and the share of them spent outside the encoder.
 
-For each recipe, at its batch size or --batch, with clips in memory. With --list also what workers deliver, and steps fed by
-them. --bank: what a step costs in the memory bank alone, as it grows.
+Each recipe runs at its own batch size (or --batch), with clips in memory. With --list, it also measures how many clips the
+workers deliver, and steps on these clips. With --bank, it also measures the memory bank's part of a step as the bank grows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from vie_models.measure import Table, add_common, medians, report, turns
 
 from vie_models.bank.memory_bank import MemoryBank
 from vie_models.models.cost import count_flops
@@ -24,27 +23,29 @@ from vie_models.train.loading import Batch
 from vie_models.train.loop import Run
 from vie_models.train.recipes import RECIPES, recipe
 
+from .measure import Table, add_common, medians, report, turns
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common(parser, rounds=3)
-    parser.add_argument("--recipes", nargs="*", default=list(RECIPES), choices=list(RECIPES))
-    parser.add_argument("--rows", type=int, default=240_000, help="videos, and rows of the memory bank")
-    parser.add_argument("--batch", type=int, help="clips a step (default: the recipe's)")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--list", type=Path, help="list file of real videos")
-    parser.add_argument("--root", type=Path, default=Path())
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--bank", action="store_true")
+    parser.add_argument("--recipes", nargs="*", default=list(RECIPES), choices=list(RECIPES), help="recipes to run")
+    parser.add_argument("--rows", type=int, default=240_000, help="number of videos, and so of memory bank rows")
+    parser.add_argument("--batch", type=int, help="clips per step (default: the recipe's)")
+    parser.add_argument("--dtype", default="float32", help="precision of the arithmetic: float32 or bfloat16")
+    parser.add_argument("--channels-last", action="store_true", help="use channels-last layout")
+    parser.add_argument("--compile", action="store_true", help="compile the encoder with torch.compile")
+    parser.add_argument("--list", type=Path, help="list file of real videos for the workers to read")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder that paths in --list are relative to")
+    parser.add_argument("--workers", type=int, default=2, help="processes that read videos, with --list")
+    parser.add_argument("--bank", action="store_true", help="also measure the memory bank alone")
 
 
 def make_run(name: str, folder: Path, options: argparse.Namespace, **settings: Any) -> Run:
-    """A run over as many videos as the bank has rows; they are not read."""
+    """Returns a run whose list names as many videos as the bank has rows. The files need not exist."""
     listing = folder / "list"
     if not listing.exists():
         listing.write_text("".join(f"{i}.mp4\n" for i in range(options.rows)))
-    changes: dict[str, Any] = {"noise": 4096}  # the paper's: the small recipes take all rows, which are few there
+    changes: dict[str, Any] = {"noise": 4096}  # the paper's value: the small recipes use all rows of a small bank
     changes |= {"batch_size": options.batch} if options.batch else {}
     changes |= {"dtype": options.dtype, "channels_last": options.channels_last, "compile": options.compile}
     values = {"train_list": listing, "out": folder / name, "device": options.device, "workers": 0, **changes, **settings}
@@ -52,14 +53,14 @@ def make_run(name: str, folder: Path, options: argparse.Namespace, **settings: A
 
 
 def clips_in_memory(run: Run) -> Batch:
-    """A batch of noise."""
+    """Returns a batch of random pixels."""
     spec, size = run.model.clip_spec, run.config.batch_size
     frames = torch.randint(0, 256, (size, spec.num_frames, 3, spec.crop, spec.crop), dtype=torch.uint8)
     return Batch(frames, torch.randperm(len(run.videos))[:size], [])
 
 
 def steps(run: Run, options: argparse.Namespace) -> list[Any]:
-    """A row of the table."""
+    """Returns the table row of a run's training steps."""
     batch = clips_in_memory(run)
     objective: Any = run.objective
     objective.clusters = torch.randint(run.config.clusters, (1, len(run.videos)), device=run.ranks.device)
@@ -83,18 +84,18 @@ def steps(run: Run, options: argparse.Namespace) -> list[Any]:
     size = run.config.batch_size
     memory = torch.cuda.max_memory_allocated() / 2**30 if options.device == "cuda" else None
     shares = [[size / seconds[kind], 100 * (1 - seconds["encoder"] / seconds[kind])] for kind in ("IR", "LA")]
-    rate = 3 * size * count_flops(run.model) / 1e9 / seconds["encoder"]  # a backward costs two forwards
+    rate = 3 * size * count_flops(run.model) / 1e9 / seconds["encoder"]  # a backward pass costs as much as two forward passes
     return [run.config.model, size, *shares[0], *shares[1], rate, memory]
 
 
 def fed(name: str, folder: Path, options: argparse.Namespace) -> list[Any]:
-    """Clips a second that the workers deliver, and of steps fed by them."""
+    """Returns a table row: clips per second that the workers deliver, and of training steps on them."""
     settings = {"train_list": options.list, "root": options.root, "ir_steps": 10**9, "steps": 10**9, "workers": options.workers}
     run = make_run(name, folder, options, **settings)
     batches, size = run.batches(), run.config.batch_size
     seconds = {}
     for kind, work in (("delivered", lambda batch: None), ("trained", run.train_step)):
-        for _ in range(2 + options.workers):  # what was ready before
+        for _ in range(2 + options.workers):  # skips clips that were read in advance
             work(next(batches))
         began = time.perf_counter()
         for _ in range(options.rounds * 3):
@@ -104,7 +105,7 @@ def fed(name: str, folder: Path, options: argparse.Namespace) -> list[Any]:
 
 
 def bank_costs(rows: int, options: argparse.Namespace) -> list[Any]:
-    """One step's operations on the bank, for 64 clips: 4097 products each, the 4096 nearest, the update."""
+    """Returns a table row of one step's bank operations for 64 clips: 4097 dot products each, the 4096 nearest, the update."""
     from vie_models.bank.ranks import World
 
     bank = MemoryBank(rows, world=World(device=options.device))
@@ -117,7 +118,7 @@ def bank_costs(rows: int, options: argparse.Namespace) -> list[Any]:
         "update": lambda: bank.update(own, v.detach()),
     }
     seconds = medians(turns(jobs, options.rounds, options.device, warmup=1))
-    memory = [rows * 512 / ranks / 2**20 + rows * 4 / 2**20 for ranks in (1, 8, 64)]  # rows are shared out, clusters are not
+    memory = [rows * 512 / ranks / 2**20 + rows * 4 / 2**20 for ranks in (1, 8, 64)]  # each rank has all clusters
     return [f"{rows:,}", *(1000 * value for value in seconds.values()), *memory]
 
 
@@ -126,13 +127,13 @@ def run(options: argparse.Namespace) -> None:
     title = f"Training, {options.dtype}, bank of {options.rows:,} rows"
     table = Table(
         title,
-        ["recipe", "clips a step", "IR: clips/s", "outside the encoder, %", "LA: clips/s", "outside the encoder, %"]
+        ["recipe", "batch size", "IR: clips/s", "outside the encoder, %", "LA: clips/s", "outside the encoder, %"]
         + ["encoder: GFLOP/s", "GiB"],
     )
-    readers = Table("Fed by workers", ["recipe", "workers", "clips/s they deliver", "clips/s of steps fed by them"])
+    readers = Table("Clips from workers", ["recipe", "workers", "clips/s delivered", "clips/s trained"])
     banks = Table(
         "The memory bank, 64 clips",
-        ["rows", "4097 products, ms", "nearest 4096, ms", "update, ms", *(f"MiB a rank of {n}" for n in (1, 8, 64))],
+        ["rows", "4097 dot products, ms", "nearest 4096, ms", "update, ms", *(f"MiB per rank, of {n}" for n in (1, 8, 64))],
     )
     with tempfile.TemporaryDirectory() as folder:
         for name in options.recipes:

@@ -1,8 +1,8 @@
-"""Videos to features, neighbours and names, with weights that came with the package: `python examples/demo.py OUT`.
+"""From videos to features, names and neighbours, with weights that come with the package: `python examples/demo.py OUT`.
 
-Six videos of objects that move are rendered. A two-pathway encoder, which learnt from 1536 such videos without their labels,
-gives their features, the names of their motions by votes of its memory bank, and their nearest training videos: by what is
-seen (static pathway) and by how it moves (dynamic pathway). OUT/neighbours.png shows them; training videos are rendered again.
+Renders six videos of moving objects. A two-pathway encoder, trained without labels on 1536 such videos, extracts their
+features, names their motions by votes of its memory bank, and finds the nearest training videos: by appearance (static pathway)
+and by motion (dynamic pathway). OUT/neighbours.png shows the neighbours, whose videos are rendered again for it.
 """
 
 import sys
@@ -22,7 +22,7 @@ NEIGHBOURS, FRAMES, GAP = 2, 4, 10
 
 
 def strip(factors: Factors, caption: str) -> Image.Image:
-    """Frames of a video side by side, three fifths of a second apart, under what it shows."""
+    """Draws frames of a video side by side, 0.6 s apart, under a caption and what the video shows."""
     frames = render(factors)[:: int(0.6 * FPS)][:FRAMES]
     sheet = Image.new("RGB", (FRAMES * SIZE + GAP, SIZE + 28), "white")
     text = f"{caption}\n{OBJECTS[factors.thing]}, {MOTIONS[factors.motion]}"
@@ -32,11 +32,11 @@ def strip(factors: Factors, caption: str) -> Image.Image:
 
 
 def main(out: Path) -> None:
-    """Renders, extracts, names, compares, draws, all into `out`."""
+    """Renders videos, extracts features, names motions and draws neighbours; writes everything to `out`."""
     model = vie.create_model(MODEL, pretrained=True)
     bank = vie.load_memory_bank(MODEL)["memory_bank"]
     splits = draw_splits(len(bank))
-    test, n = splits["val"], len(MOTIONS)  # scene after scene, each with all motions
+    test, n = splits["val"], len(MOTIONS)  # sorted by scene; each scene has all motions
     shown = [next(f for f in test[n * i : n * (i + 1)] if f.motion == 2 * i) for i in range(n // 2)]
     videos = [out / "videos" / f"{i}.mp4" for i in range(len(shown))]
     videos[0].parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def main(out: Path) -> None:
 
     records = vie.Extractor(model, layers=["static.encode_10", "dynamic.encode_10"]).extract(videos, out / "features")
     embeddings = torch.stack([torch.from_numpy(np.load(out / "features" / r.features)["embedding"]).mean(0) for r in records])
-    print(f"{sum(record.clips for record in records)} clips of {len(videos)} videos: features in {out / 'features'}")
+    print(f"features of {sum(record.clips for record in records)} clips of {len(videos)} videos: {out / 'features'}")
 
     for found in sorted(predict(videos, MODEL), key=lambda found: found.path):
         factors = shown[int(Path(found.path).stem)]
@@ -61,7 +61,7 @@ def main(out: Path) -> None:
             row += [strip(splits["train"][k], f"nearest, {pathway}") for k in similarity.topk(NEIGHBOURS).indices.tolist()]
         rows.append(np.concatenate([np.asarray(image) for image in row], axis=1))
     Image.fromarray(np.concatenate(rows)).save(out / "neighbours.png")
-    print(f"their nearest training videos, by what is seen and by how it moves: {out / 'neighbours.png'}")
+    print(f"nearest training videos by appearance and by motion: {out / 'neighbours.png'}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Features of a folder of videos, and a look at them: `python examples/extract_features.py OUT VIDEOS... [--weights FOLDER]`.
+"""Extracts features of videos and prints a summary: `python examples/extract_features.py OUT VIDEOS... [--weights FOLDER]`.
 
-OUT gets one .npz a video and manifest.jsonl. Call it again to go on where it was stopped.
+OUT gets one .npz per video and manifest.jsonl. If you stop the script, the same command continues from there.
 """
 
 import argparse
@@ -12,14 +12,14 @@ import vie_models as vie
 
 
 def main() -> None:
-    """Extracts, loads, prints."""
+    """Extracts features, loads them and prints a summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", help="folder to write to")
-    parser.add_argument("videos", nargs="+", help="video files, and folders to be searched")
-    parser.add_argument("--model", default="vie_3dresnet", help="a model or weight set by name")
-    parser.add_argument("--weights", help="your own: what create_model takes as checkpoint_path (default: the published ones)")
-    parser.add_argument("--layers", nargs="*", default=[], help="layers beside the embedding, averaged over space and time")
-    parser.add_argument("--stride", type=float, help="sliding windows, so many seconds apart, in place of 5 clips a video")
+    parser.add_argument("out", help="folder for the features")
+    parser.add_argument("videos", nargs="+", help="video files, and folders to search")
+    parser.add_argument("--model", default="vie_3dresnet", help="name of a model or weight set")
+    parser.add_argument("--weights", help="your own weights, as checkpoint_path of create_model (default: the published ones)")
+    parser.add_argument("--layers", nargs="*", default=[], help="layers to extract besides the embedding")
+    parser.add_argument("--stride", type=float, help="seconds between sliding windows (default: 5 clips per video instead)")
     args = parser.parse_args()
 
     model = vie.create_model(args.model, pretrained=args.weights is None, checkpoint_path=args.weights)
@@ -38,7 +38,7 @@ def main() -> None:
     same = video[:, None] == video[None]
     print(f"{len(set(video))} videos, {len(video)} clips from {features.table['start'].min():.2f} s on")
     print(f"mean cosine of two clips of one video {similarity[same & ~np.eye(len(video), dtype=bool)].mean():.3f}, ", end="")
-    print(f"of two videos {similarity[~same].mean():.3f}" if (~same).any() else "and there is only one video")
+    print(f"of different videos {similarity[~same].mean():.3f}" if (~same).any() else "and there is only one video")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Fine-tunes an encoder on your own videos: `python examples/finetune.py VIDEOS OUT [--model M] [--weights FOLDER]`.
 
-VIDEOS has a folder for each class; a fifth of each is held out. OUT is the weight folder. Plain PyTorch: change what you like.
-`vie finetune` is the same with the paper's settings, checkpoints, and several GPUs.
+VIDEOS has one folder per class; a fifth of each is held out. OUT becomes a weight folder. This is plain PyTorch: change what
+you like. `vie finetune` does the same with the paper's settings, checkpoints and several GPUs.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import vie_models as vie
 
 
 class Clips(torch.utils.data.Dataset):
-    """A random view of a random clip of each video."""
+    """A random crop of a random clip of each video, and its label."""
 
     def __init__(self, videos: list[tuple[Path, int]], spec: vie.ClipSpec) -> None:
         self.videos, self.spec, self.transform = videos, spec, vie.train_transform(spec, "multi_scale_crop")
@@ -29,16 +29,16 @@ class Clips(torch.utils.data.Dataset):
 
 
 def main() -> None:
-    """Trains; prints after every epoch how many of the videos held out are named rightly."""
+    """Trains, and prints after every epoch how many held-out videos are classified correctly."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--model", default="vie_3dresnet")
-    parser.add_argument("--weights", help="what create_model takes as checkpoint_path (default: the published ones)")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=0.005)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("videos", type=Path, help="folder with one folder of videos per class")
+    parser.add_argument("out", type=Path, help="weight folder to write")
+    parser.add_argument("--model", default="vie_3dresnet", help="name of the model")
+    parser.add_argument("--weights", help="weights, as checkpoint_path of create_model (default: the published ones)")
+    parser.add_argument("--epochs", type=int, default=20, help="passes over the training videos")
+    parser.add_argument("--batch-size", type=int, default=16, help="clips per step")
+    parser.add_argument("--lr", type=float, default=0.005, help="initial learning rate")
+    parser.add_argument("--workers", type=int, default=2, help="processes that read videos")
     args = parser.parse_args()
 
     torch.manual_seed(0)
@@ -53,10 +53,10 @@ def main() -> None:
     model = vie.create_model(args.model, pretrained=args.weights is None, checkpoint_path=args.weights)
     model.reset_classifier(len(classes))
     for module in model.modules():
-        if hasattr(module, "momentum"):  # of batch norms: the original's 0.003 would lag behind a short run
+        if hasattr(module, "momentum"):  # batch norms: the original's 0.003 is too slow for a short run
             module.momentum = 0.1
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    context = "forkserver" if args.workers else None  # a decoder does not outlive a fork
+    context = "forkserver" if args.workers else None  # decoders do not survive a fork
     options = {"batch_size": args.batch_size, "num_workers": args.workers, "multiprocessing_context": context}
     loader = torch.utils.data.DataLoader(Clips(train, model.clip_spec), shuffle=True, **options)
     optimiser = torch.optim.SGD(model.to(device).parameter_groups(1e-5), lr=args.lr, momentum=0.9)
@@ -71,7 +71,7 @@ def main() -> None:
         schedule.step()
         named = vie.Extractor(model, clips=5, workers=args.workers).results([path for path, _ in held_out])
         right = sum(arrays["embedding"].mean(0).argmax() == held_out[i][1] for i, _, arrays in named if arrays is not None)
-        print(f"epoch {epoch + 1}: loss {loss.item():.3f}; {right} of {len(held_out)} videos held out are named rightly")
+        print(f"epoch {epoch + 1}: loss {loss.item():.3f}; {right} of {len(held_out)} held-out videos are classified correctly")
     vie.save_pretrained(model, args.out)
 
 

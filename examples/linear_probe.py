@@ -1,8 +1,8 @@
-"""How much each layer knows: `python examples/linear_probe.py FEATURES LABELS.csv [--layers ...]`.
+"""Measures how much each layer knows of labels: `python examples/linear_probe.py FEATURES LABELS.csv [--layers ...]`.
 
-FEATURES is a folder that `vie extract ... --layers` wrote. LABELS.csv has the columns path (as the manifest's paths end),
-label, and split (train or test). For each layer a logistic regression is fitted to the means over a video's clips. Needs
-scikit-learn. `vie eval logistic` and `vie eval linear` do the like from the videos.
+FEATURES is a folder that `vie extract ... --layers` wrote. LABELS.csv has the columns path (the end of a path in the manifest),
+label, and split (train or test). For each layer, fits a logistic regression to features averaged over the clips of a video.
+Needs scikit-learn. `vie eval logistic` and `vie eval linear` are similar, but start from videos.
 """
 
 import argparse
@@ -18,11 +18,11 @@ import vie_models as vie
 
 
 def main() -> None:
-    """Loads, fits, prints."""
+    """Loads features, fits one classifier per layer and prints its test accuracy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("features")
-    parser.add_argument("labels", type=Path)
-    parser.add_argument("--layers", nargs="+", default=["embedding"])
+    parser.add_argument("features", help="folder of features")
+    parser.add_argument("labels", type=Path, help="CSV file with path, label and split")
+    parser.add_argument("--layers", nargs="+", default=["embedding"], help="layers to test")
     args = parser.parse_args()
     with args.labels.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -35,7 +35,7 @@ def main() -> None:
     for layer in args.layers:
         x = np.stack([features.arrays[layer][clips_of[row["path"]]].mean(0) for row in rows])
         fit = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)).fit(x[train], labels[train])
-        print(f"{layer}: {100 * fit.score(x[~train], labels[~train]):.1f} % of the test videos")
+        print(f"{layer}: {100 * fit.score(x[~train], labels[~train]):.1f} % test accuracy")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A clip and the videos most like it: `python examples/nearest_neighbours.py FEATURES NAME OUT.png [--clip 0]`.
+"""Finds the videos most similar to a clip: `python examples/nearest_neighbours.py FEATURES NAME OUT.png [--clip 0]`.
 
-FEATURES is a folder that `vie extract` or examples/extract_features.py wrote, NAME a video in it. OUT.png has a row of frames
-for the query, and one for the nearest clip of each of the nearest other videos, with their cosine similarity.
+FEATURES is a folder that `vie extract` or examples/extract_features.py wrote, and NAME is a video in it. OUT.png shows the
+query's frames in the first row. Each row below shows the nearest clip of another video, with its cosine similarity.
 """
 
 import argparse
@@ -15,7 +15,7 @@ FRAMES, SIZE = 6, 112
 
 
 def row(path: str, times: np.ndarray, caption: str) -> Image.Image:
-    """Frames of one clip side by side, under a caption."""
+    """Draws frames of one clip side by side, under a caption."""
     times = times[np.linspace(0, len(times) - 1, FRAMES).round().astype(int)]
     sheet = Image.new("RGB", (FRAMES * SIZE, SIZE + 14), "white")
     ImageDraw.Draw(sheet).text((2, 1), caption, fill="black")
@@ -28,14 +28,14 @@ def row(path: str, times: np.ndarray, caption: str) -> Image.Image:
 
 
 def main() -> None:
-    """Loads, compares, draws."""
+    """Loads features, compares clips and draws the nearest ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("features")
-    parser.add_argument("name")
-    parser.add_argument("out")
-    parser.add_argument("--clip", type=int, default=0)
-    parser.add_argument("--layer", default="embedding")
-    parser.add_argument("--neighbours", type=int, default=5)
+    parser.add_argument("features", help="folder of features")
+    parser.add_argument("name", help="name of the query video, as in the manifest")
+    parser.add_argument("out", help="PNG file to write")
+    parser.add_argument("--clip", type=int, default=0, help="index of the query clip in its video")
+    parser.add_argument("--layer", default="embedding", help="features to compare")
+    parser.add_argument("--neighbours", type=int, default=5, help="number of other videos")
     args = parser.parse_args()
 
     features = vie.load_features(args.features, [args.layer, "frame_times"])
@@ -45,7 +45,7 @@ def main() -> None:
         parser.error(f"no clip {args.clip} of {args.name} in {args.features}; it has {', '.join(sorted(set(table['name'])))}")
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     similarity = vectors @ vectors[query[0]]
-    nearest = {table["name"][i]: i for i in similarity.argsort()}  # of each video its most similar clip
+    nearest = {table["name"][i]: i for i in similarity.argsort()}  # the most similar clip of each video
     others = [i for i in nearest.values() if table["name"][i] != args.name]
     rows = []
     for i in [query[0], *sorted(others, key=lambda i: -similarity[i])[: args.neighbours]]:

@@ -1,5 +1,5 @@
-"""Results: each page of docs/ that has some names the command here that prints them, `python -m reproduce.NAME`, from a clone.
+"""Reproduces the results in docs/: each page names the command `python -m reproduce.NAME` that prints its numbers.
 
-moving_textures (docs/moving-textures.md), transfer (the same page, on real videos), checkpoints (what comes with the package).
-Speed is measured in benchmarks/.
+moving_textures: docs/moving-textures.md. transfer: the same page, real videos. checkpoints: the weights that come with the
+package. Run the commands in a clone. Speed is measured in benchmarks/.
 """

@@ -1,7 +1,7 @@
-"""Makes checkpoints/ from what reproduce.moving_textures left: `python -m reproduce.checkpoints [--out RUNS]`.
+"""Makes checkpoints/ from the runs of reproduce.moving_textures: `python -m reproduce.checkpoints [--out RUNS]`.
 
-The weights of seed 0 become <model>.textures, with the memory bank and a card; the two-pathway set names its two pathways. The
-card of vie_3dresnet.k400 is made of its catalog record. Prints the catalog records of our sets, to be put into
+The weights of seed 0 become <model>.textures, with memory bank and card. The two-pathway set refers to its two pathways. The
+card of vie_3dresnet.k400 comes from its catalog record. Prints the catalog records of our sets, to be pasted into
 vie_models/weights/catalog.py.
 """
 
@@ -63,7 +63,7 @@ def about(model: str, commands: list[str], measured: list[Measured]) -> About:
 
 
 def make(model: str, runs: Path, rows: list[Row]) -> None:
-    """One folder of ours, and what it says of itself on standard output."""
+    """Makes the weight folder of one of our models and prints its catalog record."""
     folder = HERE / f"{model}.{TAG}"
     shutil.rmtree(folder, ignore_errors=True)
     if model in RUN:
@@ -88,7 +88,7 @@ def make(model: str, runs: Path, rows: list[Row]) -> None:
 
 
 def k400() -> None:
-    """The card of the authors' weights, which are fetched and not here."""
+    """Writes the card of the authors' weights, which are not in this repository but downloaded on first use."""
     record = CATALOG["vie_3dresnet.k400"]
     folder = HERE / record.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,8 +125,10 @@ def _published(metric: Metric) -> Measured:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/moving-textures"))
-    parser.add_argument("--results", type=Path, nargs="*", default=[], help="more folders with results, of reproduce.transfer")
+    parser.add_argument("--out", type=Path, default=Path("runs/moving-textures"), help="output of reproduce.moving_textures")
+    parser.add_argument(
+        "--results", type=Path, nargs="*", default=[], help="more folders with results, from reproduce.transfer"
+    )
     options = parser.parse_args()
     k400()
     rows = read_rows([options.out, *options.results])

@@ -1,4 +1,4 @@
-"""`vie` commands, one after the other."""
+"""Runs `vie` commands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from vie_models.cli import main
 
 
 def done(arguments: list[str]) -> None:
-    """Runs `vie` with these arguments; where it fails, this process ends with its exit code."""
+    """Runs `vie` with these arguments. If it fails, ends this process with the same exit code."""
     if code := main(arguments):
         raise SystemExit(code)

@@ -1,10 +1,10 @@
-"""What VIE learns from moving textures: `python -m reproduce.moving_textures [--seeds 0 1] [--models ...]`, in hours.
+"""Measures what VIE learns from moving textures: `python -m reproduce.moving_textures [--seeds 0 1] [--models ...]`.
 
-Renders the videos (`vie data moving-textures`); trains every model and seed by its recipe, by IR alone for as many steps, and
-by the paper's baselines (OPN, 3DRotNet, supervised by either label); joins the two-pathway models; and names object and
-motion, of test videos and of held-out objects, by kNN and by a logistic regression on pooled features, beside untrained
-encoders and raw pixels. Each line of the table is a `vie` command of its own; what is done is not done again. Prints the table
-of `vie report`.
+Renders the videos (`vie data moving-textures`). Trains every model with every seed in several ways: by its recipe, by IR alone
+for as many steps, and by the paper's baselines (OPN, 3DRotNet, and supervised by either label). Joins the two-pathway models.
+Evaluates all of them, untrained encoders and raw pixels on object and motion, for test videos and for held-out objects, by kNN
+and by a logistic regression on pooled features. Each result comes from its own `vie` command, and finished results are not
+computed again. Prints the table of `vie report`. The whole takes hours.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TASKS = {
     "held-out-object": ("object/held_out_known", "object/held_out"),
     "held-out-motion": ("motion/train", "motion/held_out"),
 }
-"""Lists to learn names from, and to be named."""
+"""Training list and validation list of each task."""
 SUPERVISED = ["--objective", "supervised", "--steps", "500", "--lr-boundaries", "350", "450"]
 BASELINES = {
     ("vie_single_tiny", "opn"): ["--objective", "order", "--steps", "2000", "--lr-boundaries", "1500", "1800"],
@@ -41,7 +41,7 @@ def lists(world: Path, train: str, val: str | None = None) -> list[str]:
 
 
 def trained(options: argparse.Namespace, model: str, kind: str, seed: int, flags: list[str]) -> Path:
-    """The weight folder of a run, which is made if it is not there."""
+    """Returns the weight folder of a run. Trains and exports it if it does not exist."""
     name = f"{model}{kind and '-'}{kind}-{seed}"
     run, weights = options.out / "runs" / name, options.out / "weights" / name
     if not (weights / "config.json").exists():
@@ -52,7 +52,7 @@ def trained(options: argparse.Namespace, model: str, kind: str, seed: int, flags
 
 
 def ir_alone(options: argparse.Namespace, model: str, seed: int) -> Path:
-    """Instance recognition for all steps: from the checkpoint at which the run of the recipe goes over to local aggregation."""
+    """Trains by instance recognition alone, from the checkpoint where the recipe's run switches to local aggregation."""
     recipe = RECIPES[model]
     checkpoint = options.out / "runs" / f"{model}-{seed}" / CHECKPOINTS / f"step-{recipe['ir_steps']:09d}"
     return trained(options, model, "ir", seed, ["--ir-steps", str(recipe["steps"]), "--resume", str(checkpoint)])
@@ -79,11 +79,11 @@ def supervised(options: argparse.Namespace, model: str, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/moving-textures"))
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--videos", default="1536")
-    parser.add_argument("--workers", default="2")
+    parser.add_argument("--out", type=Path, default=Path("runs/moving-textures"), help="folder for everything")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="models to train")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="one run of each model per seed")
+    parser.add_argument("--videos", default="1536", help="number of training videos")
+    parser.add_argument("--workers", default="2", help="processes that read videos")
     options = parser.parse_args()
     options.world = options.out / "videos"
     done(["data", "moving-textures", str(options.world), "--videos", options.videos])

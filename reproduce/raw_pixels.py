@@ -1,7 +1,7 @@
-"""What raw pixels are good for, to compare with: `python -m reproduce.raw_pixels --train-list L --val-list L --root R -o OUT`.
+"""Measures kNN on raw pixels, as a baseline: `python -m reproduce.raw_pixels --train-list L --val-list L --root R -o OUT`.
 
-Nearest neighbours as in `vie eval knn`, where a clip's embedding is four frames, 0.8 s apart, at 16 x 16, less the mean of the
-training clips, made unit length. Leaves results.json.
+Nearest neighbours are found as in `vie eval knn`. The embedding of a clip is four frames, 0.8 s apart, at 16 x 16 pixels, minus
+the mean of the training clips, scaled to unit length. Writes results.json.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SPEC = vie.ClipSpec(num_frames=4, frame_interval=20)
 
 
 def pixels(videos: VideoList) -> Tensor:
-    """[V, CLIPS, 4 * SIDE * SIDE * 3], from 0 to 1."""
+    """Returns the pixels of V videos, [V, CLIPS, 4 * SIDE * SIDE * 3], from 0 to 1."""
     found = []
     for path in videos.paths:
         with open_video(path, SPEC.fps) as video:
@@ -37,7 +37,7 @@ def pixels(videos: VideoList) -> Tensor:
 
 
 def evaluate(train_list: Path, val_list: Path, root: Path, out: Path) -> Results:
-    """Writes results.json to `out`."""
+    """Evaluates kNN on raw pixels, writes results.json to `out` and returns the results."""
     train, val = read_list(train_list, root), read_list(val_list, root)
     known, asked = pixels(train), pixels(val)
     mean = known.mean((0, 1))
@@ -55,9 +55,9 @@ def evaluate(train_list: Path, val_list: Path, root: Path, out: Path) -> Results
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for flag in ("--train-list", "--val-list"):
-        parser.add_argument(flag, type=Path, required=True)
-    parser.add_argument("--root", type=Path, default=Path())
-    parser.add_argument("-o", "--out", type=Path, required=True)
+        parser.add_argument(flag, type=Path, required=True, help="list file with labels")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder that paths in the lists are relative to")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for results.json")
     options = parser.parse_args()
     found = evaluate(options.train_list, options.val_list, options.root, options.out).summary("knn")
     print(f"raw pixels: top-1 {100 * found['top1']:.1f} %")

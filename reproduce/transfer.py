@@ -1,10 +1,10 @@
-"""What pre-training is good for: `python -m reproduce.transfer LABELS.csv [--recipes ...] [--seeds ...] [flags of vie train]`.
+"""Measures what pre-training brings: `python -m reproduce.transfer LABELS.csv [--recipes ...] [flags of vie train]`.
 
-LABELS.csv has the columns path (relative to its folder), label, frames and suggested_split (test, or else for training). For
-each recipe and seed an encoder is trained on the training videos without their labels (by `vie train` and the flags given),
-or with --weights FOLDER taken from FOLDER/<recipe>-<seed>. It and an untrained one are then evaluated on the test videos by
-kNN, by linear readouts or a logistic regression, and by fine-tuning (the untrained one: from scratch), each by its command;
-beside them, kNN of raw pixels. What is done is not done again. Prints the table of `vie report`.
+LABELS.csv has the columns path (relative to its folder), label, frames and suggested_split ("test"; all other rows are for
+training). For each recipe and seed, trains an encoder on the training videos without their labels (`vie train` with the extra
+flags), or takes it from FOLDER/<recipe>-<seed> with --weights FOLDER. Then evaluates this encoder and an untrained one on the
+test videos: by kNN, by linear readouts or a logistic regression, and by fine-tuning. Also evaluates kNN on raw pixels. Each
+result comes from its own `vie` command, and finished results are not computed again. Prints the table of `vie report`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .commands import done
 
 LINEAR = ["--batch-size", "32", "--epochs", "30"]
 FINETUNE = ["--batch-size", "32", "--epochs", "100", "--lr", "0.03", "--weight-decay", "1e-4"]
-"""The paper's rates are for batches of 128 out of thousands of videos, and for weights that have seen Kinetics."""
+"""Settings for few videos. The paper's are for batches of 128, thousands of videos and weights trained on Kinetics."""
 PROTOCOLS = {
     **{name: ["eval", name] for name in ("knn", "linear", "logistic")},
     "finetune": ["finetune"],
@@ -29,7 +29,7 @@ PROTOCOLS = {
 
 
 def write_lists(labels: Path, out: Path) -> None:
-    """train.txt and val.txt: `path frames label`."""
+    """Writes train.txt and val.txt, with lines `path frames label`."""
     with labels.open(newline="") as file:
         rows = list(csv.DictReader(file))
     classes = sorted({row["label"] for row in rows})
@@ -44,13 +44,17 @@ def write_lists(labels: Path, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("labels", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
-    parser.add_argument("--recipes", nargs="+", default=["vie_single_tiny", "vie_3dresnet_tiny", "vie_slowfast_tiny"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=["knn", "linear", "finetune"])
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--workers", default="2")
+    parser.add_argument("labels", type=Path, help="CSV file of the videos")
+    parser.add_argument("--out", type=Path, default=Path("runs/transfer"), help="folder for everything")
+    parser.add_argument(
+        "--recipes", nargs="+", default=["vie_single_tiny", "vie_3dresnet_tiny", "vie_slowfast_tiny"], help="recipes to train"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run of each recipe per seed")
+    parser.add_argument(
+        "--protocols", nargs="+", choices=PROTOCOLS, default=["knn", "linear", "finetune"], help="evaluations to run"
+    )
+    parser.add_argument("--weights", type=Path, help="folder of weight folders <recipe>-<seed>, instead of training")
+    parser.add_argument("--workers", default="2", help="processes that read videos")
     options, flags = parser.parse_known_args()
     options.out.mkdir(parents=True, exist_ok=True)
     write_lists(options.labels, options.out)

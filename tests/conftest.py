@@ -14,7 +14,7 @@ from vie_models.train.loop import pretrain
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
-    """No test reads or writes the caches of whoever runs it."""
+    """Keeps tests away from the caches of the person who runs them."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("TORCH_HOME", str(home / "torch"))
     monkeypatch.setenv("HF_HOME", str(home / "hf"))
@@ -28,16 +28,16 @@ def _seeded():
 
 @pytest.fixture(scope="session")
 def clips_folder():
-    """Real videos, good and broken, that are not ours to carry."""
+    """A folder of real videos, good and broken, that we may not distribute."""
     folder = os.environ.get("VIE_TEST_DATA")
     if not folder:
-        pytest.skip("VIE_TEST_DATA is not set: it names a folder with clips/ of real videos")
+        pytest.skip("VIE_TEST_DATA is not set; set it to a folder with real videos in clips/")
     return Path(folder) / "clips"
 
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
-    """24 short videos of coloured noise, in lists of 20 to train on and 4 to validate on; labels are their colours."""
+    """24 short videos of coloured noise, listed as 20 for training and 4 for validation; the label is the colour."""
     folder = tmp_path_factory.mktemp("corpus")
     generator = np.random.default_rng(0)
     for i in range(24):
@@ -52,7 +52,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pretrained(corpus, tmp_path_factory):
-    """A run of vie_single_tiny, and its weight folder with names of classes."""
+    """The weight folder, with class names, of a run of vie_single_tiny."""
     folder = tmp_path_factory.mktemp("pretrained")
     shutil.copy(corpus / "train", folder / "train")
     (folder / "classes.txt").write_text("red things\ngreen things\nblue things\n")

@@ -1,4 +1,4 @@
-"""The benchmarks run, compare what they say, and write what they print. Their times are nobody's business here."""
+"""Runs the benchmarks and checks what they compare and write, not the times they measure."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The examples run, on videos rendered here."""
+"""Runs the examples on videos rendered here."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def run(example: str, *arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory):
-    """A folder of features that the first example wrote, and what it printed."""
+    """A folder of features from extract_features.py, and the output of that script."""
     folder = tmp_path_factory.mktemp("examples")
     torch.manual_seed(0)
     vie.save_pretrained(vie.create_model("vie_3dresnet_tiny"), folder / "weights")
@@ -57,7 +57,7 @@ def test_nearest_neighbours(features, tmp_path):
 
 @pytest.fixture
 def colours(tmp_path):
-    """Folders of red and of blue noise."""
+    """Two class folders with videos of red and of blue noise."""
     generator = np.random.default_rng(0)
     for channel, name in ((0, "red"), (2, "blue")):
         (tmp_path / "videos" / name).mkdir(parents=True)
@@ -89,7 +89,7 @@ def test_linear_probe(colours, tmp_path):
     (tmp_path / "labels.csv").write_text("path,label,split\n" + "\n".join(lines))
     printed = run("linear_probe.py", tmp_path / "features", tmp_path / "labels.csv", "--layers", "encode_4", "embedding")
     assert printed.splitlines()[0] == "8 videos to train on, 4 to test, 2 classes"
-    assert printed.splitlines()[1] == "encode_4: 100.0 % of the test videos"
+    assert printed.splitlines()[1] == "encode_4: 100.0 % test accuracy"
 
 
 def test_examples_are_short():

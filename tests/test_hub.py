@@ -1,4 +1,4 @@
-"""torch.hub, from a local folder and from a zip as GitHub serves it."""
+"""Loads models with torch.hub, from a local folder and from a zip file like GitHub's."""
 
 import http.server
 import subprocess
@@ -42,9 +42,9 @@ def test_embedder_gives_model_and_transform(expected):
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """Name of a "GitHub repository" that a local server offers as a zip."""
+    """The name of a "GitHub repository" that a local server offers as a zip file."""
     with zipfile.ZipFile(tmp_path / "main.zip", "w") as file:
-        file.writestr("vie_models-main/", "")  # GitHub's first entry: torch.hub takes the folder's name from it
+        file.writestr("vie_models-main/", "")  # GitHub's first entry, from which torch.hub takes the folder name
         for path in (ROOT / "hubconf.py", *(ROOT / "vie_models").rglob("*.py")):
             file.write(path, f"vie_models-main/{path.relative_to(ROOT)}")
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
@@ -70,7 +70,7 @@ def test_zip_as_github_serves_it(repository, clip, expected):
 
 
 def test_dependencies_are_what_loading_needs():
-    """With everything else refused, the model and its transform load; without any one of them, they do not."""
+    """The model and its transform load when all other imports fail, and every declared dependency is imported."""
     code = """
         import importlib.util, sys
         sys.path.insert(0, {root!r})

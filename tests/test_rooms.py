@@ -1,4 +1,4 @@
-"""The rooms of the package: imports point one way, files are short, and names are cheap to import (CONTRIBUTING.md)."""
+"""Checks the structure of the package: one-way imports, short files, cheap imports (see CONTRIBUTING.md)."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ from support import ROOT
 
 PACKAGE = ROOT / "vie_models"
 BASE = {"clip_spec", "files", "lazy", "version"}
-"""Files that every room may read."""
+"""Modules that every room may import."""
 MAY_IMPORT = {
     "models": set(),
     "weights": {"models"},
@@ -26,7 +26,7 @@ MOST_LINES = 400
 
 
 def rooms_imported(file: Path) -> set[str]:
-    """Names of rooms and of the package's own files that a file imports, wherever in it."""
+    """Returns the rooms and top-level modules of the package that a file imports, at any depth of its code."""
     place = file.relative_to(PACKAGE).parts[:-1]
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):

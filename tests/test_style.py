@@ -1,4 +1,4 @@
-"""The code is formatted, linted and typed; what it says of itself is so."""
+"""Checks format, lint and types of the code, and that all public names exist."""
 
 import subprocess
 import sys

@@ -5,7 +5,7 @@
     clip = vie.load_clip("video.mp4", model.clip_spec)      # uint8 [T, H, W, 3]
     embedding = model(vie.clip_transform(model)(clip)[None])  # [1, 128]
 
-Every name is imported when it is first used: torch with the first model, PyAV, torchvision and timm later still.
+Each name is imported on first use, so `import vie_models` loads neither torch nor PyAV, torchvision or timm.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ClipSpec: what an encoder expects of a clip. It travels with the weights and is read by models, weights and video."""
+"""ClipSpec: the clips that an encoder expects. It is saved with the weights, and models, weights and video read it."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClipSpec:
-    """Which frames make a clip and how they become the input of an encoder."""
+    """Which frames make a clip, and how they become the input of an encoder. A field out of range raises ValueError."""
 
     num_frames: int
-    """Frames in a clip (T)."""
+    """Number of frames in a clip (T)."""
     frame_interval: int = 1
-    """Distance between successive frames of the clip, in frames of the `fps` grid."""
+    """Distance between successive frames of a clip, in frames of the `fps` grid."""
     fps: float = 25.0
-    """Rate of the time grid on which frames are chosen, in frames per second."""
+    """Rate of the time grid from which frames are chosen, in frames per second."""
     resize: int = 256
     """Length of the short side after resizing, in pixels."""
     crop: int = 224
     """Side of the square centre crop, in pixels."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Per-channel mean (RGB, of values in [0, 1]) that is subtracted."""
+    """Mean of each channel (RGB, values in [0, 1]), subtracted from the pixels."""
     std: tuple[float, float, float] = IMAGENET_STD
-    """Per-channel standard deviation (RGB, of values in [0, 1]) that is divided by."""
+    """Standard deviation of each channel (RGB, values in [0, 1]), by which the pixels are divided."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    """Interpolation of the resize."""
+    """Interpolation method for resizing frames."""
     placement: Literal["ends", "tiled", "inner", "segments", "bins"] = "ends"
-    """How several test clips are placed in a video, and whether frames are drawn from bins: see video/clips.py."""
+    """How clips are placed in a video, and whether their frames are drawn from bins: see video/clips.py."""
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "frame_interval", "resize", "crop"):
@@ -41,7 +41,7 @@ class ClipSpec:
         if not self.fps > 0:
             raise ValueError(f"ClipSpec.fps must be > 0 frames per second, got {self.fps!r}")
         if self.crop > self.resize:
-            raise ValueError(f"ClipSpec.crop must fit in the resized short side ({self.resize}), got {self.crop}")
+            raise ValueError(f"ClipSpec.crop must be at most resize ({self.resize} pixels), got {self.crop}")
         for name in ("mean", "std"):
             value = getattr(self, name)
             if len(value) != 3:
@@ -56,16 +56,16 @@ class ClipSpec:
 
     @property
     def seconds(self) -> float:
-        """Time from the first frame of a clip to the end of the last one's grid interval, in seconds."""
+        """Length of a clip in seconds, from its first frame to the end of the last frame's grid interval."""
         return ((self.num_frames - 1) * self.frame_interval + 1) / self.fps
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON-ready values."""
+        """Returns the fields as JSON-ready values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ClipSpec:
-        """The inverse of `to_dict`; an unknown or missing field raises ValueError."""
+        """Builds a ClipSpec from what `to_dict` returns. An unknown or missing field raises ValueError."""
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
             raise ValueError(f"unknown ClipSpec field(s) {', '.join(unknown)}; known are {', '.join(sorted(known))}")

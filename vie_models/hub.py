@@ -21,14 +21,14 @@ def _entry_point(name: str) -> Callable[..., Encoder]:
     load.__name__ = load.__qualname__ = name
     load.__doc__ = f"""VIE encoder: {MODELS[name].summary}.
 
-    Takes clips [B, 3, {spec.num_frames}, {spec.crop}, {spec.crop}] and gives unit embeddings [B, D].
+    Takes clips [B, 3, {spec.num_frames}, {spec.crop}, {spec.crop}] and returns unit-length embeddings [B, D].
     Published weights: {published}.
 
     Args:
         pretrained (bool): load the published weights.
-        checkpoint_path: load these instead (folder, .safetensors, TensorFlow checkpoint, PyTorch state_dict).
-        num_classes: 0 for pooled features, N for logits of a new head; None embeds.
-        **kwargs: as vie_models.create_model takes them (width=, cache_dir=, progress=, ...).
+        checkpoint_path: weights to load instead (folder, .safetensors, TensorFlow checkpoint or PyTorch state_dict).
+        num_classes: None for embeddings, 0 for pooled features, N for the logits of a new head.
+        **kwargs: arguments of vie_models.create_model (width=, cache_dir=, progress=, ...).
     """
     return load
 
@@ -48,15 +48,15 @@ vie_twopathway_tiny = _entry_point("vie_twopathway_tiny")
 
 
 def vie_embedder(model: str = "vie_3dresnet", *, checkpoint_path: Any = None, **kwargs: Any) -> tuple[Encoder, ClipTransform]:
-    """A pretrained VIE encoder and the transform that makes its input, together.
+    """Returns a pretrained VIE encoder and the transform that prepares its input.
 
         encoder, transform = torch.hub.load(REPO, "vie_embedder")
         embedding = encoder(transform(frames)[None])   # frames: uint8 [T, H, W, 3] -> [1, 128]
 
     Args:
-        model: a model with published weights, or a weight set ("vie_3dresnet.k400").
+        model: name of a model with published weights, or of a weight set ("vie_3dresnet.k400").
         checkpoint_path: weights to load instead of the published ones.
-        **kwargs: as vie_models.create_model takes them.
+        **kwargs: arguments of vie_models.create_model.
     """
     from .video.transforms import clip_transform
 

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used, so that importing the package is cheap (PEP 562)."""
+"""Lazy imports: a package imports each of its names on first use, so importing the package is cheap (PEP 562)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package.
+    """Returns a `__getattr__` for a package, which imports each public name on first use.
 
     Args:
-        package: its full name.
-        modules: the module of each public name, relative to the package (".encoder").
+        package: full name of the package.
+        modules: module of each public name, relative to the package (".encoder").
     """
 
     def get(name: str) -> Any:

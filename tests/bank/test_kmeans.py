@@ -45,9 +45,9 @@ def test_empty_clusters_are_filled():
     result = kmeans(x, 10, iterations=15)
     assert sorted(set(result.labels.tolist())) == list(range(10))
     assert result.objective == pytest.approx(0, abs=1e-4)
-    with pytest.raises(ValueError, match="from 1 to 300 clusters of 300 rows, got 301"):
+    with pytest.raises(ValueError, match="num_clusters must be from 1 to the 300 rows, got 301"):
         kmeans(x, 301)
-    with pytest.raises(ValueError, match="not all finite"):
+    with pytest.raises(ValueError, match="is infinite or not a number"):
         kmeans(torch.full((3, 2), torch.nan), 2)
 
 

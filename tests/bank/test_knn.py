@@ -52,7 +52,7 @@ def test_knn_votes_one_by_one():
     assert result.predictions.tolist() == scores.argmax(1).tolist()
     with pytest.raises(ValueError, match=r"must be \[videos, clips, 8\], got \[6, 8\]"):
         knn(queries[:, 0], bank, labels)
-    with pytest.raises(ValueError, match="a label for each of the bank's 20 rows, got"):
+    with pytest.raises(ValueError, match=r"labels must be \[20\], one for each row of the bank, got"):
         knn(queries, bank, labels[1:])
 
 
@@ -61,5 +61,5 @@ def test_votes_of_low_temperatures():
     scores = votes(torch.tensor([0.95, 0.93, 0.92]), torch.tensor([1, 0, 0]), 2, temperature=0.01)
     assert torch.isfinite(scores).all()
     assert scores.argmax() == 1
-    with pytest.raises(ValueError, match=r"temperature of the votes must be >= 0\.002, got 0\.001"):
+    with pytest.raises(ValueError, match=r"temperature must be >= 0\.002, or the votes overflow, got 0\.001"):
         knn(torch.zeros(1, 1, 128), MemoryBank(3), torch.tensor([0, 1, 1]), temperature=0.001)

@@ -106,5 +106,5 @@ def test_a_bank_is_loaded_by_another_number_of_ranks(before, after):
         bank.load_state_dict(*[b.state_dict() for b in banks])
         assert torch.equal(bank.rows, whole[rank::after])
     if before > 1:
-        with pytest.raises(ValueError, match=rf"of one of 11 rows, of which parts \[0\] of {before} are there"):
+        with pytest.raises(ValueError, match=rf"from one of 11 rows with parts \[0\] of {before}: it must have"):
             bank.load_state_dict(banks[0].state_dict())

@@ -4,6 +4,7 @@ import sys
 
 import vie_models as vie
 from vie_models import cli
+from vie_models.cli import exit_codes
 
 
 def test_list_and_info(capsys):
@@ -22,13 +23,13 @@ def test_list_and_info(capsys):
         assert fact in page
     for name in vie.list_models():
         assert cli.main(["info", name]) == 0
-    assert "nobody has published any" in capsys.readouterr().out
-    assert cli.main(["info", "vie_nothing"]) == cli.EXIT_USAGE
+    assert "weights     none published yet" in capsys.readouterr().out
+    assert cli.main(["info", "vie_nothing"]) == exit_codes.EXIT_USAGE
 
 
-def test_the_console_script_and_its_exit_code(videos):
+def test_the_console_script_and_its_exit_code():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "vie_models.cli", "info", "vie_nothing"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == cli.EXIT_USAGE
+    assert done.returncode == exit_codes.EXIT_USAGE
     assert done.stderr.startswith("vie: unknown model 'vie_nothing'")

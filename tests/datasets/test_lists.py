@@ -38,7 +38,7 @@ def test_ablations_of_the_list(tmp_path):
     assert list(part.paths) == sorted(part.paths)
     assert part.labels.tolist() == [int(path.stem) % 3 for path in part.paths]
     assert list(videos.part(0.3, seed=1).paths) == list(part.paths) != list(videos.part(0.3, seed=2).paths)
-    with pytest.raises(ValueError, match=r"in \(0, 1\], got 0"):
+    with pytest.raises(ValueError, match=r"share must be in \(0, 1\], got 0"):
         videos.part(0, 0)
 
     binned = videos.binned()
@@ -46,5 +46,5 @@ def test_ablations_of_the_list(tmp_path):
     assert [path.stem for path in binned.paths] == [str(i) for i in range(10) for _ in range(max(-(-(40 * i + 10) // 130), 1))]
     assert sum(lengths) == sum(videos.frames.tolist())
     assert all(42 <= length <= 130 for length, path in zip(lengths, binned.paths, strict=True) if int(path.stem))
-    with pytest.raises(ValueError, match="lengths must be known"):
+    with pytest.raises(ValueError, match="needs their lengths"):
         read_list(write_list(tmp_path / "list", ["a.mp4 1"])).binned()

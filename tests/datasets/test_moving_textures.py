@@ -118,5 +118,5 @@ def test_videos_and_lists(tmp_path, capsys):
     assert (root / path).stat().st_mtime_ns == stamp
     make_videos(tmp_path / "again", 10, 3, workers=2)
     assert (tmp_path / "again" / path).read_bytes() == (root / path).read_bytes()
-    with pytest.raises(ValueError, match="at least 4 videos, got 3"):
+    with pytest.raises(ValueError, match="videos must be at least 4, got 3"):
         make_videos(root, 3)

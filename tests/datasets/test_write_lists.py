@@ -123,7 +123,7 @@ def test_spaces_missing_and_unreadable_videos(tmp_path, a_video, capsys):
     arguments = ["data", "kinetics", str(tmp_path / "train.csv"), str(tmp_path / "val.csv"), "--videos", str(videos)]
     assert main([*arguments, "-o", str(out), "--workers", "2"]) == 3
     said = capsys.readouterr().out
-    assert f"{out / 'train'}.txt: 2 of 4 videos; 1 are missing, 1 cannot be read" in said
+    assert f"{out / 'train'}.txt: 2 of 4 videos; 1 missing, 1 unreadable" in said
     train = read_list(out / "train.txt", videos)
     assert [path.name for path in train.paths] == ["-3CZKM_000003_000013.mp4", "abc def_000000_000010.mkv"]
     assert train.labels.tolist() == [0, 0]
@@ -137,10 +137,10 @@ def test_spaces_missing_and_unreadable_videos(tmp_path, a_video, capsys):
 
 def test_annotations_that_are_not(tmp_path, capsys):
     (tmp_path / "no.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="is not of Kinetics: it must have the columns label, split"):
+    with pytest.raises(ValueError, match="is not a Kinetics file: it must have the columns label, split"):
         kinetics([tmp_path / "no.csv"])
     (tmp_path / "classInd.txt").write_text("1 Archery\n")
-    with pytest.raises(ValueError, match=r"has no trainlist01.txt: is it the folder that is meant"):
+    with pytest.raises(ValueError, match=r"has no trainlist01.txt: is it the right folder"):
         ucf101(tmp_path)
     (tmp_path / "trainlist01.txt").write_text("Archer/v_Archer_g01_c01.avi 1\n")
     with pytest.raises(ValueError, match="has no class 'Archer'"):
@@ -148,7 +148,7 @@ def test_annotations_that_are_not(tmp_path, capsys):
     with pytest.raises(ValueError, match="has no <class>_test_split1"):
         hmdb51(tmp_path)
     assert main(["data", "ufc101", str(tmp_path)]) == 2
-    assert "no dataset 'ufc101'; there are kinetics" in capsys.readouterr().err
+    assert "unknown dataset 'ufc101'; choose one of kinetics" in capsys.readouterr().err
 
 
 def test_imagenet_images_are_clips(tmp_path):
@@ -168,7 +168,7 @@ def test_imagenet_images_are_clips(tmp_path):
     assert (tmp_path / "lists" / "train.txt").read_text() == "train/n01/n01_1.JPEG 1 0\ntrain/n02/n02_7.JPEG 1 1\n"
     assert read_list(tmp_path / "lists" / "val.txt").labels.tolist() == [1, 0]
     spec = vie.create_model("vie_3dresnet_tiny").clip_spec
-    with pytest.raises(ValueError, match="images cannot be written anew as videos"):
+    with pytest.raises(ValueError, match="images cannot be re-encoded as videos"):
         write_lists(imagenet(annotations, images), images, tmp_path / "lists", encode=tmp_path / "small")
     clip = vie.load_clip(images / "val" / "ILSVRC2012_val_1.JPEG", spec)
     assert clip.shape == (16, 60, 80, 3)

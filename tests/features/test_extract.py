@@ -14,6 +14,7 @@ from support.videos import grey_levels, write_video
 
 import vie_models as vie
 from vie_models import cli
+from vie_models.cli import exit_codes
 from vie_models.features import extractor as extract_module
 from vie_models.features.folder import FeatureFolder
 from vie_models.models import precision
@@ -101,13 +102,13 @@ def test_command_line(videos, tmp_path, capsys):
         str(tmp_path / "out"),
     ]
     assert cli.main(["extract", str(videos / "long.mp4"), *arguments]) == 0
-    assert cli.main(["extract", str(videos), *arguments]) == cli.EXIT_SOME_FAILED
+    assert cli.main(["extract", str(videos), *arguments]) == exit_codes.EXIT_SOME_FAILED
     captured = capsys.readouterr()
     assert "2 ok, 0 damaged, 1 failed, 1 skipped" in captured.out
     assert f"failed: {videos}/broken.mp4: cannot be opened as a video" in captured.err
-    assert cli.main(["extract", str(tmp_path / "nothing"), *arguments]) == cli.EXIT_USAGE
-    assert cli.main(["convert", str(videos / "broken.mp4"), str(weights)]) == cli.EXIT_FAILED
-    assert cli.main(["extract", str(videos), "--model", "vie_slow", "-o", str(tmp_path)]) == cli.EXIT_FAILED
+    assert cli.main(["extract", str(tmp_path / "nothing"), *arguments]) == exit_codes.EXIT_USAGE
+    assert cli.main(["convert", str(videos / "broken.mp4"), str(weights)]) == exit_codes.EXIT_FAILED
+    assert cli.main(["extract", str(videos), "--model", "vie_slow", "-o", str(tmp_path)]) == exit_codes.EXIT_FAILED
     assert "nobody has published weights for vie_slow" in capsys.readouterr().err
 
 
@@ -190,13 +191,13 @@ def test_features_made_otherwise_are_not_mixed(tiny, corpus, tmp_path):
     out = tmp_path / "out"
     vie.Extractor(tiny, workers=0, clips=2).extract([corpus], out)
     before = tree(out)
-    with pytest.raises(ValueError, match=r"made otherwise \(clips=2 there, 3 now\)"):
+    with pytest.raises(ValueError, match=r"made with other settings \(clips=2 there, 3 now\)"):
         vie.Extractor(tiny, workers=0, clips=3).extract([corpus], out)
     torch.manual_seed(1)
-    with pytest.raises(ValueError, match=r"made otherwise \(weights="):
+    with pytest.raises(ValueError, match=r"made with other settings \(weights="):
         vie.Extractor(vie.create_model("vie_3dresnet_tiny"), workers=0, clips=2).extract([corpus], out)
     write_video(corpus / "class 1" / "3.mp4", grey_levels(50))
-    with pytest.raises(ValueError, match=r"3.mp4.npz holds features of another file than .*3.mp4"):
+    with pytest.raises(ValueError, match=r"3.mp4.npz has features of another file than .*3.mp4"):
         vie.Extractor(tiny, workers=0, clips=2).extract([corpus], out)
     assert tree(out) == before
 
@@ -214,7 +215,7 @@ def test_a_manifest_that_is_none_is_left_alone(tiny, corpus, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "manifest.jsonl").write_text("something else\n")
-    with pytest.raises(ValueError, match="line 1 is not a line of a manifest"):
+    with pytest.raises(ValueError, match="line 1 is not a valid manifest line"):
         vie.Extractor(tiny, workers=0).extract([corpus], out)
     assert (out / "manifest.jsonl").read_text() == "something else\n"
 
@@ -347,7 +348,7 @@ def test_wrong_half_precision_is_not_used(tiny, monkeypatch):
         return {what: y if dtype == torch.float32 else y * 1.1 for what, y in results(conv, inputs, dtype, False).items()}
 
     monkeypatch.setattr(precision, "_results", wrong)
-    with pytest.warns(UserWarning, match=r"features are computed in float32: .* wrong result of"):
+    with pytest.warns(UserWarning, match=r"computing features in float32: .* wrong result of"):
         extractor = vie.Extractor(tiny, dtype=torch.bfloat16)
     assert extractor.settings()["dtype"] == "float32"
 
@@ -367,13 +368,13 @@ def test_folders_of_frames_and_lists(tiny, corpus, tmp_path, capsys):
     (tmp_path / "list.txt").write_text("class 1/3.mp4\nclass 1/frames\n\nclass 0/gone.mp4\n")
     arguments = ["--list", str(tmp_path / "list.txt"), "--root", str(corpus), "-o", str(tmp_path / "out")]
     arguments += ["--model", "vie_3dresnet_tiny", "--checkpoint", str(weights), "--stride", "0.5", "--pool", "none"]
-    assert cli.main(["extract", *arguments]) == cli.EXIT_SOME_FAILED
+    assert cli.main(["extract", *arguments]) == exit_codes.EXIT_SOME_FAILED
     captured = capsys.readouterr()
     assert "2 ok, 0 damaged, 1 failed, 0 skipped" in captured.out
     assert "gone.mp4: cannot be read: no video file at" in captured.err
     assert (tmp_path / "out" / "class 1" / "3.mp4.npz").exists()
-    assert cli.main(["extract", *arguments, "--shard", "2/2"]) == cli.EXIT_USAGE
-    assert cli.main(["extract", "-o", str(tmp_path / "out"), "--model", "vie_3dresnet_tiny"]) == cli.EXIT_USAGE
+    assert cli.main(["extract", *arguments, "--shard", "2/2"]) == exit_codes.EXIT_USAGE
+    assert cli.main(["extract", "-o", str(tmp_path / "out"), "--model", "vie_3dresnet_tiny"]) == exit_codes.EXIT_USAGE
 
 
 def children(process: int) -> list[int]:
@@ -398,11 +399,11 @@ def test_a_crashed_or_hanging_decoder_is_one_videos_failure(tiny, corpus, tmp_pa
     assert sorted(ends) == list(range(len(paths)))
     lost = [number for number, end in ends.items() if isinstance(end, vie.VideoError)]
     assert len(lost) == 1
-    assert "the worker process is gone" in ends[lost[0]].reason
+    assert "the worker process died" in ends[lost[0]].reason
 
     with VideoReader(paths, sampling, workers=2, time_limit=1e-4) as reader:
         ends = dict(reader)
-    assert all(isinstance(end, vie.VideoError) and "it got no further in 0.0001 s" in end.reason for end in ends.values())
+    assert all(isinstance(end, vie.VideoError) and "no progress for 0.0001 s" in end.reason for end in ends.values())
 
 
 def test_too_many_failures_end_the_job(tiny, tmp_path):
@@ -412,7 +413,7 @@ def test_too_many_failures_end_the_job(tiny, tmp_path):
         (folder / f"{i}.mp4").write_bytes(b"nothing")
     write_video(folder / "a.mp4", grey_levels(30))
     extractor = vie.Extractor(tiny, workers=0)
-    with pytest.raises(RuntimeError, match="3 videos failed, and 2 were allowed"):
+    with pytest.raises(RuntimeError, match="3 videos failed, but max_failures is 2"):
         extractor.extract([folder], tmp_path / "out", max_failures=2)
     assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 3
     assert [r.status for r in extractor.extract([folder], tmp_path / "out", max_failures=6)] == ["failed"] * 6 + ["ok"]
@@ -433,11 +434,11 @@ def test_killed_and_interrupted_runs_resume_to_the_same_bytes(tiny, corpus, tmp_
             time.sleep(0.002)
         run.send_signal(end)
         _, errors = run.communicate()
-        if end == signal.SIGINT and run.returncode != cli.EXIT_SOME_FAILED:  # it may have been done already
-            assert run.returncode == cli.EXIT_INTERRUPTED
-            assert "the same command goes on from there" in errors
+        if end == signal.SIGINT and run.returncode != exit_codes.EXIT_SOME_FAILED:  # it may have been done already
+            assert run.returncode == exit_codes.EXIT_INTERRUPTED
+            assert "the same command continues from there" in errors
     done = subprocess.run([*command, str(broken)], env=environment, check=False, capture_output=True)
-    assert done.returncode == cli.EXIT_SOME_FAILED
+    assert done.returncode == exit_codes.EXIT_SOME_FAILED
     assert tree(broken) == tree(whole)
 
 

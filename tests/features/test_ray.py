@@ -97,5 +97,5 @@ def test_bad_requests_are_refused_before_work(cluster, videos, model, tmp_path):
         vie.extract_ray(videos, tmp_path / "out", model, pool=None)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "_settings.json").write_text("{}")
-    with pytest.raises(FileExistsError, match="has features already"):
+    with pytest.raises(FileExistsError, match="already has features"):
         vie.extract_ray(videos, tmp_path / "out", model)

@@ -1,4 +1,4 @@
-"""What tests have in common."""
+"""Helpers that several tests share."""
 
 from pathlib import Path
 

@@ -1,6 +1,7 @@
-"""Writes TensorFlow V2 checkpoints ("tensor bundles"), sound or wrong on purpose. Format: vie_models/weights/tensor_bundle.py.
+"""Writes TensorFlow V2 checkpoints ("tensor bundles"), valid ones and deliberately broken ones.
 
-Numbers of dtypes are repeated here from tensorflow/core/framework/types.proto, so that the reader's table is tested too.
+vie_models/weights/tensorflow/bundle.py describes the format. The dtype numbers are copied here from
+tensorflow/core/framework/types.proto, so that tests check the reader's table.
 """
 
 import io
@@ -17,7 +18,7 @@ DTYPES = {
     "float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int16": 5, "int8": 6, "complex64": 8, "int64": 9, "bool": 10,
     "uint16": 17, "complex128": 18, "float16": 19, "uint32": 22, "uint64": 23,
 }  # fmt: skip
-STRING, BFLOAT16, RESOURCE = 7, 14, 20  # what NumPy has no type for
+STRING, BFLOAT16, RESOURCE = 7, 14, 20  # dtypes that NumPy lacks
 MAGIC = 0xDB4775248B80FB57
 
 
@@ -27,26 +28,26 @@ def varint(value: int) -> bytes:
 
 
 def field(number: int, value: int | bytes) -> bytes:
-    """A varint or length-delimited field of a protobuf message."""
+    """Encodes a varint or length-delimited field of a protobuf message."""
     if isinstance(value, bytes):
         return varint(number << 3 | 2) + varint(len(value)) + value
     return varint(number << 3) + varint(value)
 
 
 def header(num_shards: int, *, big_endian: bool = False) -> bytes:
-    """BundleHeaderProto, with version {producer: 1}."""
+    """Encodes a BundleHeaderProto with version {producer: 1}."""
     return field(1, num_shards) + (field(2, 1) if big_endian else b"") + field(3, field(1, 1))
 
 
 def entry(dtype: int, shape: Iterable[int], size: int, crc: int, *, shard: int = 0, offset: int = 0, slices: int = 0) -> bytes:
-    """BundleEntryProto. As protobuf does, zeros are left out."""
+    """Encodes a BundleEntryProto. Like protobuf, omits zeros."""
     message = field(1, dtype) + field(2, b"".join(field(2, field(1, n) if n else b"") for n in shape))
     message += b"".join(field(number, value) for number, value in ((3, shard), (4, offset), (5, size)) if value)
     return message + varint(6 << 3 | 5) + struct.pack("<I", crc) + field(7, field(1, b"")) * slices
 
 
 def block(pairs: Iterable[tuple[bytes, bytes]], *, restart_interval: int = 16, kind: int = 0) -> bytes:
-    """Prefix-compressed entries, restart points, type byte (0 raw, 1 snappy) and CRC."""
+    """Encodes a block: prefix-compressed entries, restart points, type byte (0 raw, 1 snappy) and CRC."""
     body, restarts, previous = bytearray(), [0], b""
     for k, (key, value) in enumerate(pairs):
         shared = 0
@@ -64,11 +65,11 @@ def block(pairs: Iterable[tuple[bytes, bytes]], *, restart_interval: int = 16, k
 def table(
     pairs: Mapping[bytes, bytes], *, per_block: int = 20, restart_interval: int = 16, snappy: Collection[int] = ()
 ) -> bytes:
-    """A LevelDB table with `per_block` pairs in a data block; those whose number is in `snappy` say they are compressed."""
+    """Encodes a LevelDB table with `per_block` pairs per data block; blocks numbered in `snappy` claim to be compressed."""
     items, out, handles = sorted(pairs.items()), b"", []
 
     def append(data: bytes) -> bytes:
-        """Adds a block and gives its handle: offset, and size without type byte and CRC."""
+        """Adds a block and returns its handle: offset, and size without type byte and CRC."""
         nonlocal out
         handle = varint(len(out)) + varint(len(data) - 5)
         out += data
@@ -91,9 +92,10 @@ def bundle_files(
     raw: Mapping[str, bytes] | None = None,
     **options,
 ) -> dict[str, bytes]:
-    """File name -> content. Variables go round the shards, with `gap` bytes before each, so that they lie misaligned.
+    """Returns the content of each file of a checkpoint, by file name.
 
-    `raw` index values replace or join those of the variables ("" is the header); `options` are those of `table`.
+    Variables go to the shards in turn, each after `gap` bytes, which misalign it. `raw` index values replace those of the
+    variables or are added to them ("" is the header). `options` go to `table`.
     """
     data = [bytearray() for _ in range(shards)]
     pairs = {b"": header(shards)}
@@ -121,7 +123,7 @@ def write_bundle(prefix: Path, variables: Mapping[str, np.ndarray], **options) -
 
 
 def tar_of(files: Mapping[str, bytes], folder: str = "", form: int = tarfile.GNU_FORMAT) -> bytes:
-    """An uncompressed tar of files in `folder`; a folder of over 100 letters makes GNU and pax tars use extended headers."""
+    """Returns an uncompressed tar of files in `folder`; with over 100 letters, GNU and pax tars use extended headers."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=form) as tar:
         for name, content in files.items():
@@ -132,11 +134,11 @@ def tar_of(files: Mapping[str, bytes], folder: str = "", form: int = tarfile.GNU
 
 
 def tar_header(name: bytes, size: int = 0, kind: bytes = b"0", raw_size: bytes = b"") -> bytes:
-    """One tar header with a good checksum, whatever else it says."""
+    """Returns a tar header with a valid checksum, whatever its other fields are."""
     fields = name.ljust(100, b"\0") + b"0000644\0" + 2 * b"0000000\0" + (raw_size or b"%011o\0" % size) + b"%011o\0" % 0
     return with_checksum(fields + 8 * b" " + kind + bytes(100) + b"ustar\x0000" + bytes(247))
 
 
 def with_checksum(header: bytes) -> bytes:
-    """The same 512-byte tar header, its checksum set right."""
+    """Returns a 512-byte tar header with its checksum corrected."""
     return header[:148] + b"%06o\0 " % (sum(header[:148]) + 8 * 32 + sum(header[156:])) + header[156:]

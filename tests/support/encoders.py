@@ -1,4 +1,4 @@
-"""Inputs and outputs of encoders, and damage to their files."""
+"""Makes inputs for encoders, compares their outputs with the reference, and damages files."""
 
 import importlib.util
 import json
@@ -17,7 +17,7 @@ NAMES = vie.list_models()
 
 
 def reference_clip(spec: vie.ClipSpec, seed: int, frames: bool = False) -> torch.Tensor:
-    """The input behind the reference activations: [2, 3, T, 112, 112], or [2, 3, 112, 112] for single frames."""
+    """Returns the input of the reference activations: [2, 3, T, 112, 112], or [2, 3, 112, 112] for single frames."""
     shape = [2, 112, 112, 3] if frames else [2, spec.num_frames, 112, 112, 3]
     pixels = np.random.default_rng([7, seed]).integers(0, 256, shape, dtype=np.uint8)
     x = (torch.from_numpy(pixels) / 255 - torch.tensor(spec.mean)) / torch.tensor(spec.std)
@@ -39,7 +39,7 @@ def flip(path: Path, position: int = -1) -> None:
     path.write_bytes(content)
 
 
-SMALL = {name: {"width": 8} for name in NAMES}  # the same graphs, quick enough for every check
+SMALL = {name: {"width": 8} for name in NAMES}  # the same graphs, small enough for every check
 
 
 def small(name: str, **args) -> vie.Encoder:
@@ -55,7 +55,7 @@ def seeded_variables(reference: str) -> dict[str, np.ndarray]:
 
 
 def reference_errors(model: vie.Encoder, x: torch.Tensor, reference) -> dict[str, float]:
-    """max |ours - reference| / max |reference| for every layer in a reference file, logits and embedding included."""
+    """Returns max |ours - reference| / max |reference| of every layer in a reference file, logits and embedding included."""
     with torch.inference_mode():
         ours = model.forward_intermediates(x, [*model.layer_names, "output"])
         ours["embedding"] = ours.pop("output")
@@ -65,7 +65,7 @@ def reference_errors(model: vie.Encoder, x: torch.Tensor, reference) -> dict[str
     for layer in sorted({key.split("|")[0] for key in reference.files if "|" in key}):
         maps = ours[layer.replace("single/", "static.").replace("dynamic/", "dynamic.")]
         if model.model_name == "vie_trn" and maps.ndim == 5:
-            maps = maps.transpose(1, 2).flatten(0, 1)  # the reference has frames: [B*T, C, H, W]
+            maps = maps.transpose(1, 2).flatten(0, 1)  # the reference folds frames into the batch: [B*T, C, H, W]
         shape = tuple(reference[f"{layer}|shape"])
         assert tuple(n for n in maps.shape if n != 1 or n in shape) == shape or maps.numel() == np.prod(shape)
         values = maps.reshape(shape).flatten()[:: int(reference[f"{layer}|stride"])][: len(reference[f"{layer}|values"])]

@@ -1,4 +1,4 @@
-"""Runs a function on several ranks, as torchrun would, each in a process of its own."""
+"""Runs a function on several ranks, each in its own process, as torchrun does."""
 
 import multiprocessing
 import os
@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 
 def on_ranks(size: int, function, *args) -> list:
-    """[function(world, *args) of each rank], in order. `function` is of a module's top level; what it returns is pickled."""
+    """Returns function(world, *args) of each rank, in order. `function` and its results must be picklable."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

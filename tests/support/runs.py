@@ -1,4 +1,4 @@
-"""Small training runs, in this process or killed in one of their own."""
+"""Makes small training runs, in this process or in another one that is killed."""
 
 import os
 import random
@@ -31,7 +31,7 @@ def config(corpus, out, **changes) -> TrainConfig:
 
 
 def flags(corpus, out, **changes) -> list[str]:
-    """The same as arguments of `vie train`."""
+    """Returns the same settings as arguments of `vie train`."""
     values = settings(corpus, out, **changes).items()
     switches = [
         [f"--{key.replace('_', '-')}"] if value is True else [f"--{key.replace('_', '-')}", str(value)] for key, value in values
@@ -49,7 +49,7 @@ def newest(run: Path) -> tuple[dict, list[dict]]:
 
 
 def assert_same_end(one: Path, other: Path) -> None:
-    """The last checkpoints hold the same bits."""
+    """Asserts that the last checkpoints of two runs hold the same bits."""
     (state, parts), (other_state, other_parts) = newest(one), newest(other)
     for key in ("model", "objective"):
         assert state[key].keys() == other_state[key].keys()
@@ -63,7 +63,7 @@ def assert_same_end(one: Path, other: Path) -> None:
 
 
 def start(arguments: list[str], ranks: int = 1, command: tuple[str, ...] = ("train",)) -> subprocess.Popen:
-    """`vie train` in a process of its own, or by torchrun."""
+    """Starts `vie train` in a new process, or with torchrun for several ranks."""
     launcher = ["torch.distributed.run", "--nproc-per-node", str(ranks), "-m"] if ranks > 1 else []
     return subprocess.Popen(
         [sys.executable, "-m", *launcher, "vie_models.cli", *command, *arguments],
@@ -75,7 +75,7 @@ def start(arguments: list[str], ranks: int = 1, command: tuple[str, ...] = ("tra
 
 
 def killed_run(arguments: list[str], out: Path, kills: int, ranks: int, last_step: int, seed: int = 0) -> None:
-    """Runs the command again and again, killed at a random step each time; then to its end."""
+    """Runs the command `kills` times and kills it at a random step each time; then runs it to the end."""
     random_step = random.Random(seed)
     for _ in range(kills):
         goal = random_step.randint(min(len(losses(out)) + 1, last_step - 1), last_step - 1)

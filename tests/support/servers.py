@@ -1,4 +1,4 @@
-"""Servers on the loopback interface: one that stands for S3 and breaks on demand, one that stands for the Hugging Face Hub."""
+"""Local servers: one imitates S3 and fails on demand, one imitates the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 
 class LocalServer:
-    """An HTTP server in a thread: `with LocalServer() as server: server.url`. Subclasses say what it answers."""
+    """An HTTP server in a thread: `with LocalServer() as server: server.url`. Subclasses define its answers."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -45,13 +45,13 @@ class LocalServer:
         self.stop()
 
     def stop(self) -> None:
-        """Goes away: whoever connects after this is refused."""
+        """Stops the server: later connections are refused."""
         self._server.shutdown()
         self._server.server_close()
 
 
 def send(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, object], body: bytes = b"") -> int:
-    """Sends an answer, returns how many bytes of its body went out before the client was gone."""
+    """Sends an answer and returns the number of body bytes sent before the client disconnected."""
     handler.send_response(status)
     for name, value in headers.items():
         if value is not None:
@@ -68,7 +68,7 @@ def send(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, object
 
 
 def range_start(handler: BaseHTTPRequestHandler) -> int:
-    """K of "Range: bytes=K-", 0 where there is none."""
+    """Returns K of "Range: bytes=K-", or 0 without such a header."""
     match = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
     return int(match[1]) if match else 0
 
@@ -78,44 +78,44 @@ def range_start(handler: BaseHTTPRequestHandler) -> int:
 
 @dataclasses.dataclass(kw_only=True)
 class Fault:
-    """How one answer departs from what S3 would say. Several can be combined."""
+    """How one answer differs from S3's. Faults can be combined."""
 
     cut: int | None = None
-    """Close the connection after so many bytes of the body."""
+    """Close the connection after this many bytes of the body."""
     status: int | None = None
     """Answer with this status instead."""
     html: bool = False
-    """Status 200 and a page to log in on."""
+    """Answer with status 200 and a login page."""
     content_range: str | None = None
-    """What a 206 claims to be."""
+    """Content-Range header to send with status 206."""
     etag: bool = True
     """Send an ETag, and honour If-Range."""
     if_range: bool = True
-    """Honour If-Range; without, a range is sent of whatever file there is."""
+    """Honour If-Range; if false, send the range even if the file has changed."""
     length: bool = True
     """Send a Content-Length."""
     content: bytes | None = None
-    """From this request on, the file is another one."""
+    """Serve this file from now on."""
     delay: float = 0.0
     """Seconds to wait before the body."""
     stall_at: int | None = None
-    """Send so many bytes, then nothing until `server.resume` is set."""
+    """Send this many bytes, then nothing until `server.resume` is set."""
 
 
 @dataclasses.dataclass
 class Request:
-    """What a client asked for and got."""
+    """What a client requested and what it got."""
 
     path: str
     range: str | None
     if_range: str | None
     status: int = 0
     sent: int = 0
-    """Bytes of the body."""
+    """Number of body bytes sent."""
 
 
 class FileServer(LocalServer):
-    """One file, under any path, with S3's headers. The k-th request meets `faults[k]`, later ones `always`."""
+    """Serves one file under any path, with S3's headers. Request k gets `faults[k]`, later ones get `always`."""
 
     def __init__(self, content: bytes, *faults: Fault, always: Fault | None = None) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class FileServer(LocalServer):
         content, start = self.content, range_start(handler)
         etag = f'"{hashlib.md5(content).hexdigest()}"' if fault.etag else None
         if fault.if_range and request.if_range not in (None, etag):
-            start = 0  # another file than the client has the beginning of: all of it
+            start = 0  # the client has part of another file: send all of this one
         request.status, headers, body = 200, {"Content-Type": "application/x-tar", "ETag": etag}, content[start:]
         if fault.status:
             request.status, headers, body = fault.status, {"Content-Type": "application/xml"}, b"<Error/>"
@@ -168,10 +168,10 @@ class FileServer(LocalServer):
 
 
 class HubServer(LocalServer):
-    """Enough of the Hub for hf_hub_download, old and new, and for uploading commits and tags: point HF_ENDPOINT at `url`.
+    """Imitates enough of the Hub for old and new hf_hub_download and for uploads. Point HF_ENDPOINT at `url`.
 
     `put("org/name", {"config.json": b"..."}, revision="v1")` makes a commit and returns its hash. *.safetensors are large
-    files (LFS), whose ETag is their SHA-256; others have git's SHA-1. With `token` set, repositories are private.
+    files (LFS) with their SHA-256 as ETag; other files have git's SHA-1. With `token` set, repositories are private.
     """
 
     def __init__(self, token: str | None = None) -> None:
@@ -180,9 +180,9 @@ class HubServer(LocalServer):
         self.refs: dict[str, dict[str, str]] = {}  # repository -> branch, tag or commit -> commit
         self.commits: dict[str, dict[str, bytes]] = {}
         self.requests: list[str] = []
-        self.objects: dict[str, bytes] = {}  # large files that were sent, by their SHA-256
-        self.spoil: str | None = None  # the file that a commit keeps otherwise than it was sent
-        # newer huggingface_hub sends large files to Xet alone, a store of its own: it is told that there are none
+        self.objects: dict[str, bytes] = {}  # uploaded large files, by SHA-256
+        self.spoil: str | None = None  # name of a file that commits corrupt
+        # newer huggingface_hub uploads large files only to Xet, another store: tell it that no file is large
         self.lfs = importlib.util.find_spec("huggingface_hub._upload_pipeline") is None
 
     def put(self, repo: str, files: dict[str, bytes], revision: str = "main") -> str:
@@ -296,5 +296,5 @@ class HubServer(LocalServer):
 
 
 def git_sha1(content: bytes) -> str:
-    """The name git gives a file."""
+    """Returns the hash that git gives a file."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

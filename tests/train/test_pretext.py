@@ -77,7 +77,7 @@ def test_the_order_network_sees_pairs():
 
 
 def test_the_order_of_frames_needs_single_frames(corpus, tmp_path):
-    with pytest.raises(ValueError, match="a model of single frames"):
+    with pytest.raises(ValueError, match="needs a model of single frames: choose vie_single"):
         Run(transfer_config(corpus, tmp_path, model="vie_3dresnet_tiny", objective="order"))
 
 

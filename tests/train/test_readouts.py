@@ -296,9 +296,9 @@ def test_a_finished_run_is_not_another(corpus, tmp_path, pretrained):
     pretrain(transfer_config(corpus, tmp_path / "run", **config), progress=False)
     other = tmp_path / "other"
     shutil.copytree(pretrained, other)
-    with pytest.raises(ValueError, match=r"begun with other settings .*weights was"):
+    with pytest.raises(ValueError, match=r"started with other settings .*weights was"):
         Run(transfer_config(corpus, tmp_path / "run", **{**config, "weights": other}))
-    with pytest.raises(ValueError, match="is at its end, and val_clips was another"):
+    with pytest.raises(ValueError, match="is finished, and its validation had another val_clips"):
         Run(transfer_config(corpus, tmp_path / "run", **config, val_clips=3))
 
 

@@ -228,7 +228,7 @@ def test_an_interrupted_run_saves_where_it_is(corpus, tmp_path):
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130, errors
-    assert "the same command goes on from there" in errors
+    assert "the same command continues from there" in errors
     assert newest(out)[0]["step"] == len(losses(out)) >= 5
 
 
@@ -266,7 +266,7 @@ def test_a_bank_stays_with_its_list(corpus, tmp_path):
     pretrain(config(corpus, tmp_path / "first", steps=3), progress=False)
     lines = (corpus / "train").read_text().splitlines(keepends=True)
     (tmp_path / "reversed").write_text("".join(reversed(lines)))
-    with pytest.raises(ValueError, match="has another train_list, and its memory bank is of other videos"):
+    with pytest.raises(ValueError, match="has another train_list, so its memory bank belongs to other videos"):
         Run(config(corpus, tmp_path / "second", resume=tmp_path / "first", train_list=tmp_path / "reversed"))
     assert Run(config(corpus, tmp_path / "third", resume=tmp_path / "first")).step == 3
 
@@ -300,7 +300,7 @@ def test_a_damaged_checkpoint_is_put_aside(corpus, finished, tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.warns(UserWarning, match=r"step-000000015 is damaged \(state.pt is not what was written\)"):
+    with pytest.warns(UserWarning, match=r"step-000000015 is damaged \(state.pt differs from what was written\)"):
         pretrain(config(corpus, out), progress=False)
     assert_same_end(finished, out)
     assert (out / "checkpoints" / "step-000000015.damaged").is_dir()
@@ -345,9 +345,7 @@ def test_unreadable_videos_are_left_out_up_to_a_number(corpus, tmp_path):
     untouched = Run(config(corpus, tmp_path / "new", train_list=tmp_path / "list")).objective.bank.rows
     assert torch.equal(bank[:2], untouched[:2])  # their rows were never written
     assert not (bank[2:] == untouched[2:]).all(dim=1).any()
-    with pytest.raises(
-        TooManyFailuresError, match=r"2 videos could not be read, and max_failures allows 1; they are listed in"
-    ):
+    with pytest.raises(TooManyFailuresError, match=r"2 videos could not be read, but max_failures is 1; they are listed in"):
         pretrain(config(corpus, tmp_path / "run2", train_list=tmp_path / "list", max_failures=1), progress=False)
 
 
@@ -379,9 +377,9 @@ def test_recipes_are_the_papers():
         ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
         ({"temperature": 0.0}, "temperature must be from 0.002 to inf, got 0.0"),
         ({"objective": "simclr"}, "objective must be one of vie, supervised, readout, rotation, order, got 'simclr'"),
-        ({"lr_boundaries": (5, 3)}, r"lr_boundaries must grow, got \(5, 3\)"),
+        ({"lr_boundaries": (5, 3)}, r"lr_boundaries must be in ascending order without repeats, got \(5, 3\)"),
         ({"batch_size": 6, "accumulate": 4}, r"multiple of accumulate \(4\), got 6"),
-        ({"model": "vie_twopathway"}, "has no embedding of its own to be trained"),
+        ({"model": "vie_twopathway"}, "has no embedding of its own to train"),
         ({"model": "vie_slo"}, "unknown model 'vie_slo'"),
         ({"part": 0.0}, r"part must be in \(0, 1\]"),
         ({"clusters": 100}, "20 videos cannot have 100 clusters"),
@@ -399,7 +397,9 @@ def test_wrong_settings(corpus, tmp_path, change, message):
 
 
 def test_a_run_keeps_its_settings_and_its_list(corpus, finished, tmp_path):
-    with pytest.raises(ValueError, match=r"other settings \(temperature was 0.07, is 0.1\): choose another folder"):
+    with pytest.raises(
+        ValueError, match=r"started with other settings \(temperature was 0.07, is 0.1\): choose another folder"
+    ):
         pretrain(config(corpus, finished, temperature=0.1), progress=False)
     lines = (corpus / "train").read_text().splitlines(keepends=True)
     (tmp_path / "list").write_text("".join(reversed(lines)))
@@ -440,7 +440,7 @@ def test_plot_draws_curves(finished, tmp_path, capsys):
     with Image.open(tmp_path / "curves.png") as image:
         assert min(image.size) > 500
     assert main(["plot", str(tmp_path)]) == 2
-    assert "is not the folder of `vie train`" in capsys.readouterr().err
+    assert "is not the folder of a `vie train` run" in capsys.readouterr().err
 
 
 def test_the_published_curve_is_drawn_for_the_published_recipe(corpus, tmp_path):
@@ -478,7 +478,7 @@ def test_supervised_training_is_the_same_loop(corpus, tmp_path):
     assert main(["export", str(out), str(tmp_path / "weights")]) == 0
     assert vie.from_pretrained(tmp_path / "weights").num_classes == 3
     (tmp_path / "list").write_text("".join(f"{i}.mp4\n" for i in range(20)))
-    with pytest.raises(ValueError, match="has no labels, and objective='supervised' needs them"):
+    with pytest.raises(ValueError, match="has no labels, but objective='supervised' needs them"):
         pretrain(
             config(corpus, tmp_path / "other", **{**changes, "val_list": None, "train_list": tmp_path / "list"}), progress=False
         )
@@ -511,9 +511,9 @@ def test_a_run_goes_on_from_another(corpus, finished, tmp_path):
     momenta, expected = run.optimiser.state_dict()["state"], state["optimiser"]["state"]
     assert momenta.keys() == expected.keys()
     assert all(torch.equal(momenta[k]["momentum_buffer"], expected[k]["momentum_buffer"]) for k in expected)
-    with pytest.raises(ValueError, match="is a run with objective='vie', not 'supervised': begin with weights"):
+    with pytest.raises(ValueError, match="is a run with objective='vie', not 'supervised': start from its weights instead"):
         Run(config(corpus, tmp_path / "run", resume=finished, objective="supervised"))
-    with pytest.raises(ValueError, match="is a run of vie_3dresnet_tiny, which vie_slow cannot go on from"):
+    with pytest.raises(ValueError, match="is a run of vie_3dresnet_tiny, which vie_slow cannot continue"):
         Run(config(corpus, tmp_path / "run", resume=finished, model="vie_slow"))
 
 
@@ -524,11 +524,11 @@ def test_a_run_goes_on_from_a_checkpoint_of_another(corpus, finished, tmp_path):
     assert run.step == int(before.name.removeprefix("step-")) < 20
     pretrain(config(corpus, tmp_path / "run", resume=before), progress=False)
     assert_same_end(finished, tmp_path / "run")
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint .*step-000000001; there are: .*step-000000020"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint .*step-000000001; its folder has: .*step-000000020"):
         Run(config(corpus, tmp_path / "other", resume=before.with_name("step-000000001")))
     shutil.copytree(finished, tmp_path / "damaged")
     (tmp_path / "damaged" / "checkpoints" / before.name / "state.pt").write_bytes(b"")
-    with pytest.raises(DamagedCheckpointError, match=r"is damaged .*: go on from another checkpoint of that run"):
+    with pytest.raises(DamagedCheckpointError, match=r"is damaged .*: continue from another checkpoint of that run"):
         Run(config(corpus, tmp_path / "third", resume=tmp_path / "damaged" / "checkpoints" / before.name))
 
 
@@ -563,7 +563,7 @@ def test_a_tensorflow_checkpoint_goes_on(tmp_path):
     assert run.sampler.first_step == 3
     (tmp_path / "list").write_text("".join(f"{i}.mp4 0\n" for i in range(rows - 1)))
     with pytest.raises(
-        ValueError, match=f"a bank of {rows - 1} rows, one for each video of the list, cannot be made of one of {rows} rows"
+        ValueError, match=rf"a memory bank of {rows - 1} rows \(one for each video of the list\) from one of {rows} rows"
     ):
         Run(recipe("vie_3dresnet", **{**values, "ir_steps": 0}))
 

@@ -255,7 +255,7 @@ def test_a_folder_of_frames_with_a_gap_or_a_broken_image(tmp_path):
         Image.fromarray(np.full((48, 64, 3), 40 * i, np.uint8)).save(tmp_path / f"{i:06d}.jpg")
     with open_video(tmp_path, 25) as video:
         assert video.num_frames == 3
-        assert video.damage == "000004.jpg is missing, and 000006.jpg is there"
+        assert video.damage == "000004.jpg is missing, but 000006.jpg exists"
     (tmp_path / "000002.jpg").write_bytes(b"no image")
     with pytest.raises(vie.VideoError, match=r"000002.jpg cannot be read as an image"):
         shown(tmp_path, [0, 1])

@@ -172,7 +172,7 @@ def test_the_cache_is_where_the_environment_says(server, tmp_path, monkeypatch):
 
 def test_offline_without_a_copy_says_so_and_asks_nobody(server, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(vie.WeightsError, match=r"HF_HUB_OFFLINE forbids fetching it.*unset it once"):
+    with pytest.raises(vie.WeightsError, match=r"HF_HUB_OFFLINE forbids downloading it.*unset it once"):
         load(tmp_path)
     assert not server.requests
 
@@ -241,7 +241,7 @@ def test_a_server_without_content_length_will_do(server, tmp_path, clip, expecte
     assert torch.equal(embed(load(tmp_path), clip), expected)
     # a cut then looks like an end: what came is not a whole tar, and is not kept
     server.always = Fault(length=False, cut=SIZE // 2)
-    with pytest.raises(vie.WeightsError, match="load again to fetch it anew"):
+    with pytest.raises(vie.WeightsError, match="load again to download a new copy"):
         load(tmp_path / "other")
     assert kept(tmp_path / "other") == []
 
@@ -269,7 +269,7 @@ def test_server_errors_are_tried_again(server, tmp_path):
 
 def test_nobody_there(server, tmp_path):
     server.stop()
-    with pytest.raises(vie.WeightsError, match=r"cannot fetch http://127.*refused.*network and proxy settings"):
+    with pytest.raises(vie.WeightsError, match=r"cannot download http://127.*refused.*network and proxy settings"):
         load(tmp_path)
 
 
@@ -285,7 +285,9 @@ def test_a_web_page_is_not_weights(server, tmp_path):
 
 def test_a_wrong_bit_in_the_tar_is_found_and_nothing_kept(server, tmp_path, clip, expected):
     server.content = damaged_tar()
-    with pytest.raises(vie.WeightsError, match=rf"is not {NAME}: .*resnet_model/conv3d/kernel.*load again to fetch it anew"):
+    with pytest.raises(
+        vie.WeightsError, match=rf"is not {NAME}: .*resnet_model/conv3d/kernel.*load again to download a new copy"
+    ):
         load(tmp_path)
     assert kept(tmp_path) == []
     server.content = CONTENT
@@ -294,7 +296,7 @@ def test_a_wrong_bit_in_the_tar_is_found_and_nothing_kept(server, tmp_path, clip
 
 def test_a_file_that_is_no_tar(server, tmp_path):
     server.content = b"not a tar at all" * 1000
-    with pytest.raises(vie.WeightsError, match="load again to fetch it anew"):
+    with pytest.raises(vie.WeightsError, match="load again to download a new copy"):
         load(tmp_path)
     assert kept(tmp_path) == []
 
@@ -520,7 +522,8 @@ def test_killed_while_converting(server, tmp_path, clip, expected):
         def write_and_die(path, tensors):
             path.write_bytes(b"half a file")
             os.kill(os.getpid(), signal.SIGKILL)
-        store.write_tensors = write_and_die
+        from vie_models.weights.tensorflow import convert
+        convert.write_tensors = write_and_die
         load()
     """
     process = start_python(script, server, tmp_path)

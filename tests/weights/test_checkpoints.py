@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ import vie_models as vie
 from reproduce.frozen_textures import VIDEOS, frozen_test
 from vie_models.files import sha256_of
 from vie_models.models.cost import count_flops, count_parameters, output_size
-from vie_models.weights import store
+from vie_models.weights import cache
 from vie_models.weights.cache import cache_state
 from vie_models.weights.card import CARD
 from vie_models.weights.catalog import CATALOG
@@ -144,14 +145,14 @@ def test_what_is_used_is_known(tmp_path):
 
 def test_a_damaged_installation_is_named(monkeypatch, tmp_path):
     shutil.copytree(CHECKPOINTS, tmp_path / "checkpoints")
-    monkeypatch.setattr(store, "__file__", str(tmp_path / "vie_models" / "weights" / "store.py"))
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "vie_models" / "weights" / "cache.py"))
     assert vie.create_model("vie_single_tiny", pretrained=True).weights.name == "vie_single_tiny.textures"
     bank = tmp_path / "checkpoints" / "vie_single_tiny.textures" / BANK
     bank.write_bytes(bank.read_bytes()[:-1] + b"?")
     with pytest.raises(vie.WeightsError, match=r"bank.safetensors is not what it should be: .* Install vie_models again"):
         vie.load_memory_bank("vie_twopathway_tiny")
     shutil.rmtree(tmp_path / "checkpoints")
-    with pytest.raises(vie.WeightsError, match=r"vie_single_tiny.textures comes with vie_models, and .* is not there"):
+    with pytest.raises(vie.WeightsError, match=r"vie_single_tiny.textures comes with vie_models, but .* is missing"):
         vie.create_model("vie_single_tiny", pretrained=True)
 
 
@@ -165,3 +166,11 @@ def test_names_come_with_the_weights(capsys, tmp_path):
     (found,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert found["names"][0][0] in MOTIONS
     assert torch.tensor([share for _, share in found["names"]]).sum() <= 1.001
+
+
+def test_a_published_set_is_of_one_model():
+    from vie_models.weights.store import load_weights
+
+    assert load_weights("vie_single_tiny", Path("vie_single_tiny.textures")).model_name == "vie_single_tiny"
+    with pytest.raises(ValueError, match=r"vie_single_tiny.textures holds vie_single_tiny, not vie_3dresnet_tiny"):
+        load_weights("vie_3dresnet_tiny", Path("vie_single_tiny.textures"))

@@ -117,7 +117,9 @@ def test_a_truncated_safetensors(keep, saved_folder):
 def test_a_folder_with_weights_of_another_width_names_a_tensor(saved_folder):
     path = saved_folder / "config.json"
     path.write_text(path.read_text().replace('"width": 16', '"width": 32'))
-    with pytest.raises(vie.WeightsError, match=r"does not fit vie_single_tiny .*of another shape \(.* is \[.*\] there and \["):
+    with pytest.raises(
+        vie.WeightsError, match=r"does not fit vie_single_tiny .*of another shape \(.* is \[.*\] in the file and \["
+    ):
         vie.from_pretrained(saved_folder)
 
 

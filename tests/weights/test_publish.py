@@ -97,7 +97,7 @@ def test_pathways_that_do_not_belong_together_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no two-pathway model is made of vie_single_tiny"):
         join(static, static, tmp_path / "both")
     dynamic = make_set(tmp_path / "vie_slowfast_tiny.test", "vie_slowfast_tiny", rows=7)
-    with pytest.raises(vie.WeightsError, match="are not of the same videos"):
+    with pytest.raises(vie.WeightsError, match="must be of the same videos"):
         join(static, dynamic, tmp_path / "both")
 
 
@@ -133,7 +133,7 @@ def test_the_command_writes_a_card(folder, tmp_path, capsys):
     assert check(folder).model_name == "vie_single_tiny"
     (tmp_path / "about.json").write_text(json.dumps({"licence": "mit"}))
     assert main(["card", str(folder), str(tmp_path / "about.json")]) == 2
-    assert "is not what a card needs: " in capsys.readouterr().err
+    assert "does not have the fields of a card: " in capsys.readouterr().err
 
 
 # --- the Hub -------------------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_the_command_publishes_what_one_line_loads(folder, hub, tmp_path):
     done = subprocess.run(command, env={**os.environ, **ours}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "published as org/toys, first: " in done.stdout
-    assert "loaded back, and the same: " in done.stdout
+    assert "the download equals the upload: " in done.stdout
 
 
 def test_a_second_version_replaces_the_files_and_keeps_the_first(folder, hub, tmp_path):
@@ -174,13 +174,13 @@ def test_a_second_version_replaces_the_files_and_keeps_the_first(folder, hub, tm
     tags = hub.tags("org/toys")
     assert BANK in hub.commits[tags["v1"]]
     assert BANK not in hub.commits[tags["v2"]], "what the new version has not is not left over from the old one"
-    with pytest.raises(ValueError, match="org/toys has a tag v1 already"):
+    with pytest.raises(ValueError, match="org/toys already has a tag v1"):
         send(newer, hub, tag="v1")
 
 
 def test_a_dry_run_sends_nothing(folder, hub, capsys):
     assert main(["publish", str(folder), "--repo-id", "org/toys", "--dry-run"]) == 0
-    assert "all of it agrees; would be published as org/toys: README.md (" in capsys.readouterr().out
+    assert "all checks pass; would be published as org/toys: README.md (" in capsys.readouterr().out
     assert hub.requests == []
 
 
@@ -197,7 +197,9 @@ def test_a_joined_set_is_published_whole(hub, tmp_path):
 
 def test_what_the_hub_keeps_otherwise_is_not_tagged(folder, hub):
     hub.spoil = MODEL
-    with pytest.raises(vie.WeightsError, match=r"model.safetensors is not in org/toys as it was sent, .* it is not tagged"):
+    with pytest.raises(
+        vie.WeightsError, match=r"model.safetensors in org/toys, commit .*, differs from the file sent: not tagged"
+    ):
         send(folder, hub)
     assert hub.tags("org/toys") == {}
 
@@ -229,22 +231,28 @@ def other_bank(folder):
 
 
 BROKEN = {
-    "no card": (lambda f: (f / CARD).unlink(), "there is no README.md, the model card: write one"),
-    "no licence": (lambda f: edit(f / CARD, "license: apache-2.0\n", ""), "README.md says nothing of license"),
-    "card of another library": (lambda f: edit(f / CARD, "library_name: vie_models", "library_name: timm"), "has 'timm'"),
+    "no card": (lambda f: (f / CARD).unlink(), "the model card README.md is missing: write one"),
+    "no licence": (lambda f: edit(f / CARD, "license: apache-2.0\n", ""), "the YAML block of README.md has no license"),
+    "card of another library": (
+        lambda f: edit(f / CARD, "library_name: vie_models", "library_name: timm"),
+        "got library_name 'timm'",
+    ),
     "no YAML": (lambda f: (f / CARD).write_text("---\n: [\n---\n"), "the YAML block of README.md cannot be read"),
     "other weights": (
         lambda f: change_weights(f, lambda tensors: tensors["head.bias"].add_(1)),
-        "README.md says that model.safetensors has SHA-256 .*, and it has .*write the card again",
+        "SHA-256 of model.safetensors differs: README.md says .*, the folder has .*write the card again",
     ),
-    "another file": (lambda f: (f / "notes.txt").write_text("x"), "that notes.txt has SHA-256 nothing, and it has"),
-    "a file that is gone": (lambda f: (f / BANK).unlink(), "bank.safetensors has SHA-256 .*, and it has no file"),
-    "other clips": (lambda f: edit(f / CONFIG, '"crop": 64', '"crop": 48'), "config.json has SHA-256"),
+    "another file": (lambda f: (f / "notes.txt").write_text("x"), "notes.txt differs: README.md says nothing, the folder has"),
+    "a file that is gone": (
+        lambda f: (f / BANK).unlink(),
+        "bank.safetensors differs: README.md says .*, the folder has no such file",
+    ),
+    "other clips": (lambda f: edit(f / CONFIG, '"crop": 64', '"crop": 48'), "SHA-256 of config.json differs"),
     "another model": (lambda f: edit(f / CONFIG, "vie_single_tiny", "vie_3dresnet_tiny"), "does not fit vie_3dresnet_tiny"),
     "parameters": (lambda f: edit(f / CARD, "  parameters: ", "  parameters: 1"), "README.md says parameters 1"),
-    "infinite": (infinite, "head.bias has values that are infinite"),
+    "infinite": (infinite, "head.bias has infinite or NaN values"),
     "a bank of something else": (other_bank, "rows that are not of unit length"),
-    "code": (lambda f: (f / "model.pt").write_bytes(b"x"), "model.pt is no part of a weight set"),
+    "code": (lambda f: (f / "model.pt").write_bytes(b"x"), "model.pt does not belong in a weight set"),
 }
 
 

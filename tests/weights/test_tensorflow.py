@@ -198,7 +198,7 @@ def refused(source, match: str, name: str = "v") -> None:
         ("is compressed .type 1.; only raw blocks", {"snappy": [0]}),
         ("big-endian", {"raw": {"": writer.header(1, big_endian=True)}}),
         ("0 shards", {"raw": {"": writer.header(0)}}),
-        ("wants 2 shard.*missing: ckpt.data-00000-of-00002, ", {"raw": {"": writer.header(2)}}),
+        ("needs 2 shard.*missing: ckpt.data-00000-of-00002, ", {"raw": {"": writer.header(2)}}),
         ("unknown wire type 3", {"raw": {"": b"\x03"}}),
         ("field 1 of the index has the wrong type", {"raw": {"": writer.field(1, b"x")}}),
         ("more than 64 bits", {"raw": {"": b"\x08" + b"\xff" * 10}}),
@@ -207,8 +207,8 @@ def refused(source, match: str, name: str = "v") -> None:
         (f"v has TensorFlow DataType {STRING}", {"raw": {"v": entry(STRING, [4], 16, 0)}}),
         (f"v has TensorFlow DataType {BFLOAT16}", {"raw": {"v": entry(BFLOAT16, [8], 16, 0)}}),
         (f"v has TensorFlow DataType {RESOURCE}", {"raw": {"v": entry(RESOURCE, [], 16, 0)}}),
-        ("lies in shard 1, there are 1", {"raw": {"v": entry(1, [4], 16, 0, shard=1)}}),
-        ("takes 20 bytes, index says 16", {"raw": {"v": entry(1, [5], 16, 0)}}),
+        ("lies in shard 1, but there are 1 shards", {"raw": {"v": entry(1, [4], 16, 0, shard=1)}}),
+        ("takes 20 bytes, but the index says 16", {"raw": {"v": entry(1, [5], 16, 0)}}),
         ("cut short", {"raw": {"v": entry(1, [1 << 40], 1 << 42, 0)}}),
         ("cut short", {"raw": {"v": entry(1, [4], 16, 0, offset=(1 << 64) - 8)}}),
         ("CRC-32C", {"raw": {"v": entry(1, [4], 16, 1)}}),
@@ -288,7 +288,7 @@ def test_sources_that_hold_no_checkpoint(tmp_path):
     (tmp_path / "x.tar.gz").write_bytes(gzip.compress(TAR.read_bytes()))
     refused(tmp_path / "x.tar.gz", "not an uncompressed tar")
     refused(io.BytesIO(b""), "not an uncompressed tar")
-    refused(io.BytesIO(TAR.read_bytes()[:100_000]), "needs 1129096 bytes at 7168, the tar has 100000: it is cut short")
+    refused(io.BytesIO(TAR.read_bytes()[:100_000]), "needs 1129096 bytes at 7168, but the tar has 100000: it is cut short")
     for name in ("one", "two"):
         write_bundle(tmp_path / name, ONES)
     refused(tmp_path, "found 2; name one of them")
@@ -538,7 +538,7 @@ KERNEL, DENSE = "resnet_model/conv3d_3/kernel", "resnet_model/dense/kernel"
         (f"{KERNEL} gives stages.0.0.conv2.weight the shape .4, 3, 3, 3.", {}, {KERNEL: np.zeros((3, 3, 3, 4))}),
         (f"{DENSE} gives head.weight the shape .128.", {}, {DENSE: np.zeros(128, np.float32)}),
         (f"{DENSE} gives head.weight the shape ..", {}, {DENSE: np.zeros((), np.float32)}),
-        ("is its width another", {"width": 8}, {}),
+        ("does its width differ", {"width": 8}, {}),
         ("build vie_3dresnet with num_classes=None", {"num_classes": 5}, {}),
         ("build vie_3dresnet with num_classes=None", {"num_classes": 0}, {}),
         ("not the variables of vie_slowfast", {"name": "vie_slowfast"}, {}),
@@ -554,7 +554,7 @@ def test_the_map_is_strict_both_ways(real, match, args, change):
 def test_memory_bank_needs_its_labels(real):
     assert tf_memory_bank({}) is None
     for labels in ({}, {"instance/all_labels": real["instance/all_labels"][:-1]}):
-        with pytest.raises(CheckpointError, match="one label a row"):
+        with pytest.raises(CheckpointError, match="one label per row"):
             tf_memory_bank({"instance/memory_bank": real["instance/memory_bank"], **labels})
     with pytest.raises(CheckpointError, match="not the variables of one of the reference's encoders"):
         tf_width({})
@@ -593,7 +593,7 @@ def test_a_first_read_in_a_process_costs_less_than_four_times_a_small_file():
     """Nothing built beforehand is left out of the count: tables for the checksum, too."""
     code = f"""
         import tracemalloc
-        from vie_models.weights.tensor_bundle import read_checkpoint
+        from vie_models.weights.tensorflow.bundle import read_checkpoint
         tracemalloc.start()
         dict(read_checkpoint({str(TAR)!r}))
         print(tracemalloc.get_traced_memory()[1])

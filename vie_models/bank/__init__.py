@@ -1,1 +1,1 @@
-"""N rows shared over ranks: the memory bank, its clusters, and the votes of its nearest rows. Needs torch alone."""
+"""The memory bank, sharded over ranks, with k-means over its rows and votes of its nearest rows. Needs only torch."""

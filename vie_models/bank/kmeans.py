@@ -1,7 +1,9 @@
-"""k-means over the rows of a sharded memory bank: Lloyd's iterations, seeded, in blocks, the same for any number of ranks.
+"""k-means over the rows of a sharded memory bank: seeded Lloyd iterations with the same result on any number of ranks.
 
-Distances are computed in blocks of one shape, and centroids from sums of whole numbers (the rows in fixed point), which do not
-depend on the order of summation. n rows of this rank, N in all, K clusters, D dimensions.
+Distances are computed in blocks of one shape. Centroids are computed from sums of integers (the rows in fixed point), which do
+not depend on the order of summation.
+
+n rows of this rank, N rows in all, K clusters, D dimensions.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ from .ranks import World
 
 @dataclasses.dataclass(frozen=True)
 class KMeans:
-    """What `kmeans` returns, the same on every rank."""
+    """The result of `kmeans`, the same on every rank."""
 
     labels: Tensor
     """int32 [N]: the cluster of each row."""
     centroids: Tensor
-    """float32 [K, D]: the means of the clusters before the last assignment."""
+    """float32 [K, D]: the cluster means before the last assignment."""
     objective: float
-    """Sum over rows of the squared distance to the centroid of their cluster."""
+    """Sum over all rows of the squared distance to the centroid of their cluster."""
     iterations: int
-    """How many were made; fewer than asked for where nothing changed any more."""
+    """Number of iterations made. Fewer than requested if the labels stopped changing."""
 
 
 def kmeans(
@@ -39,28 +41,31 @@ def kmeans(
     seed: int = 1234,
     world: World | None = None,
 ) -> KMeans:
-    """Clusters rows by squared Euclidean distance.
+    """Clusters rows by squared Euclidean distance. Collective: all ranks call it.
 
-    The first centroids are rows drawn at random without replacement. A cluster that lost all its rows is given the row farthest
-    from its centroid, the next one the second farthest, and so on.
+    The first centroids are rows drawn at random without replacement. A cluster that loses all its rows gets the row that is
+    farthest from its centroid, the next empty cluster gets the second farthest, and so on.
 
     Args:
-        rows: float32 [n, D], this rank's: row i of all is row i // size of rank i mod size.
+        rows: this rank's rows, float32 [n, D]. Row i of all rows is row i // size of rank i mod size.
         num_clusters: K, at most N.
-        num_rows: N (default: n, for one rank).
-        iterations: assignments of all rows, each but the last followed by new centroids.
-        seed: of the first centroids.
-        world: the ranks that share the rows; its methods are called by all of them.
+        num_rows: N. Default: n, for one rank.
+        iterations: maximum number of assignments of all rows. New centroids follow each assignment but the last.
+        seed: seed for the first centroids.
+        world: the ranks that share the rows. Default: one process.
+
+    Raises:
+        ValueError: `num_clusters` or `iterations` is out of range, or a row is infinite or not a number.
     """
     world = world or World()
     num_rows = len(rows) if num_rows is None else num_rows
     if not 1 <= num_clusters <= num_rows:
-        raise ValueError(f"there can be from 1 to {num_rows} clusters of {num_rows} rows, got {num_clusters}")
+        raise ValueError(f"num_clusters must be from 1 to the {num_rows} rows, got {num_clusters}")
     if iterations < 1:
         raise ValueError(f"iterations must be >= 1, got {iterations}")
     peak = float(world.max(rows.abs().max() if len(rows) else torch.zeros((), device=rows.device)))
     if not peak < float("inf"):
-        raise ValueError("the rows to be clustered are not all finite numbers")
+        raise ValueError("a row to cluster is infinite or not a number")
     fixed = _FixedPoint(rows, peak, num_rows)
 
     chosen = torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed))[:num_clusters].to(rows.device)
@@ -84,7 +89,7 @@ def kmeans(
 
 
 class _FixedPoint:
-    """Rows as whole numbers, so large that the sum of all of them just fits: sums are then exact in any order."""
+    """Rows as integers, scaled so that the sum of all of them just fits in 64 bits: sums are exact in any order."""
 
     def __init__(self, rows: Tensor, peak: float, num_rows: int) -> None:
         exponent = torch.frexp(torch.tensor(max(peak, 1e-30) * num_rows, dtype=torch.float64))[1]
@@ -92,7 +97,7 @@ class _FixedPoint:
         self._rows = rows
 
     def sums(self, labels: Tensor, num_clusters: int) -> Tensor:
-        """int64 [K, D]: the sums of each cluster's rows, times `scale`."""
+        """Returns the sum of each cluster's rows, times `scale`, int64 [K, D]."""
         sums = torch.zeros(num_clusters, self._rows.shape[1], dtype=torch.int64, device=self._rows.device)
         for start in range(0, len(labels), 1 << 16):
             part = slice(start, start + (1 << 16))
@@ -101,9 +106,10 @@ class _FixedPoint:
 
 
 def _assign(rows: Tensor, centroids: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
-    """The nearest centroid of each row, int64 [n], and its squared distance, [n].
+    """Returns the nearest centroid of each row, int64 [n], and its squared distance, [n].
 
-    That is where x . c - |c|^2 / 2 is largest: one product of (x, 1) and (c, -|c|^2 / 2), in blocks that stay in the cache.
+    The nearest centroid has the largest x . c - |c|^2 / 2. That is one product of (x, 1) and (c, -|c|^2 / 2), computed in
+    blocks that stay in the cache.
     """
     block_rows, block_columns = (1 << 10, 1 << 10) if rows.device.type == "cpu" else (1 << 15, 1 << 13)
     block_rows = min(block_rows, power_of_two(num_rows))
@@ -127,7 +133,7 @@ def _assign(rows: Tensor, centroids: Tensor, num_rows: int) -> tuple[Tensor, Ten
 
 
 def _refilled(labels: Tensor, distances: Tensor, counts: Tensor, num_rows: int, world: World) -> tuple[Tensor, Tensor]:
-    """Gives each empty cluster one of the rows that are farthest from their centroids, of clusters of more than one row."""
+    """Gives each empty cluster one of the rows farthest from their centroids, from clusters with more than one row."""
     everyone, far = _whole(labels, num_rows, world).long(), _whole(distances, num_rows, world)
     counts = counts.clone()
     empties = (counts == 0).nonzero()[:, 0].tolist()
@@ -143,7 +149,7 @@ def _refilled(labels: Tensor, distances: Tensor, counts: Tensor, num_rows: int, 
 
 
 def _rows_of(rows: Tensor, indices: Tensor, world: World) -> Tensor:
-    """Rows of all, [k, D], on every rank."""
+    """Returns the rows `indices` of all rows, [k, D], on every rank."""
     found = torch.zeros(len(indices), rows.shape[1], device=rows.device)
     ours = indices % world.size == world.rank
     found[ours] = rows[indices[ours] // world.size]
@@ -151,7 +157,7 @@ def _rows_of(rows: Tensor, indices: Tensor, world: World) -> Tensor:
 
 
 def _whole(values: Tensor, num_rows: int, world: World) -> Tensor:
-    """This rank's values [n] -> those of all rows [N], int32 where they are whole numbers."""
+    """Returns the values of all rows, [N], from this rank's values [n]. Integers become int32."""
     values = values if values.is_floating_point() else values.int()
     if world.size == 1:
         return values

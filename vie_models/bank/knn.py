@@ -1,6 +1,6 @@
-"""The original's validation: a video is what most of the nearest training videos in the memory bank are.
+"""kNN classification, the original's validation: the nearest rows of the memory bank vote for the class of a video.
 
-V videos, C clips each, D dimensions, K neighbours a clip. Source: Zhuang et al., CVPR 2020; the original release.
+V videos, C clips each, D dimensions, K neighbours per clip. Source: Zhuang et al., CVPR 2020; the original release.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from torch import Tensor
 from .memory_bank import MemoryBank
 from .ranks import World
 
-BLOCK = 4096  # clips that are looked up at a time
+BLOCK = 4096  # clips looked up at a time
 LEAST_TEMPERATURE = 0.002
 
 
 @dataclasses.dataclass(frozen=True)
 class KNN:
-    """What `knn` returns."""
+    """The result of `knn`."""
 
     predictions: Tensor
-    """int64 [V]: the class with the highest score, the lower one in a tie."""
+    """int64 [V]: the class with the highest score. In a tie, the lower class."""
     scores: Tensor
-    """float64 [V, classes]: votes, mean over the clips."""
+    """float64 [V, classes]: votes, averaged over the clips."""
 
 
 def votes(dots: Tensor, labels: Tensor, num_classes: int, temperature: float = 0.07) -> Tensor:
-    """Each neighbour votes exp(dot / temperature) / K for its label: dots and labels [..., K] -> [..., classes].
+    """Returns the votes for each class, [..., classes], from the dots and labels of K neighbours, [..., K].
 
-    A label below zero (a video without one) has no vote.
+    A neighbour votes exp(dot / temperature) / K for its label. A negative label (a video without one) does not vote.
     """
     weights = torch.exp(dots.double() / temperature) / dots.shape[-1] * (labels >= 0)
     scores = weights.new_zeros(*dots.shape[:-1], num_classes)
@@ -47,22 +47,25 @@ def knn(
     temperature: float = 0.07,
     num_classes: int | None = None,
 ) -> KNN:
-    """Names the classes of videos by the bank rows that are nearest to their clips. Collective: all ranks call it.
+    """Predicts the classes of videos from the bank rows nearest to their clips. Collective: all ranks call it.
 
     Args:
-        embeddings: unit vectors of this rank's videos, [V, C, D]; V may differ between ranks, C may not.
+        embeddings: unit vectors of this rank's videos, [V, C, D]. V may differ between ranks; C may not.
         bank: the memory bank, with N rows.
-        labels: of its rows, int64 [N]; below zero where there is none.
-        k: neighbours of each clip.
-        temperature: of the votes.
-        num_classes: default: the highest label and one.
+        labels: labels of the bank's rows, int64 [N]; negative for a row without a label.
+        k: number of neighbours per clip. If the bank has fewer rows, all of them vote.
+        temperature: temperature of the votes, at least 0.002.
+        num_classes: number of classes. Default: the highest label plus 1.
+
+    Raises:
+        ValueError: a shape is wrong, or the temperature is too low.
     """
     if embeddings.ndim != 3 or embeddings.shape[2] != bank.dim:
         raise ValueError(f"embeddings must be [videos, clips, {bank.dim}], got {list(embeddings.shape)}")
     if labels.shape != (bank.num_rows,):
-        raise ValueError(f"there must be a label for each of the bank's {bank.num_rows} rows, got {list(labels.shape)}")
+        raise ValueError(f"labels must be [{bank.num_rows}], one for each row of the bank, got {list(labels.shape)}")
     if not temperature >= LEAST_TEMPERATURE:
-        raise ValueError(f"the temperature of the votes must be >= {LEAST_TEMPERATURE}, got {temperature}: exp would overflow")
+        raise ValueError(f"temperature must be >= {LEAST_TEMPERATURE}, or the votes overflow, got {temperature}")
     device = bank.world.device
     labels = labels.to(device)
     num_classes = int(labels.max()) + 1 if num_classes is None else num_classes
@@ -70,7 +73,7 @@ def knn(
     flat = embeddings.to(device).reshape(-1, dim)
     longest = int(bank.world.max(torch.tensor(len(flat), device=device)))
     scores = torch.zeros(0, num_classes, device=device, dtype=torch.float64)
-    for start in range(0, longest, BLOCK):  # every rank looks up as many
+    for start in range(0, longest, BLOCK):  # every rank looks up the same number
         block = flat[start : start + BLOCK]
         padded = F.pad(block, (0, 0, 0, min(BLOCK, longest - start) - len(block)))
         dots, rows = bank.nearest(padded, min(k, bank.num_rows))
@@ -82,7 +85,7 @@ def knn(
 def knn_of_rows(
     values: Tensor, rows: Tensor, labels: Tensor, k: int, temperature: float, num_classes: int, ranks: World | None = None
 ) -> KNN:
-    """`knn` of clips' embeddings [V, C, D] in a bank of the given rows [N, D], which all ranks have and share out."""
+    """Returns `knn` of embeddings [V, C, D] in a bank of rows [N, D]. Every rank passes all rows and keeps its share."""
     ranks = ranks or World()
     bank = MemoryBank(len(rows), rows.shape[1], world=ranks)
     bank.rows = rows[ranks.rank :: ranks.size].contiguous().to(ranks.device)

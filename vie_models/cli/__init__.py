@@ -1,10 +1,10 @@
-"""Video encoders learned without labels: their weights, the features of videos, training and evaluation.
+"""Video encoders learned without labels: weights, features of videos, training and evaluation.
 
-Exit codes: 0 all done; 1 the job could not be done; 2 wrong arguments; 3 done, but some videos failed or are
-damaged; 130 stopped by Ctrl-C.
+For the settings of a command, see `vie COMMAND --help`. Exit codes: 0 all done; 1 the job failed; 2 wrong arguments; 3 done,
+but some videos failed or are damaged; 130 stopped by Ctrl-C.
 """
 
-# torch takes a second to import: the modules here import it, and what needs it, only in the commands that do
+# Importing torch takes a second, so these modules import it (and whatever needs it) only inside the commands that use it.
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ from .models import Info, List
 from .train import Finetune, Plot, Train, finetune, train
 from .weights import Card, Convert, Export, Join, Publish
 
-COMMANDS: dict[str, Any] = {
-    **{"list": List, "info": Info, "extract": Extract},
-    **{"data": Data, "train": Train, "finetune": Finetune, "plot": Plot},
-    **{"eval": Eval, "predict": Predict, "report": Report},
-    **{"export": Export, "convert": Convert, "join": Join, "card": Card, "publish": Publish},
+GROUPS: dict[str, dict[str, Any]] = {
+    "Models and features": {"list": List, "info": Info, "extract": Extract},
+    "Training": {"data": Data, "train": Train, "finetune": Finetune, "plot": Plot},
+    "Evaluation": {"eval": Eval, "predict": Predict, "report": Report},
+    "Weights": {"export": Export, "convert": Convert, "join": Join, "card": Card, "publish": Publish},
 }
+"""The commands as `vie --help` lists them."""
+COMMANDS: dict[str, Any] = {name: command for group in GROUPS.values() for name, command in group.items()}
 NAMED_COMMANDS: dict[tuple[str, ...], NamedCommand] = {
     **{("data",): data, ("train",): train, ("finetune",): finetune},
     **{("eval", protocol): run for protocol, run in EVALUATIONS.items()},
@@ -35,13 +37,16 @@ NAMED_COMMANDS: dict[tuple[str, ...], NamedCommand] = {
 
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point of the console script; returns the exit code."""
+    """Runs the console script `vie` and returns its exit code."""
     arguments = sys.argv[1:] if args is None else args
     if arguments == ["--version"]:
         from ..version import __version__
 
         print(f"vie_models {__version__}")
         return 0
+    if arguments in ([], ["-h"], ["--help"]):
+        print(_overview())
+        return 0 if arguments else EXIT_USAGE
     try:
         for words, run in NAMED_COMMANDS.items():
             name = arguments[len(words) : len(words) + 1]
@@ -53,8 +58,19 @@ def main(args: list[str] | None = None) -> int:
         print(f"vie: {error}", file=sys.stderr)
         return _exit_code(error)
     except KeyboardInterrupt:
-        print("vie: stopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
+        print("vie: stopped; finished work is kept, and the same command continues from there", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _overview() -> str:
+    """What `vie --help` prints: one line per command, in groups."""
+    lines = ["usage: vie COMMAND ...", "", (__doc__ or "").strip()]
+    for group, commands in GROUPS.items():
+        lines += ["", group]
+        for name, command in commands.items():
+            summary = " ".join(command.__doc__.split("\n\n")[0].split())
+            lines.append(f"  {name:10}{summary}")
+    return "\n".join(lines)
 
 
 def _exit_code(error: Exception) -> int:

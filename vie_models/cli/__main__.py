@@ -1,4 +1,4 @@
-"""`python -m vie_models.cli`, for torchrun."""
+"""Runs `vie` as `python -m vie_models.cli`, which torchrun needs."""
 
 import sys
 

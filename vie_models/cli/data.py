@@ -1,4 +1,4 @@
-"""`vie data`: list files of datasets that are there, and videos that are rendered."""
+"""`vie data`: writes list files for datasets that you have, and renders videos."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .flags import parse
 
 @dataclasses.dataclass(kw_only=True)
 class _Lists:
-    """What all datasets have in common."""
+    """Settings that all datasets share."""
 
     out: Annotated[Path, arg(aliases=["-o"])]
-    """Folder for the lists: train.txt, val.txt (train1.txt ... where there are three splits), classes.txt, left_out.txt."""
+    """Folder for train.txt and val.txt (train1.txt, val1.txt, ... for three splits), classes.txt and left_out.txt."""
     encode: Path | None = None
-    """Write every video anew to this folder, 25 frames a second and small, which is read several times as fast."""
+    """Folder for smaller copies of all videos at 25 fps, which are read several times as fast. Default: no copies."""
     short_side: int = 320
-    """Their shorter side, in pixels; smaller videos stay as they are."""
+    """Shorter side of the copies in pixels. Smaller videos keep their size."""
     workers: int = 4
-    """Processes that read videos."""
+    """Number of processes that read the videos."""
 
     def run(self) -> int:
         from ..datasets.write_lists import LEFT_OUT, write_lists
@@ -42,10 +42,13 @@ class _Lists:
         )
         for count in counts:
             print(
-                f"{self.out / count.split}.txt: {count.written} of {count.listed} videos; {count.missing} are missing, "
-                f"{count.unreadable} cannot be read"
+                f"{self.out / count.split}.txt: {count.written} of {count.listed} videos; {count.missing} missing, "
+                f"{count.unreadable} unreadable"
             )
-        print(f"{len(annotations.classes)} classes; what is left out: {self.out / LEFT_OUT}; --root {self.encode or videos}")
+        print(
+            f"{len(annotations.classes)} classes; {self.out / LEFT_OUT} names the videos left out; "
+            f"use --root {self.encode or videos}"
+        )
         return EXIT_SOME_FAILED if any(count.written < count.listed for count in counts) else 0
 
     def annotated(self) -> tuple[Any, Path]:
@@ -54,12 +57,12 @@ class _Lists:
 
 @dataclasses.dataclass(kw_only=True)
 class Kinetics(_Lists):
-    """Kinetics: `vie data kinetics train.csv val.csv --videos FOLDER -o LISTS`, of DeepMind's annotation files."""
+    """Lists for Kinetics, from DeepMind's annotation files: `vie data kinetics train.csv val.csv --videos FOLDER -o LISTS`."""
 
     annotations: Positional[tuple[Path, ...]]
-    """CSV files with label, youtube_id, time_start, time_end and split."""
+    """CSV files with the columns label, youtube_id, time_start, time_end and split."""
     videos: Path
-    """Folder of <youtube_id>_<start>_<end>.mp4 (six digits each, any suffix, in whatever folders)."""
+    """Folder of <youtube_id>_<start>_<end>.mp4 (six digits each, any suffix). Subfolders are searched."""
 
     def annotated(self) -> tuple[Any, Path]:
         from ..datasets.kinetics import kinetics
@@ -69,12 +72,12 @@ class Kinetics(_Lists):
 
 @dataclasses.dataclass(kw_only=True)
 class UCF101(_Lists):
-    """UCF101: `vie data ucf101 ucfTrainTestlist --videos UCF-101 -o LISTS`."""
+    """Lists for UCF101: `vie data ucf101 ucfTrainTestlist --videos UCF-101 -o LISTS`."""
 
     annotations: Positional[Path]
-    """Folder of classInd.txt, trainlist01.txt, testlist01.txt ..."""
+    """Folder with classInd.txt, trainlist01.txt, testlist01.txt and so on."""
     videos: Path
-    """Folder of the videos, in whatever folders."""
+    """Folder of the videos. Subfolders are searched."""
 
     def annotated(self) -> tuple[Any, Path]:
         from ..datasets.ucf101 import ucf101
@@ -84,12 +87,12 @@ class UCF101(_Lists):
 
 @dataclasses.dataclass(kw_only=True)
 class HMDB51(_Lists):
-    """HMDB51: `vie data hmdb51 testTrainMulti_7030_splits --videos FOLDER -o LISTS`."""
+    """Lists for HMDB51: `vie data hmdb51 testTrainMulti_7030_splits --videos FOLDER -o LISTS`."""
 
     annotations: Positional[Path]
-    """Folder of <class>_test_split1.txt ..."""
+    """Folder with <class>_test_split1.txt and so on."""
     videos: Path
-    """Folder of the videos, in whatever folders."""
+    """Folder of the videos. Subfolders are searched."""
 
     def annotated(self) -> tuple[Any, Path]:
         from ..datasets.hmdb51 import hmdb51
@@ -99,12 +102,12 @@ class HMDB51(_Lists):
 
 @dataclasses.dataclass(kw_only=True)
 class ImageNet(_Lists):
-    """ImageNet: `vie data imagenet FOLDER --images FOLDER -o LISTS`; an image is a clip of one frame, shown again and again."""
+    """Lists for ImageNet: `vie data imagenet FOLDER --images FOLDER -o LISTS`. A clip repeats one image in all its frames."""
 
     annotations: Positional[Path]
-    """Folder of LOC_synset_mapping.txt and LOC_val_solution.csv."""
+    """Folder with LOC_synset_mapping.txt and LOC_val_solution.csv."""
     images: Path
-    """Folder with train/<synset>/ and the validation images, in whatever folders."""
+    """Folder with train/<synset>/ and the validation images. Subfolders are searched."""
 
     def annotated(self) -> tuple[Any, Path]:
         from ..datasets.imagenet import imagenet
@@ -114,15 +117,18 @@ class ImageNet(_Lists):
 
 @dataclasses.dataclass(kw_only=True)
 class Folder(_Lists):
-    """Your own: `vie data folder FOLDER -o LISTS`, of <class>/<video>, or train/<class>/<video> beside val/<class>/<video>."""
+    """Lists for your own videos: `vie data folder FOLDER -o LISTS`.
+
+    FOLDER holds <class>/<video>, or else train/<class>/<video> and val/<class>/<video>.
+    """
 
     videos: Positional[Path]
-    """The folder. Images may take the place of videos."""
+    """Folder of the videos. Images work too."""
     val_share: float = 0.2
-    """Share of each class that is held out, where there is no val folder. Recordings that are cut into several videos then
-    lie on both sides: make a val folder instead."""
+    """Share of each class that is held out for validation if there is no val folder.
+    If several videos are cut from one recording, make a val folder instead: a random split puts them on both sides."""
     seed: int = 0
-    """Of the draw."""
+    """Seed for choosing the videos that are held out."""
 
     def annotated(self) -> tuple[Any, Path]:
         from ..datasets.class_folders import folder
@@ -132,27 +138,27 @@ class Folder(_Lists):
 
 @dataclasses.dataclass(kw_only=True)
 class MovingTextures:
-    """Renders videos to train on: `vie data moving-textures OUT --videos 2000`, objects that move in known ways.
+    """Renders videos of moving objects to train on: `vie data moving-textures OUT --videos 2000`.
 
-    Forty objects, of which eight are held out, on two backgrounds, in twelve motions. OUT/object and OUT/motion have lists
-    with their labels: train.txt, val.txt and held_out.txt (of the held-out objects).
+    There are forty objects (eight of them held out), twelve motions and two backgrounds. OUT/object and OUT/motion hold lists
+    with these labels: train.txt, val.txt and held_out.txt (videos of the held-out objects).
     """
 
     out: Positional[Path]
-    """Folder to write to; paths in the lists are relative to it (--root OUT)."""
+    """Folder to write to. Paths in the lists are relative to it, so train with --root OUT."""
     videos: int = 2000
-    """How many to train on; half as many are for tests, and as many of the held-out objects."""
+    """Number of training videos. Half as many are rendered for validation, and half as many of the held-out objects."""
     seed: int = 0
-    """Of the draw of what they show."""
+    """Seed that decides what the videos show."""
     workers: int = 2
-    """Processes that render."""
+    """Number of processes that render."""
 
     def run(self) -> int:
         from ..datasets.moving_textures import make_videos
 
         sizes = make_videos(self.out, self.videos, self.seed, workers=self.workers, progress=sys.stderr.isatty())
         counts = ", ".join(f"{split}: {size}" for split, size in sizes.items())
-        print(f"{counts} videos; lists in {self.out / 'object'} and {self.out / 'motion'}; --root {self.out}")
+        print(f"{counts} videos; lists in {self.out / 'object'} and {self.out / 'motion'}; use --root {self.out}")
         return 0
 
 
@@ -164,22 +170,22 @@ DATASETS: dict[str, Any] = {
 
 @dataclasses.dataclass(kw_only=True)
 class Data:
-    """Makes list files of a dataset, from its official annotations and a folder of its videos, which you must have.
+    """Writes list files for a dataset, from its official annotations and your copy of its videos.
 
-    `vie data DATASET --help` says what it needs. Exit code 3 says that some videos are missing or cannot be read: left_out.txt
-    names them.
+    Nothing is downloaded: `vie data DATASET --help` says what a dataset needs. Exit code 3 means that some videos are missing
+    or unreadable. They are named in left_out.txt.
     """
 
     dataset: Positional[str]
-    """kinetics, ucf101, hmdb51, imagenet, folder (your own), or moving-textures (rendered)."""
+    """Name of the dataset: kinetics, ucf101, hmdb51, imagenet, folder (your own) or moving-textures (rendered)."""
 
     def run(self) -> int:
         return data(self.dataset, ())
 
 
 def data(name: str, flags: Sequence[str]) -> int:
-    """`vie data NAME`."""
+    """Runs `vie data NAME` with flags."""
     if name not in DATASETS:
-        raise ValueError(f"no dataset {name!r}; there are {', '.join(DATASETS)}")
+        raise ValueError(f"unknown dataset {name!r}; choose one of {', '.join(DATASETS)}")
     command: _Lists | MovingTextures = parse(DATASETS[name], flags, f"vie data {name}")
     return command.run()

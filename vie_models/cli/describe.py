@@ -1,4 +1,4 @@
-"""What `vie info` prints."""
+"""The page that `vie info` prints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..weights.catalog import WeightRecord, find_record, weights_of
 
 
 def describe(name: str) -> str:
-    """A page about a model or weight set."""
+    """Returns the page about a model or a weight set, one fact a line."""
     model_name, _, tag = name.partition(".")
     records = [find_record(model_name, tag)] if tag else weights_of(model_name)
     sizes = records[0].model_args if tag else {}
@@ -20,28 +20,28 @@ def describe(name: str) -> str:
     spec = model.clip_spec
     lines = [
         name,
-        f"  clip        {spec.num_frames} frames, {spec.frame_interval} apart at {spec.fps:g} fps ({spec.seconds:.2f} s); "
-        f"short side {spec.resize}, centre crop {spec.crop}, {spec.interpolation}",
+        f"  clip        {spec.num_frames} frames at {spec.fps:g} fps, interval {spec.frame_interval} ({spec.seconds:.2f} s); "
+        f"resized to short side {spec.resize} ({spec.interpolation}), centre crop {spec.crop}",
         f"  sizes       {', '.join(f'{k}={v}' for k, v in model.model_args.items())}",
         f"  parameters  {count_parameters(model) / 1e6:.2f} M",
-        f"  cost        {count_flops(model) / 1e9:.2f} GFLOP a clip (a multiply-add counts as two)",
-        f"  output      {output_size(model)}-d unit embedding; {model.num_features} pooled features",
-        "  layers      C x T x H x W",
+        f"  cost        {count_flops(model) / 1e9:.2f} GFLOP per clip (a multiply-add counts as two)",
+        f"  output      {output_size(model)}-d embedding of unit length; {model.num_features} pooled features",
+        "  layers      shape C x T x H x W",
     ]
     lines += [f"    {layer:20}{' x '.join(map(str, shape))}" for layer, shape in layer_shapes(model).items()]
-    lines += ["  weights     nobody has published any"] if not records else []
+    lines += ["  weights     none published yet"] if not records else []
     for record in records:
         lines += _describe_weights(record)
     return "\n".join(lines)
 
 
 def _describe_weights(record: WeightRecord) -> list[str]:
-    size = f"{record.size / 1e6:.1f} MB" if record.size else "size not known before the first fetch"
+    size = f"{record.size / 1e6:.1f} MB" if record.size else "size unknown until the first download"
     source = record.url or "comes with vie_models"
     return [
         f"  weights     {record.name}: {cache_state(record)}",
         f"    source    {source} ({size})",
         f"    licence   {record.licence}",
-        f"    made by   {record.provenance}",
+        f"    origin    {record.provenance}",
         *(f"    measured  {metric.name}: {metric.value} % ({metric.source})" for metric in record.metrics),
     ]

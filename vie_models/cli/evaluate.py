@@ -19,38 +19,39 @@ from .train import train_with
 
 @dataclasses.dataclass(kw_only=True)
 class Eval:
-    """How good an encoder is: `vie eval PROTOCOL MODEL --weights W --train-list L --val-list L -o OUT`.
+    """Evaluates an encoder: `vie eval PROTOCOL MODEL --weights W --train-list L --val-list L -o OUT`.
 
-    knn: nearest neighbours, in a train list or in the bank that came with the weights (--bank). linear: readouts of the frozen
-    encoder's layers, as in the paper. logistic: a logistic regression on pooled features, for few videos. `vie eval PROTOCOL
-    MODEL --help` lists the settings. Leaves results.json, with a prediction for every video, and a confusion matrix.
+    knn classifies by nearest neighbours, in a train list or in the memory bank that came with the weights (--bank). linear
+    trains readouts of the frozen encoder's layers, as in the paper. logistic fits a logistic regression to pooled features, for
+    small datasets. `vie eval PROTOCOL MODEL --help` lists the settings. The command writes results.json, with a prediction for
+    every video, and a confusion matrix.
     """
 
     protocol: Positional[Literal["knn", "linear", "logistic"]]
-    """What is done."""
+    """Evaluation to run."""
     model: Positional[str]
-    """The model, whose settings are flags."""
+    """Name of the model. The settings follow it as flags."""
 
     def run(self) -> int:
         return EVALUATIONS[self.protocol](self.model, ())
 
 
 def linear(name: str, flags: Sequence[str]) -> int:
-    """`vie eval linear NAME`."""
+    """Runs `vie eval linear NAME` with flags."""
     from ..train.recipes import LINEAR
 
     return train_with(LINEAR, name, flags, f"vie eval linear {name}")
 
 
 def knn(name: str, flags: Sequence[str]) -> int:
-    """`vie eval knn NAME`."""
+    """Runs `vie eval knn NAME` with flags."""
     from ..evaluate.protocols import evaluate_knn
 
     return _evaluate(evaluate_knn, name, flags, f"vie eval knn {name}")
 
 
 def logistic(name: str, flags: Sequence[str]) -> int:
-    """`vie eval logistic NAME`."""
+    """Runs `vie eval logistic NAME` with flags."""
     from ..evaluate.protocols import evaluate_logistic
 
     return _evaluate(evaluate_logistic, name, flags, f"vie eval logistic {name}")
@@ -63,7 +64,7 @@ def _evaluate(evaluate: Callable[[Any], Any], name: str, flags: Sequence[str], p
     default = Evaluation(model=name, val_list=tyro.MISSING, out=tyro.MISSING)
     config = parse(Evaluation, flags, prog, default)
     if config.weights is None:
-        print("no --weights: an untrained encoder is evaluated", file=sys.stderr)
+        print("no --weights given: evaluating an untrained encoder", file=sys.stderr)
     evaluate(config)
     print(summary(config.out))
     return 0
@@ -74,28 +75,29 @@ EVALUATIONS: dict[str, NamedCommand] = {"knn": knn, "linear": linear, "logistic"
 
 @dataclasses.dataclass(kw_only=True)
 class Predict:
-    """Names what happens in videos by the nearest rows of the memory bank that came with weights: nothing is trained.
+    """Names what happens in videos, without training, from the memory bank that came with the weights.
 
-    Prints, for each video, the five names with the most votes, and their share of all votes.
+    The bank rows nearest to a video's clips vote. For each video, prints the five names with the most votes, and their share of
+    all votes.
     """
 
     videos: Positional[tuple[Path, ...]]
     """Video files, or folders of %06d.jpg frames."""
     model: str
-    """The model."""
+    """Name of the model."""
     weights: Path | None = None
-    """A weight folder with bank.safetensors, or a published set's name. Default: the model's published set."""
+    """Weight folder with bank.safetensors, or name of a weight set. Default: the model's published weights."""
     classes: Path | None = None
-    """A text file whose line i names label i, from 0 on. Default: classes.txt in the weight folder; labels without names are
-    numbers. The authors' Kinetics bank has numbers alone, and they do not say of which list of names."""
+    """Text file that names the labels, label 0 on the first line. Default: classes.txt in the weight folder.
+    Labels without names are printed as numbers; so are those of the authors' Kinetics bank, whose names are not published."""
     clips: int = 5
-    """Clips a video."""
+    """Number of clips per video, evenly spaced."""
     neighbours: int = 10
-    """Bank rows that vote for each clip."""
+    """Number of bank rows that vote for each clip."""
     temperature: float = 0.07
-    """Of the votes."""
+    """Temperature of the votes: a bank row votes with weight exp(cosine similarity / temperature)."""
     json: bool = False
-    """Print a line of JSON a video."""
+    """Print one line of JSON per video."""
 
     def run(self) -> int:
         from ..evaluate.predict import predict
@@ -122,15 +124,15 @@ class Predict:
 
 @dataclasses.dataclass(kw_only=True)
 class Report:
-    """A table of models and protocols, Markdown and PNG, of the results.json of runs and evaluations.
+    """Writes a table (Markdown) and a picture (PNG) of the results of runs and evaluations.
 
-    Beside what was measured stand the numbers that the authors published, with their source; what was not measured is named.
+    The table also has the numbers that the authors published, with their source, and names what has not been measured.
     """
 
     folders: Positional[tuple[Path, ...]]
-    """Folders of runs and evaluations, or folders that hold such."""
+    """Folders of runs and evaluations, or folders that contain them."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("report.md")
-    """The Markdown file; the picture lies beside it."""
+    """Markdown file to write. The picture is written beside it."""
 
     def run(self) -> int:
         from ..evaluate.report import report

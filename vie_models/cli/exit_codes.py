@@ -1,7 +1,7 @@
-"""What the exit code of `vie` says."""
+"""Exit codes of `vie`."""
 
 EXIT_FAILED = 1
-"""The job could not be done."""
+"""The job failed."""
 EXIT_USAGE = 2
 """The arguments are wrong."""
 EXIT_SOME_FAILED = 3

@@ -17,55 +17,56 @@ from .exit_codes import EXIT_SOME_FAILED
 
 @dataclasses.dataclass(kw_only=True)
 class Extract:
-    """Writes features of videos: a file a video, and manifest.jsonl in which every video appears.
+    """Writes features of videos: one file per video, and manifest.jsonl with one line per video.
 
-    Stop it when you like: the same command goes on where it was. Exit code 3 says that some videos failed or are damaged; what
-    could be had is there, and the manifest has the reasons. Under torchrun, each process does its part of the videos, on its
-    own GPU, and the exit code is 0; without it, commands that differ in --shard only do the same.
+    You can stop it at any time: the same command continues where it stopped. Exit code 3 means that some videos failed or are
+    damaged. The manifest says why, and features of whatever could be read are kept. Under torchrun, each process takes its
+    share of the videos on its own GPU, and the exit code is 0. Without torchrun, start several commands with different
+    values of --shard.
     """
 
     videos: Positional[tuple[Path, ...]] = ()
-    """Video files, and folders to be searched for them and for folders of %06d.jpg frames."""
+    """Video files, and folders to search for video files and for folders of %06d.jpg frames."""
     out: Annotated[Path, arg(aliases=["-o"])]
-    """Folder to write to."""
+    """Folder for the features and the manifest."""
     model: str
-    """A model or weight set by name."""
+    """Name of a model or weight set; `vie list` shows them."""
     checkpoint: Path | None = None
-    """Weights of your own: folder, .safetensors, TensorFlow checkpoint or PyTorch state_dict. Default: the published ones."""
+    """Your own weights: a folder, .safetensors, TensorFlow checkpoint or PyTorch state_dict. Default: the published weights."""
     list: Path | None = None
-    """A text file that names more videos, one path a line."""
+    """Text file that names more videos, one path per line."""
     root: Path | None = None
-    """What the paths are relative to; features then go to OUT/<path>.npz, not to OUT/<name>.npz."""
+    """Folder that the paths are relative to. Features then go to OUT/<path>.npz instead of OUT/<file name>.npz."""
     layers: tuple[str, ...] = ()
-    """Layers to write beside the embedding; `vie info NAME` lists them."""
+    """Names of layers to write besides the embedding; `vie info MODEL` lists them."""
     pool: Literal["avg", "none"] = "avg"
-    """Whether layers are averaged over space and time, or written whole."""
+    """avg: average each layer over space and time. none: write its whole feature maps."""
     clips: int | None = None
-    """Clips a video, evenly placed. Default: 5, unless there is a stride."""
+    """Number of clips per video, evenly spaced. Default: 5, unless --stride is given."""
     stride: float | None = None
-    """Sliding windows in place of clips: seconds from the start of one to the start of the next."""
+    """Use sliding windows instead of clips: seconds from the start of one window to the start of the next."""
     window: float | None = None
-    """Seconds that a window spans. Default: a clip of the model."""
+    """Length of a sliding window in seconds. Default: the length of the model's clip."""
     format: Literal["npz", "parquet"] = "npz"
-    """npz: one array a layer; parquet (extra `parquet`): one row a clip."""
+    """npz: one array per layer. parquet: one row per clip; needs `pip install 'vie_models[parquet]'`."""
     batch_size: int | None = None
-    """Clips that go through the model at a time. Default: 4 on CPU, 32 elsewhere."""
+    """Number of clips per forward pass. Default: 4 on CPU, 32 on other devices."""
     workers: int | None = None
-    """Processes that decode. Default: one a core, 16 at most; 0: decode in this process."""
+    """Number of processes that decode. Default: one per core, at most 16. 0 decodes in the main process."""
     threads: int | None = None
-    """Threads of each decoder. Default: 1 in a worker, as many as are useful with --workers 0."""
+    """Number of threads per decoder. Default: 1 in a worker; with --workers 0, the decoder chooses."""
     device: str | None = None
-    """Where the model runs. Default: the GPU if there is one."""
+    """Device that runs the model, such as cpu or cuda:1. Default: the GPU if there is one."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of the model's arithmetic; features are float32."""
+    """Precision of the model's arithmetic. Features are always written as float32."""
     compile: bool = False
-    """Run the model through torch.compile."""
+    """Compile the model with torch.compile."""
     time_limit: float = 300.0
-    """Seconds that decoding may go without reading on in a video before the video is given up."""
+    """Seconds without progress in decoding a video after which the video counts as failed."""
     max_failures: int | None = None
-    """How many videos may fail before the job is given up. Default: any number."""
+    """Number of videos that may fail; one more stops the job. Default: no limit."""
     shard: str | None = None
-    """i/N: do part i (from 0) of N of the videos; all parts may write to one folder. Default: all, or torchrun's rank."""
+    """Share of the videos to process: i/N, with i from 0. All shards may write to one folder. Default: torchrun's, or all."""
 
     def run(self) -> int:
         import torch
@@ -76,7 +77,7 @@ class Extract:
 
         videos = [*self.videos, *self._listed()]
         if not videos:
-            raise ValueError("name at least one video or folder, or give a --list")
+            raise ValueError("no videos given: name at least one video or folder, or use --list")
         if missing := [str(path) for path in self.videos if not (self.root or Path()).joinpath(path).exists()]:
             raise FileNotFoundError(f"no such file or folder: {', '.join(missing)}")
         shard = self._shard()
@@ -110,7 +111,7 @@ class Extract:
                 print(f"{record.status}: {record.path}: {record.reason}", file=sys.stderr)
         count = {status: sum(r.status == status for r in records) for status in ("ok", "damaged", "failed", "skipped")}
         print(", ".join(f"{n} {status}" for status, n in count.items()) + f"; features and {MANIFEST} in {self.out}")
-        if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun would take another code for a crash, and stop the other processes
+        if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun takes any other code for a crash and stops all processes
             return 0
         return EXIT_SOME_FAILED if count["failed"] or count["damaged"] else 0
 
@@ -119,7 +120,7 @@ class Extract:
         return (Path(line.rstrip("\r")) for line in lines if line.strip())
 
     def _shard(self) -> tuple[int, int]:
-        """(i, N) from --shard, or from torchrun."""
+        """Returns (i, N) from --shard, or else from torchrun."""
         if self.shard is None:
             return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         match = re.fullmatch(r"(\d+)/(\d+)", self.shard)
@@ -129,7 +130,7 @@ class Extract:
 
 
 def _device() -> str:
-    """The GPU that is this process's, under torchrun too; else the CPU."""
+    """Returns this process's GPU (by its local rank under torchrun), or the CPU if there is none."""
     import torch
 
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"

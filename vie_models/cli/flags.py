@@ -9,12 +9,12 @@ import tyro
 
 Settings = TypeVar("Settings")
 NamedCommand = Callable[[str, Sequence[str]], int]
-"""Runs a command, given the name and the flags after it; returns the exit code."""
+"""Takes a name and the flags after it, runs the command and returns its exit code."""
 
 
 def parse(settings: Callable[..., Settings], flags: Sequence[str], prog: str, default: Any = None) -> Settings:
-    """The settings that flags give: those of a dataclass, or `default` with changes."""
-    given = ["--out" if flag == "-o" else flag for flag in flags]  # tyro knows no short name of a field that it is not told
+    """Returns the settings that the flags ask for: a new dataclass, or `default` with changes."""
+    given = ["--out" if flag == "-o" else flag for flag in flags]  # tyro knows -o only where a field declares it
     if default is None:
         return tyro.cli(settings, args=given, prog=prog)
     return tyro.cli(settings, default=default, args=given, prog=prog)

@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 @dataclasses.dataclass(kw_only=True)
 class List:
-    """The models and the weight sets that are published for them."""
+    """Lists the models and their published weight sets."""
 
     def run(self) -> int:
         from ..models import MODELS, list_models
@@ -23,10 +23,10 @@ class List:
 
 @dataclasses.dataclass(kw_only=True)
 class Info:
-    """What a model is: clips, size, cost, layers, weight sets and their state."""
+    """Describes a model: clip, size, cost, layers, weight sets and where they are."""
 
     name: Positional[str]
-    """A model ("vie_3dresnet") or one of its weight sets ("vie_3dresnet.k400")."""
+    """Name of a model ("vie_3dresnet") or of one of its weight sets ("vie_3dresnet.k400")."""
 
     def run(self) -> int:
         from .describe import describe

@@ -16,23 +16,23 @@ from .flags import parse
 
 @dataclasses.dataclass(kw_only=True)
 class Train:
-    """Trains an encoder: `vie train RECIPE --train-list LIST -o RUN`; `vie train RECIPE --help` lists the settings.
+    """Trains an encoder: `vie train RECIPE --train-list LIST -o RUN`.
 
-    Recipes: vie_single, vie_trn, vie_3dresnet, vie_slow and vie_slowfast are the paper's; vie_single_tiny, vie_3dresnet_tiny
-    and vie_slowfast_tiny are small. The paper's baselines are other objectives: --objective supervised, rotation or order.
-    Stop it when you like: the same command goes on where it was. On several GPUs or machines: `torchrun ... -m vie_models.cli
-    train RECIPE ...`.
+    The paper's recipes are vie_single, vie_trn, vie_3dresnet, vie_slow and vie_slowfast; small ones are vie_single_tiny,
+    vie_3dresnet_tiny and vie_slowfast_tiny. See `vie train RECIPE --help` for the settings. The paper's baselines are other
+    objectives: --objective supervised, rotation or order. You can stop a run at any time: the same command continues it from
+    its last checkpoint. On several GPUs or machines: `torchrun ... -m vie_models.cli train RECIPE ...`.
     """
 
     recipe: Positional[str]
-    """Name of the recipe, whose settings are flags."""
+    """Name of the recipe. The settings follow it as flags."""
 
     def run(self) -> int:
         return train(self.recipe, ())
 
 
 def train(name: str, flags: Sequence[str]) -> int:
-    """`vie train NAME`."""
+    """Runs `vie train NAME` with flags."""
     from ..train.recipes import recipe
 
     return _train(recipe(name, out=tyro.MISSING, train_list=tyro.MISSING), flags, f"vie train {name}")
@@ -42,57 +42,57 @@ def train(name: str, flags: Sequence[str]) -> int:
 class Finetune:
     """Fine-tunes an encoder on labelled videos: `vie finetune MODEL --weights W --train-list L --val-list L -o RUN`.
 
-    Without --weights it is trained from scratch. `vie finetune MODEL --help` lists the settings; batch, rate and decay are the
-    paper's. It is `vie train` with objective=supervised: it can be stopped, goes on by the same command, and runs under
-    torchrun.
+    Without --weights, it trains from scratch. `vie finetune MODEL --help` lists the settings; batch size, learning rate and
+    weight decay are the paper's. This is `vie train` with objective=supervised: you can stop it, continue it with the same
+    command, and run it under torchrun.
     """
 
     model: Positional[str]
-    """The model, whose settings are flags."""
+    """Name of the model. The settings follow it as flags."""
 
     def run(self) -> int:
         return finetune(self.model, ())
 
 
 def finetune(name: str, flags: Sequence[str]) -> int:
-    """`vie finetune NAME`."""
+    """Runs `vie finetune NAME` with flags."""
     from ..train.recipes import finetuning
 
     return train_with(finetuning(name), name, flags, f"vie finetune {name}")
 
 
 def train_with(settings: dict[str, Any], name: str, flags: Sequence[str], prog: str) -> int:
-    """Trains the model `name` with `settings`, but for the flags."""
+    """Trains the model `name` with `settings`; flags override them."""
     from ..train.settings import TrainConfig
 
     return _train(TrainConfig(model=name, out=tyro.MISSING, train_list=tyro.MISSING, **settings), flags, prog)
 
 
 def _train(default: Any, flags: Sequence[str], prog: str) -> int:
-    """Trains with the settings of `default`, but for the flags."""
+    """Trains with the settings of `default`; flags override them."""
     from ..evaluate.results import RESULTS, summary
     from ..train.loop import pretrain
     from ..train.settings import TrainConfig
 
     config = parse(TrainConfig, flags, prog, default)
     if config.objective == "readout" and config.weights is None and config.resume is None:
-        print("no --weights: layers of an untrained encoder are read out", file=sys.stderr)
+        print("no --weights given: training readouts of an untrained encoder", file=sys.stderr)
     out = pretrain(config, progress=sys.stderr.isatty())
     if (out / RESULTS).exists():
         print(summary(out))
-    export = "" if config.objective == "readout" else f"; `vie export {out} OUT` makes weights of it"
-    print(f"all steps are done: metrics and checkpoints in {out}{export}")
+    export = "" if config.objective == "readout" else f"; `vie export {out} OUT` writes its weights"
+    print(f"all steps are done; metrics and checkpoints are in {out}{export}")
     return 0
 
 
 @dataclasses.dataclass(kw_only=True)
 class Plot:
-    """Draws loss, learning rate and validation accuracy of runs to a PNG."""
+    """Plots loss, learning rate and validation accuracy of runs as a PNG file."""
 
     runs: Positional[tuple[Path, ...]]
-    """Folders of `vie train`."""
+    """Run folders of `vie train`."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
-    """The PNG. Default: curves.png in the (first) run."""
+    """PNG file to write. Default: curves.png in the first run folder."""
 
     def run(self) -> int:
         from ..train.plot import plot

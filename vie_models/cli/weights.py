@@ -12,14 +12,14 @@ from tyro.conf import Positional, arg
 
 @dataclasses.dataclass(kw_only=True)
 class Convert:
-    """Makes a weight folder (config.json, model.safetensors, bank.safetensors) of a TensorFlow checkpoint."""
+    """Converts a TensorFlow checkpoint to a weight folder (config.json, model.safetensors, bank.safetensors)."""
 
     checkpoint: Positional[Path]
-    """Tar, prefix, .index file or folder of a V2 checkpoint of the original release."""
+    """TensorFlow V2 checkpoint of the original release: its tar, prefix, .index file or folder."""
     out: Positional[Path]
-    """Folder to write to."""
+    """Weight folder to write."""
     model: str = "vie_3dresnet"
-    """The model that the checkpoint is of."""
+    """Name of the model in the checkpoint."""
 
     def run(self) -> int:
         from ..weights.tensorflow.convert import convert_tensorflow
@@ -31,10 +31,10 @@ class Convert:
 
 @dataclasses.dataclass(kw_only=True)
 class Join:
-    """Puts a static and a dynamic weight folder together as the two-pathway set that they make.
+    """Joins the weight folders of a static and a dynamic pathway to the weight folder of a two-pathway model.
 
-    OUT gets a config.json that names the two, which are not copied: keep them where they are to each other. `vie publish` makes
-    one whole of them.
+    OUT gets a config.json with relative paths to the two folders. Nothing is copied, so move all three together or not at
+    all. The command `vie publish` uploads them as one complete weight set.
     """
 
     static: Positional[Path]
@@ -42,7 +42,7 @@ class Join:
     dynamic: Positional[Path]
     """Weight folder of VIE-Slow or VIE-Slowfast, trained on the same list."""
     out: Positional[Path]
-    """Folder to write to."""
+    """Weight folder to write."""
 
     def run(self) -> int:
         from ..weights.folder import join
@@ -53,22 +53,23 @@ class Join:
 
 @dataclasses.dataclass(kw_only=True)
 class Publish:
-    """Publishes a weight folder with its card (`vie card`) as a repository of the Hugging Face Hub.
+    """Publishes a weight folder and its card (see `vie card`) on the Hugging Face Hub.
 
-    Card, hashes, configuration, tensors and memory bank must agree. The files go up in one commit, which is fetched and loaded
-    again before it gets its tag. Log in first (`hf auth login`, or HF_TOKEN); HF_ENDPOINT says where the Hub is.
+    It first checks that card, hashes, configuration, tensors and memory bank agree. It then uploads the files in one commit,
+    downloads and loads that commit again, and tags it. Log in before with `hf auth login` or HF_TOKEN. HF_ENDPOINT selects
+    another Hub.
     """
 
     folder: Positional[Path]
-    """The weight folder."""
+    """Weight folder to publish."""
     repo_id: str
-    """org/name; made where it does not exist."""
+    """Repository, as org/name. It is created if it does not exist."""
     tag: str | None = None
-    """Of this version. Default: v1, or the next that is free."""
+    """Tag of this version. Default: v1, or the next free number."""
     private: bool = False
-    """Make the repository a private one."""
+    """Make a new repository private."""
     dry_run: bool = False
-    """Check everything, and send nothing."""
+    """Check everything, but upload nothing."""
 
     def run(self) -> int:
         from ..weights.publish import publish
@@ -76,26 +77,27 @@ class Publish:
         done = publish(self.folder, self.repo_id, tag=self.tag, private=self.private, dry_run=self.dry_run)
         files = ", ".join(f"{name} ({size:,} bytes)" for name, size in done.files.items())
         if self.dry_run:
-            print(f"all of it agrees; would be published as {done.repo_id}: {files}")
+            print(f"all checks pass; would be published as {done.repo_id}: {files}")
         else:
-            print(f"published as {done.repo_id}, {done.tag}: {files}; loaded back, and the same: {done.url}")
+            print(f"published as {done.repo_id}, {done.tag}: {files}; the download equals the upload: {done.url}")
         return 0
 
 
 @dataclasses.dataclass(kw_only=True)
 class Card:
-    """Writes the model card of a weight folder, README.md, which `vie publish` checks.
+    """Writes the model card (README.md) of a weight folder, which `vie publish` needs.
 
-    ABOUT is a JSON file with what only its author knows: licence (the Hub's identifier), licence_text, summary, training_data,
-    procedure, intended_use and limits; perhaps commands and evaluation. All else is taken from the folder and from results.
+    It combines the folder, measured results and ABOUT, a JSON file with facts that only the author knows. ABOUT must have
+    licence (the Hub's identifier), licence_text, summary, training_data, procedure, intended_use and limits, and may have
+    commands and evaluation.
     """
 
     folder: Positional[Path]
-    """A weight folder; its name, MODEL.TAG, is the set's."""
+    """Weight folder. Its name, MODEL.TAG, becomes the name of the weight set."""
     about: Positional[Path]
-    """The JSON file."""
+    """JSON file with the author's statements."""
     results: tuple[Path, ...] = ()
-    """Folders with results.json: what they say of these weights, and of runs that differ in their seed, is in the card."""
+    """Folders with results.json. The card shows their numbers for these weights and for runs with other seeds."""
 
     def run(self) -> int:
         from ..evaluate.report import measured_of, read_rows
@@ -108,7 +110,7 @@ class Card:
         try:
             about = About(name=self.folder.resolve().name, measured=measured, **{"commands": self._commands(), **fields})
         except TypeError as error:
-            raise ValueError(f"{self.about} is not what a card needs: {error}") from error
+            raise ValueError(f"{self.about} does not have the fields of a card: {error}") from error
         write_card(self.folder, about)
         print(f"{self.folder / CARD}: {len(measured)} measured numbers")
         return 0
@@ -123,14 +125,14 @@ class Card:
 
 @dataclasses.dataclass(kw_only=True)
 class Export:
-    """Makes a weight folder of a run's last checkpoint: what from_pretrained loads, with the memory bank beside it."""
+    """Writes a run's last checkpoint and its memory bank as a weight folder that from_pretrained loads."""
 
     run_folder: Annotated[Positional[Path], arg(name="run", metavar="RUN")]
-    """Folder of `vie train`."""
+    """Run folder of `vie train`."""
     out: Positional[Path]
-    """Folder to write to."""
+    """Weight folder to write."""
     dtype: Literal["float32", "float16"] = "float32"
-    """Of weights and bank: float16 is half as large, and is loaded as float32."""
+    """Precision of the stored weights and bank. float16 files are half as large, and load as float32."""
 
     def run(self) -> int:
         import torch
@@ -142,6 +144,6 @@ class Export:
 
 
 def print_weights(model: Any, folder: Path) -> None:
-    """What lies in a weight folder."""
+    """Prints the model and the files of a weight folder."""
     files = ", ".join(sorted(path.name for path in folder.iterdir()))
     print(f"{folder}: {model.model_name} of width {model.model_args['width']}: {files}")

@@ -1,1 +1,1 @@
-"""Which videos: lists, the annotations of real data sets, rendered worlds, and writing videos anew. No training here."""
+"""Datasets: list files, the annotations of real datasets, rendered videos, and re-encoding. No training here."""

@@ -1,4 +1,4 @@
-"""What the annotations of a data set say: its classes, and the videos of each split."""
+"""The annotations of a dataset: its classes, and the videos of each split."""
 
 from __future__ import annotations
 
@@ -13,39 +13,41 @@ from ..video.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A video that the annotations name."""
+    """A video in the annotations."""
 
     name: str
-    """As they name it, or the path in the folder of videos."""
+    """The video's name in the annotations, or its path in the folder of videos."""
     label: int
+    """Number of its class, from 0."""
     folder: str = ""
-    """That of its class, where the annotations name one."""
+    """Folder of its class, if the annotations give one."""
 
 
 @dataclasses.dataclass
 class Annotations:
-    """What the annotations of a dataset say."""
+    """The annotations of a dataset."""
 
     classes: list[str]
+    """Class names; label i is the i-th."""
     splits: dict[str, list[Entry]]
-    """By the name of the list file."""
+    """The videos of each split, by the name of its list file, without .txt."""
 
 
 def nonempty(annotations: Annotations, folder: Path, example: str) -> Annotations:
-    """The annotations; ValueError where they name no video."""
+    """Returns the annotations. Raises ValueError if they name no video."""
     if not any(annotations.splits.values()):
-        raise ValueError(f"{folder} has no {example}: is it the folder that is meant?")
+        raise ValueError(f"{folder} has no {example}: is it the right folder?")
     return annotations
 
 
 def lines_of(file: Path) -> list[str]:
-    """The lines of a text file that are not empty."""
+    """Returns the non-empty lines of a text file."""
     lines = os.fsdecode(file.read_bytes()).removeprefix("\ufeff").splitlines()
     return [line.strip() for line in lines if line.strip()]
 
 
 def videos_in(folder: Path) -> Iterator[Path]:
-    """Video files, images and folders of %06d.jpg in a folder and below."""
+    """Yields the video files, images and folders of %06d.jpg frames in a folder and its subfolders."""
     for parent, folders, files in os.walk(folder):
         if FrameFolder.is_one(Path(parent)):
             folders.clear()

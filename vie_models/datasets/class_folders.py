@@ -1,4 +1,4 @@
-"""A data set of your own: a folder for each class."""
+"""Your own dataset, with one folder per class."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from .annotations import Annotations, Entry, nonempty, videos_in
 
 
 def folder(videos: Path, val_share: float = 0.2, seed: int = 0) -> Annotations:
-    """Folders of classes: <class>/<video>, or train/<class>/<video> beside val/<class>/<video> (or test/).
+    """Reads folders of classes: <class>/<video>, or train/<class>/<video> and val/<class>/<video> (or test/).
 
-    Without such folders a share of each class, drawn with `seed`, is held out.
+    Args:
+        videos: folder of the videos.
+        val_share: without a train/ folder, the fraction of each class to hold out for validation, in [0, 1).
+        seed: seed for drawing the held-out videos.
+
+    Raises:
+        ValueError: `val_share` is out of range, or there are no videos.
     """
     if not 0 <= val_share < 1:
-        raise ValueError(f"the share of videos that are held out must be in [0, 1), got {val_share}")
+        raise ValueError(f"val_share must be in [0, 1), got {val_share}")
     heads = {split: videos / name for name, split in (("train", "train"), ("test", "val"), ("val", "val"))}
     given = {split: head for split, head in heads.items() if head.is_dir()} if (videos / "train").is_dir() else {}
     classes = sorted({path.name for head in (given or {"": videos}).values() for path in head.iterdir() if path.is_dir()})

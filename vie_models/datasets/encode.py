@@ -1,4 +1,4 @@
-"""Writing videos: from frames to a file, and from a file to a smaller one that is read faster."""
+"""Encoding: writes frames as a video file, and re-encodes videos as smaller files that are read faster."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .lists import GRID_FPS
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int, *, crf: int = 18) -> None:
-    """Writes frames, uint8 [H, W, 3] of one size with even sides, as H.264 in an MP4 file, whatever its name.
-
-    A key frame every 12 frames, so that a clip anywhere is soon found.
+    """Writes frames as H.264 in an MP4 file, with a key frame every 12 frames so that seeking is fast.
 
     Args:
-        fps: frames a second.
-        crf: how much quality is given up for size: 0 none, 18 hardly to be seen, 51 most.
+        path: file to write, with any suffix.
+        frames: uint8 [H, W, 3], all of one size with even sides.
+        fps: frame rate, frames per second.
+        crf: loss of quality, from 0 (lossless) to 51 (smallest file). At 18 the loss is hardly visible.
     """
     import av
 
     with av.open(str(path), "w", format="mp4") as container:
-        options = {"crf": str(crf), "preset": "fast", "x264-params": "threads=1:mbtree=0"}  # the same bytes every time
+        options = {"crf": str(crf), "preset": "fast", "x264-params": "threads=1:mbtree=0"}  # for the same bytes every time
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.pix_fmt, stream.gop_size = "yuv420p", 12
         for number, frame in enumerate(frames):
@@ -37,9 +37,11 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int, *, crf: int = 
 
 
 def encode_video(source: Path, target: Path, short_side: int = 320) -> None:
-    """Writes a video anew, upright, on the grid of 25 frames a second, its short side at most `short_side` pixels.
+    """Re-encodes a video: upright, 25 frames per second, its short side at most `short_side` pixels.
 
-    Raises VideoError or OSError.
+    Raises:
+        VideoError: the video cannot be read.
+        OSError: a file cannot be read or written.
     """
     from torchvision.transforms.v2 import functional
 

@@ -1,4 +1,4 @@
-"""HMDB51: the folder "test_train_splits" of Brown University, `name 0|1|2` a line (1 train, 2 test, 0 neither)."""
+"""HMDB51: Brown University's folder "test_train_splits", with lines `name 0|1|2` (1 train, 2 test, 0 neither)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from .annotations import Annotations, Entry, lines_of, nonempty
 
 
 def hmdb51(folder: Path) -> Annotations:
-    """<class>_test_split1.txt, -2 and -3; classes in alphabetical order."""
+    """Reads the files <class>_test_split1.txt, -2 and -3 in a folder. Classes are in alphabetical order.
+
+    Raises:
+        ValueError: the folder has no such files.
+    """
     found = {number: sorted(folder.glob(f"*_test_split{number}.txt")) for number in (1, 2, 3)}
     classes = sorted({_hmdb_class(file) for files in found.values() for file in files})
     splits: dict[str, list[Entry]] = defaultdict(list)

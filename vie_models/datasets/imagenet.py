@@ -9,7 +9,11 @@ from .annotations import Annotations, Entry, lines_of
 
 
 def imagenet(annotations: Path, images: Path) -> Annotations:
-    """LOC_synset_mapping.txt and LOC_val_solution.csv, and train/<synset>/*.JPEG in the folder of images."""
+    """Reads LOC_synset_mapping.txt and LOC_val_solution.csv, and finds train/<synset>/*.JPEG in the folder of images.
+
+    Raises:
+        FileNotFoundError: an annotation file is missing.
+    """
     mapping = [line.split(maxsplit=1) for line in lines_of(annotations / "LOC_synset_mapping.txt")]
     index = {synset: label for label, (synset, _) in enumerate(mapping)}
     train = [

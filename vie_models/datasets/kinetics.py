@@ -1,6 +1,6 @@
-"""Kinetics-400, -600 and -700: DeepMind's CSV files, `label,youtube_id,time_start,time_end,split`.
+"""Kinetics-400, -600 and -700: DeepMind's CSV files, with columns `label,youtube_id,time_start,time_end,split`.
 
-Clips are named <youtube_id>_<start>_<end>.mp4, the times in seconds with six digits each.
+Clips are named <youtube_id>_<start>_<end>.mp4, with times in seconds and six digits each.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from .annotations import Annotations, Entry
 
 
 def kinetics(files: Iterable[Path]) -> Annotations:
-    """The CSV files of Kinetics-400, -600 or -700; classes in alphabetical order. Rows without a label are left out."""
+    """Reads the CSV files of Kinetics-400, -600 or -700. Classes are in alphabetical order. Rows without a label are ignored.
+
+    Raises:
+        ValueError: a file lacks a column of Kinetics.
+    """
     rows: list[dict[str, str]] = []
     for file in files:
         with file.open(newline="", encoding="utf-8-sig") as content:
             found = list(csv.DictReader(content))
         needed = {"label", "youtube_id", "time_start", "time_end", "split"}
         if not found or not needed <= set(found[0]):
-            raise ValueError(f"{file} is not of Kinetics: it must have the columns {', '.join(sorted(needed))}")
+            raise ValueError(f"{file} is not a Kinetics file: it must have the columns {', '.join(sorted(needed))}")
         rows += [row for row in found if row["label"]]
     classes = sorted({row["label"] for row in rows})
     splits: dict[str, list[Entry]] = defaultdict(list)

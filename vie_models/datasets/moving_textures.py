@@ -1,10 +1,10 @@
-"""A world to train on: videos of textured objects that move, rendered from known factors.
+"""Rendered videos to train on: moving, textured objects with known factors.
 
-Forty objects (8 shapes x 5 textures) on two cluttered backgrounds, each moving in one of twelve ways, which stay themselves
-when mirrored. A scene (an object, its place, size, angle and brightness, and the background) is filmed once with each of the
-motions, so that telling videos apart needs both what is seen and how it moves. A single frame does not give the motion away:
-where an object is, how large, how turned and how bright is drawn, frame by frame, from nearly the same distribution whatever
-the motion. Camera shake, speed and phase vary.
+There are forty objects (8 shapes x 5 textures), two cluttered backgrounds and twelve motions. Mirroring a video does not change
+its motion. A scene is an object with its place, size, angle, brightness and background. Each scene is filmed once with each
+motion, so telling videos apart needs both appearance and motion. A single frame does not reveal the motion: in any frame, the
+object's place, size, angle and brightness have nearly the same distribution for all motions. Camera shake, speed and phase
+vary.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .processes import map_in_processes
 SIZE, FRAMES, FPS = 80, 150, 25
 BACKGROUNDS = 2
 REACH = 0.5
-"""Objects stay within this distance of the middle, which is half the picture's side."""
+"""Largest distance of an object from the middle. The unit is half the picture's side."""
 SMALLEST, LARGEST = 0.28, 0.56
-"""Radius of an object, in the same unit."""
+"""Smallest and largest radius of an object, in the same unit."""
 
 Field = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Colour = tuple[int, int, int]
 
-SHAPES: dict[str, Field] = {  # below zero inside, of coordinates in the object's radius
+SHAPES: dict[str, Field] = {  # negative inside the shape; coordinates in units of the object's radius
     "disc": lambda u, v: np.hypot(u, v) - 0.9,
     "square": lambda u, v: np.maximum(abs(u), abs(v)) - 0.75,
     "triangle": lambda u, v: np.maximum(abs(u) * 0.87 + v * 0.5, -v) - 0.5,
@@ -42,7 +42,7 @@ SHAPES: dict[str, Field] = {  # below zero inside, of coordinates in the object'
     "bar": lambda u, v: np.maximum(abs(u) - 0.95, abs(v) - 0.35),
     "crescent": lambda u, v: np.maximum(np.hypot(u, v) - 0.9, 0.65 - np.hypot(u - 0.5, v)),
 }
-TEXTURES: dict[str, tuple[Field, Colour, Colour]] = {  # above zero the first colour, else the second
+TEXTURES: dict[str, tuple[Field, Colour, Colour]] = {  # positive: first colour; negative: second colour
     "stripes": (lambda u, v: np.sin(9 * u), (230, 60, 50), (250, 220, 200)),
     "checks": (lambda u, v: np.sin(7 * u) * np.sin(7 * v), (40, 90, 220), (220, 230, 250)),
     "dots": (lambda u, v: np.cos(11 * u) + np.cos(11 * v) - 0.7, (250, 240, 120), (40, 110, 60)),
@@ -55,20 +55,20 @@ MOTIONS = "across up-down orbit spin-slow spin-fast approach recede pulse bounce
 
 @dataclasses.dataclass(frozen=True)
 class Factors:
-    """What a video shows."""
+    """The factors that a video is rendered from."""
 
     thing: int
     motion: int
     background: int
     scene: int
-    """Seed of where the object is, how large, how turned and how bright."""
+    """Seed for the object's place, size, angle and brightness."""
     seed: int
-    """Of everything else: speed, phase, shake and noise."""
+    """Seed for everything else: speed, phase and camera shake."""
 
 
 @dataclasses.dataclass
 class Path2D:
-    """State of the object in each frame: place, radius, angle and contrast, arrays of FRAMES."""
+    """Place, radius, angle (radians) and contrast of the object in each frame: arrays [FRAMES]."""
 
     x: np.ndarray
     y: np.ndarray
@@ -78,17 +78,17 @@ class Path2D:
 
 
 def _triangle(phase: np.ndarray) -> np.ndarray:
-    """A wave of period 1 between 0 and 1, at even speed."""
+    """Returns a triangle wave between 0 and 1, with period 1."""
     return np.abs((phase % 1) * 2 - 1)
 
 
 def trajectory(motion: str, scene: np.random.Generator, draws: np.random.Generator) -> Path2D:
-    """How an object moves. At a random time, place, radius, angle and contrast hardly depend on the motion."""
+    """Returns how an object moves. In a random frame, place, radius, angle and contrast hardly depend on the motion."""
     t = np.arange(FRAMES) / FPS
     ones = np.ones(FRAMES)
     radius, direction = REACH * np.sqrt(scene.random()), scene.uniform(0, 2 * np.pi)
     x, y = radius * np.cos(direction) * ones, radius * np.sin(direction) * ones
-    size = scene.random() * ones  # from SMALLEST to LARGEST, in logarithms
+    size = scene.random() * ones  # from SMALLEST to LARGEST, on a log scale
     angle = scene.uniform(0, 2 * np.pi) * ones
     bright = scene.integers(2) * ones
     turn = draws.choice([-1, 1])
@@ -103,7 +103,7 @@ def trajectory(motion: str, scene: np.random.Generator, draws: np.random.Generat
         x = half_x * (2 * _triangle(begin + speed * (0.15 * run_up + 0.45 * run_up**2)) - 1)
     elif motion == "bounce":
         fall = 2 * _triangle(phase + 1.1 * speed * t) - 1
-        y = turn * half_y * (2 * fall**2 - 1)  # on the floor, or on the ceiling
+        y = turn * half_y * (2 * fall**2 - 1)  # bounces on the floor or on the ceiling
     elif motion == "orbit":
         turns = direction + turn * 2 * np.pi * 0.8 * speed * t
         around = 0.55 * REACH
@@ -122,7 +122,7 @@ def trajectory(motion: str, scene: np.random.Generator, draws: np.random.Generat
 
 @functools.cache
 def background(number: int) -> np.ndarray:
-    """One of the cluttered backgrounds, float32 [2 SIZE, 2 SIZE, 3]: always the same."""
+    """Returns a cluttered background, float32 [2 SIZE, 2 SIZE, 3]. A number always gives the same one."""
     draws = np.random.default_rng([20, number])
     side = 2 * SIZE
     v, u = np.mgrid[0:side, 0:side].astype(np.float32)
@@ -140,13 +140,13 @@ def background(number: int) -> np.ndarray:
 
 
 def _muted(draws: np.random.Generator) -> np.ndarray:
-    """A colour that is half grey."""
+    """Returns a random colour, half grey."""
     colour = draws.uniform(40, 210, 3)
     return (colour + colour.mean()) / 2
 
 
 def render(factors: Factors) -> np.ndarray:
-    """uint8 [FRAMES, SIZE, SIZE, 3]."""
+    """Renders a video, uint8 [FRAMES, SIZE, SIZE, 3]."""
     scene, draws = np.random.default_rng([factors.scene, 5]), np.random.default_rng([factors.seed, 7])
     path = trajectory(MOTIONS[factors.motion], scene, draws)
     shape = SHAPES[OBJECTS[factors.thing].split()[1]]
@@ -171,20 +171,20 @@ def render(factors: Factors) -> np.ndarray:
 
 
 def _shake(draws: np.random.Generator) -> np.ndarray:
-    """Where the camera is, in pixels, [FRAMES, 2]: anew in each frame, because a way of its own would tell a video apart."""
+    """Returns the camera's offset in pixels, [FRAMES, 2]. Frames are independent: a camera path would identify its video."""
     return draws.normal(0, 0.7, (FRAMES, 2)).clip(-2, 2)
 
 
 # --- a set of videos -----------------------------------------------------------------------------------------------------
 
 HELD_OUT = [k for k in range(len(OBJECTS)) if (k // len(TEXTURES) + k % len(TEXTURES)) % len(TEXTURES) == 0]
-"""Eight objects, of every shape and of every texture, that no training video shows."""
+"""Eight objects that no training video shows. Together they have every shape and every texture."""
 
 
 def draw_factors(videos: int, seed: int, objects: list[int]) -> list[Factors]:
-    """Of so many videos: scene after scene, each with all motions; no object is had more often than another.
+    """Draws the factors of `videos` videos: scene after scene, each with all motions.
 
-    (But for what is left over at the end.)
+    All objects occur equally often, except that the last round of objects may be incomplete.
     """
     draws = np.random.default_rng([seed, 11])
     found: list[Factors] = []
@@ -198,9 +198,13 @@ def draw_factors(videos: int, seed: int, objects: list[int]) -> list[Factors]:
 
 
 def draw_splits(videos: int, seed: int = 0) -> dict[str, list[Factors]]:
-    """What `make_videos` renders: the videos of train, val and held_out, in the order of their numbers."""
+    """Returns what `make_videos` renders: the factors of the train, val and held_out videos, in the order of their numbers.
+
+    Raises:
+        ValueError: there are fewer than 4 videos.
+    """
     if videos < 4:
-        raise ValueError(f"there must be at least 4 videos, got {videos}")
+        raise ValueError(f"videos must be at least 4, got {videos}")
     known = [k for k in range(len(OBJECTS)) if k not in HELD_OUT]
     return {
         "train": draw_factors(videos, 3 * seed, known),
@@ -210,21 +214,25 @@ def draw_splits(videos: int, seed: int = 0) -> dict[str, list[Factors]]:
 
 
 def make_videos(out: Path, videos: int, seed: int = 0, *, workers: int = 2, progress: bool = False) -> dict[str, int]:
-    """Writes `videos` training videos, half as many of the same objects to test on, and as many of the held-out objects.
+    """Renders `videos` training videos, half as many test videos of the same objects, and as many again of held-out objects.
 
         OUT/  videos/<split>/000000.mp4, factors.csv, object/ and motion/ with train.txt, val.txt, held_out.txt, classes.txt
 
-    Of the held-out objects, half of the videos are in object/held_out_known.txt, for names to be learnt from.
-
-    A video's frames depend on `seed`, its split and its number alone; one that is there is not written again.
+    Half of the held-out objects' videos are listed in object/held_out_known.txt, to learn the names of these objects from. The
+    frames of a video depend only on `seed`, its split and its number. Existing videos are not rendered again.
 
     Args:
-        videos: to train on, at least 4.
-        workers: processes that render.
-        progress: show a bar.
+        out: folder to write.
+        videos: number of training videos, at least 4.
+        seed: seed for all factors.
+        workers: number of processes that render.
+        progress: show a progress bar.
 
     Returns:
-        How many videos each split has.
+        Number of videos in each split.
+
+    Raises:
+        ValueError: `videos` is less than 4.
     """
     splits = draw_splits(videos, seed)
     jobs = []

@@ -1,4 +1,4 @@
-"""Worker processes that begin clean, and work shared among them."""
+"""Worker processes that are not forks of this one, and a map over them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ Result = TypeVar("Result")
 
 
 def clean_context() -> Any:
-    """How processes are started: not as forks of this one, because decoders, GPUs and threads do not outlive a fork."""
+    """Returns the multiprocessing context. It does not fork this process: decoders, GPUs and threads do not survive a fork."""
     return multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 
 
 def map_in_processes(
     function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, *, progress: bool = False
 ) -> Iterator[Result]:
-    """`function` of each job, in order, on so many processes; below 1: here. `progress` shows a bar of videos."""
+    """Yields `function(job)` for each job, in order.
+
+    Args:
+        function: a function that can be pickled.
+        jobs: its arguments.
+        workers: number of processes. Below 1, this process does the work.
+        progress: show a progress bar that counts videos.
+    """
     from tqdm import tqdm
 
     bar = functools.partial(tqdm, total=len(jobs), unit="video", disable=not progress)

@@ -1,4 +1,4 @@
-"""UCF101: the folder "UCF101TrainTestSplits-RecognitionTask" of the University of Central Florida."""
+"""UCF101: the University of Central Florida's folder "UCF101TrainTestSplits-RecognitionTask"."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from .annotations import Annotations, Entry, lines_of, nonempty
 
 
 def ucf101(folder: Path) -> Annotations:
-    """classInd.txt, trainlist01-03.txt and testlist01-03.txt, of which a folder need not have all three splits."""
+    """Reads classInd.txt, trainlist01-03.txt and testlist01-03.txt in a folder. Splits may be missing.
+
+    Raises:
+        FileNotFoundError: classInd.txt is missing.
+        ValueError: all splits are missing, or a video's class is not in classInd.txt.
+    """
     numbered = [line.split(maxsplit=1) for line in lines_of(folder / "classInd.txt")]
     classes = [name for _, name in sorted(numbered, key=lambda pair: int(pair[0]))]
     splits = {}
@@ -21,7 +26,7 @@ def ucf101(folder: Path) -> Annotations:
 
 
 def _ucf_entry(line: str, classes: list[str], file: Path) -> Entry:
-    """`Class/v_Class_g08_c01.avi 1`, or without the number."""
+    """Parses a line `Class/v_Class_g08_c01.avi 1`, or without the number."""
     path = line.rsplit(maxsplit=1)[0] if line.rsplit(maxsplit=1)[-1].isdigit() else line
     folder, _, name = path.rpartition("/")
     if folder not in classes:

@@ -1,9 +1,9 @@
-"""From the official annotation files of a dataset, and a folder of its videos, to list files.
+"""Writes list files from the annotations of a dataset and a folder of its videos.
 
-    OUT/  train.txt, val.txt (or train1.txt ...: a line `path frames label` each), classes.txt, left_out.txt (path, reason)
+    OUT/  train.txt, val.txt (or train1.txt ...) with lines `path frames label`, classes.txt, left_out.txt (split, name, reason)
 
-Nothing is downloaded: the data are not ours to offer. A file beside this one reads the annotations of each data
-set and says where to find them.
+Nothing is downloaded, because we have no right to distribute the videos. Each dataset's annotations have a module beside this
+one, which says where to find them.
 """
 
 from __future__ import annotations
@@ -26,19 +26,21 @@ LEFT_OUT = "left_out.txt"
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """What became of the videos of a split."""
+    """How many videos of a split are listed, missing and unreadable."""
 
     split: str
+    """Name of the split."""
     listed: int
+    """Number of videos that the annotations list."""
     missing: int
+    """Number of videos that were not found."""
     unreadable: int
+    """Number of videos that could not be read."""
 
     @property
     def written(self) -> int:
+        """Number of videos in the list file."""
         return self.listed - self.missing - self.unreadable
-
-
-# --- what annotations say --------------------------------------------------------------------------------------------
 
 
 # --- from annotations to lists ---------------------------------------------------------------------------------------
@@ -54,24 +56,31 @@ def write_lists(
     workers: int = 4,
     progress: bool = False,
 ) -> list[Count]:
-    """Writes the list files of `OUT`; paths in them are relative to `videos`, or to `encode`.
+    """Writes the list files of a dataset. Paths in them are relative to `videos`, or to `encode` if it is given.
 
-    Every video is opened, to count its frames on the grid of 25 a second; one that is missing or cannot be read is in
-    left_out.txt. Images count as one frame and are not opened.
+    Opens every video to count its frames at 25 frames per second. Missing and unreadable videos are listed in left_out.txt.
+    An image counts as one frame and is not opened.
 
     Args:
-        annotations: what kinetics, ucf101, ... return.
-        videos: a folder, searched for files (of any video suffix) and for folders of %06d.jpg of the names listed.
-        encode: write every video anew to this folder: 25 frames a second, its short side at most `short_side` pixels, H.264;
-            what is there is not written again.
-        workers: processes that read.
-        progress: show a bar.
+        annotations: the result of kinetics, ucf101, ...
+        videos: folder of the videos. It is searched for video files, images and folders of %06d.jpg frames by name.
+        out: folder of the list files.
+        encode: folder for re-encoded videos: H.264, 25 frames per second. Existing files are kept. Default: no re-encoding.
+        short_side: longest short side of re-encoded videos, in pixels.
+        workers: number of processes that read videos.
+        progress: show a progress bar.
+
+    Returns:
+        The counts of each split.
+
+    Raises:
+        ValueError: `encode` is given, and one of the files is an image.
     """
     found = _Finder(videos)
     paths = {entry: found(entry) for split in annotations.splits.values() for entry in split}
     sources = sorted({path for path in paths.values() if path is not None})
     if encode is not None and (image := next((path for path in sources if path.suffix.lower() in IMAGE_SUFFIXES), None)):
-        raise ValueError(f"images cannot be written anew as videos, and {image} is one: leave encode out")
+        raise ValueError(f"images cannot be re-encoded as videos, and {image} is an image: leave encode out")
     jobs = [(path, None if encode is None else encode / _as_mp4(path.relative_to(videos)), short_side) for path in sources]
     results = dict(zip(sources, map_in_processes(_measure, jobs, workers, progress=progress), strict=True))
     root = encode or videos
@@ -100,7 +109,7 @@ def write_lists(
 
 
 class _Finder:
-    """Videos in a folder by their names."""
+    """Finds the videos of a folder by name."""
 
     def __init__(self, videos: Path) -> None:
         self._root = videos

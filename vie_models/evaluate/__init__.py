@@ -1,1 +1,1 @@
-"""How good an encoder is: nearest neighbours, logistic regression, results and reports. Does not know how it was trained."""
+"""Evaluation of encoders: kNN, logistic regression, results, reports and predictions. Independent of the training code."""

@@ -1,4 +1,4 @@
-"""Pictures without a display."""
+"""Matplotlib figures that need no display."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from typing import Any
 
 
 def new_figure(size: tuple[float, float]) -> Any:
-    """A matplotlib figure, which needs no display; ImportError where matplotlib is not there."""
+    """Returns a matplotlib figure of `size` (width, height) in inches.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What an encoder gives for the clips of a list's videos, on one process or many.
+"""Outputs of an encoder for the clips of a list's videos, on one process or many.
 
 V videos, C clips each, K classes.
 """
@@ -27,9 +27,18 @@ def clip_outputs(
     dtype: str = "float32",
     device: torch.device | None = None,
 ) -> dict[int, Tensor]:
-    """What the network gives for the evenly placed clips of some of the videos, [C, ...] for each that can be read.
+    """Returns the outputs of the network for some videos, [C, ...] for each video that can be read, by its index.
 
     The network is in evaluation mode afterwards.
+
+    Args:
+        network: the encoder, or a network around one.
+        videos: the list.
+        which: indices of the videos to read.
+        clips: C, number of evenly spaced clips per video.
+        workers: number of processes that read videos. At most 4 are used.
+        dtype: precision of the network's arithmetic, "float32" or "bfloat16".
+        device: device of the network.
     """
     extractor = Extractor(
         network, pool=None, clips=clips, workers=min(workers, 4), dtype=getattr(torch, dtype), device=device
@@ -40,7 +49,14 @@ def clip_outputs(
 
 
 def gather_top(which: Sequence[int], scores: dict[str, Tensor], num_videos: int, ranks: World) -> dict[str, Tensor]:
-    """All ranks' most likely classes, [V, up to 5], from each rank's scores [v, K] of the videos `which`. Collective."""
+    """Returns the most likely classes of all videos, [V, up to 5], by protocol. Collective: all ranks call it.
+
+    Args:
+        which: indices of this rank's v videos.
+        scores: their scores by each protocol, [v, K].
+        num_videos: V.
+        ranks: the processes that share the videos.
+    """
     best = {name: found.topk(min(5, found.shape[1])).indices.cpu() for name, found in scores.items()}
     top = {name: torch.full((num_videos, rows.shape[1]), UNREAD) for name, rows in best.items()}
     for indices, rows in ranks.gather_objects((list(which), best)):

@@ -1,4 +1,4 @@
-"""What happens in a video, by the votes of its nearest rows in a memory bank that came with weights."""
+"""Predicts the classes of videos by kNN in the memory bank that comes with the weights."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from .protocols import encoder, memory_bank
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The names of one video."""
+    """The predicted classes of one video."""
 
     path: str
+    """Path of the video."""
     names: list[tuple[str, float]] = dataclasses.field(default_factory=list)
-    """Up to five names and their share of all votes, most votes first."""
+    """Up to five class names with their fractions of all votes, most votes first."""
     reason: str | None = None
-    """Why there are none: the video could not be read."""
+    """Why the video could not be read, or None."""
 
 
 def predict(
@@ -38,18 +39,20 @@ def predict(
     neighbours: int = 10,
     temperature: float = 0.07,
 ) -> Iterator[Prediction]:
-    """A prediction for each video, in the order in which they are done.
+    """Yields a prediction for each video, in the order in which they finish.
 
     Args:
+        videos: paths of the videos.
         model: name of the model.
-        weights: a weight folder with bank.safetensors, or a published set's name; None: the model's published set.
-        classes: text file whose line i names label i; None: classes.txt that came with the weights, or numbers.
-        clips: of a video.
-        neighbours: bank rows that vote for each clip, exp(dot / temperature) each.
+        weights: a weight folder with bank.safetensors, or the name of a published weight set. None: the model's published set.
+        classes: text file whose line i names label i. None: the classes.txt that came with the weights, or else numbers.
+        clips: number of clips per video.
+        neighbours: number of bank rows that vote for each clip. Each votes with weight exp(dot / temperature).
+        temperature: temperature of the votes.
 
     Raises:
-        FileNotFoundError: the weights have no bank, or there is no such file of names.
-        WeightsError: nobody has published such weights.
+        FileNotFoundError: the weights have no memory bank, or `classes` does not exist.
+        WeightsError: no such weights are published.
     """
     rows, labels = memory_bank(model, weights)
     if weights is None or str(weights) in list_weights():

@@ -1,4 +1,4 @@
-"""How good an encoder is without training it: nearest neighbours, and a logistic regression on pooled features.
+"""Evaluation protocols for a frozen encoder: kNN, and logistic regression on pooled features.
 
 N training videos, V test videos, C clips each, D dimensions.
 """
@@ -27,48 +27,49 @@ from .results import Results, write_results
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is evaluated, and how."""
+    """The settings of an evaluation: model, weights, videos and protocol."""
 
     model: str
-    """The model."""
+    """Name of the model to evaluate."""
     weights: Path | None = None
-    """Its weights: a published set's name, a weight folder, .safetensors, PyTorch state_dict or TensorFlow checkpoint. Default:
-    none, an untrained encoder, to compare with."""
+    """Weights of the model. Default: an untrained encoder, for comparison.
+    Give the name of a published weight set, a weight folder, .safetensors file, PyTorch state_dict or TensorFlow checkpoint."""
     seed: int = 0
-    """Of the weights of an untrained encoder."""
+    """Seed for the weights of an untrained encoder."""
     train_list: Path | None = None
-    """Videos whose labels are known, a line each: path, frames (optional), label."""
+    """List file of labelled training videos, one per line: `path frames label` or `path label`."""
     bank: bool = False
-    """kNN: use the memory bank that came with the weights, not the videos of a list."""
+    """kNN: use the memory bank that came with the weights instead of a training list."""
     val_list: Path
-    """Videos to be named, in the same format."""
+    """List file of labelled test videos to classify, in the same format."""
     root: Path = Path()
-    """What the paths in the lists are relative to."""
+    """Folder that the paths in the lists are relative to."""
     out: Path
-    """Folder for results.json and a picture."""
+    """Folder for results.json and the confusion matrix."""
     clips: int = 5
-    """Clips a video."""
+    """Number of clips per video."""
     neighbours: int = 10
-    """kNN: rows that vote for each clip."""
+    """kNN: number of rows that vote for each clip."""
     temperature: float = 0.07
-    """kNN: of the votes."""
+    """kNN: temperature of the votes."""
     workers: int = 4
-    """Processes that read videos."""
+    """Number of processes that read videos, at most 4."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the encoder's arithmetic."""
     device: Literal["cpu", "cuda"] | None = None
-    """Default: CUDA where there is a GPU."""
+    """Device to evaluate on. Default: cuda if there is a GPU, or else cpu."""
 
 
 def evaluate_knn(config: Evaluation) -> Results:
-    """Names the videos of val_list by nearest neighbours, and writes results.json. Under torchrun, all processes call it.
+    """Classifies the videos of val_list by kNN and writes results.json. Under torchrun, all processes call it.
 
-    The neighbours are the rows of the bank that came with the weights, or the videos of train_list: of each the mean of its
-    clips' embeddings, made unit length. A training video that cannot be read is left out; a test video counts as wrong.
+    The neighbours are rows of the memory bank that came with the weights, or the videos of train_list. The embedding of a
+    training video is the mean over its clips, normalised to unit length. An unreadable training video is left out; an
+    unreadable test video counts as wrong.
 
     Raises:
-        ValueError: lists without labels, or neither a list nor a bank.
-        FileNotFoundError: a list, the weights or their bank are not there.
+        ValueError: a list has no labels, or there is neither a training list nor a bank.
+        FileNotFoundError: a list, the weights or their memory bank does not exist.
     """
     with world(config.device) as ranks:
         model = encoder(config.model, config.weights, config.seed)
@@ -86,14 +87,16 @@ def evaluate_knn(config: Evaluation) -> Results:
 
 
 def evaluate_logistic(config: Evaluation) -> Results:
-    """Names them by a logistic regression on pooled features, the standard fit where videos are few; writes results.json.
+    """Classifies the videos of val_list by logistic regression on pooled features and writes results.json.
 
-    Features are averaged over a video's clips and standardised; the strength of the L2 penalty is chosen by 5-fold
-    cross-validation among the training videos (scikit-learn).
+    This is the standard fit for few videos. Under torchrun, all processes call it. Features are averaged over a video's clips
+    and standardised. The strength of the L2 penalty is chosen by cross-validation on the training videos, with up to 5 folds
+    (scikit-learn).
 
     Raises:
-        ValueError: lists without labels, or no train_list.
-        ImportError: scikit-learn is not there.
+        ValueError: a list has no labels, there is no training list, or a class has only one training video.
+        FileNotFoundError: a list or the weights do not exist.
+        ImportError: scikit-learn is not installed.
     """
     try:
         from sklearn.linear_model import LogisticRegression
@@ -110,7 +113,7 @@ def evaluate_logistic(config: Evaluation) -> Results:
         rows, labels = _means(model, _train_videos(config), config, ranks, unit=False)
         folds = min(5, int(torch.bincount(labels)[labels.unique()].min()))
         if folds < 2:
-            raise ValueError(f"{config.train_list} has a class with one video: to choose the penalty each needs two or more")
+            raise ValueError(f"{config.train_list} has a class with one video, but cross-validation needs at least two")
         line = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         fit = GridSearchCV(line, {"logisticregression__C": np.logspace(-3, 2, 6)}, cv=folds)
         fit.fit(rows.numpy(), labels.numpy())
@@ -124,7 +127,7 @@ def evaluate_logistic(config: Evaluation) -> Results:
 
 
 def encoder(name: str, weights: Path | None, seed: int = 0) -> Encoder:
-    """The encoder of a name, with weights as in `Evaluation`, or untrained; in evaluation mode."""
+    """Returns a model by name, in evaluation mode, with weights as in `Evaluation`, or untrained if `weights` is None."""
     if weights is None:
         torch.manual_seed(seed)
         return create_model(name).eval()
@@ -132,24 +135,28 @@ def encoder(name: str, weights: Path | None, seed: int = 0) -> Encoder:
 
 
 def memory_bank(name: str, weights: Path | None) -> tuple[Tensor, Tensor]:
-    """The rows [N, D] and labels [N] of the bank that came with weights: with a folder, or with a published set."""
+    """Returns the rows [N, D] and labels [N] of the memory bank in a weight folder or a published weight set.
+
+    Raises:
+        FileNotFoundError: the weights have no memory bank.
+    """
     published = weights is None or str(weights) in list_weights()
     bank = load_memory_bank(str(weights or name)) if published else read_bank(Path(str(weights)))
     if bank is None:
-        raise FileNotFoundError(f"{weights} has no {BANK}: give the folder of `vie export` or `vie convert`, or a train list")
+        raise FileNotFoundError(f"{weights} has no {BANK}: give a folder from `vie export` or `vie convert`, or a train list")
     return bank["memory_bank"], bank["labels"]
 
 
 def _labelled(file: Path, root: Path) -> VideoList:
     videos = read_list(file, root)
     if int(videos.labels.min()) < 0:
-        raise ValueError(f"{file} has no labels: an evaluation needs lines `path frames label` or `path label`")
+        raise ValueError(f"{file} has no labels: give lines `path frames label` or `path label`")
     return videos
 
 
 def _train_videos(config: Evaluation) -> VideoList:
     if config.train_list is None:
-        raise ValueError("give a train list, of videos whose labels are known (or bank, for kNN with the bank of the weights)")
+        raise ValueError("give a train list of labelled videos (or, for kNN, bank=True to use the weights' memory bank)")
     return _labelled(config.train_list, config.root)
 
 
@@ -162,7 +169,7 @@ def _reading(config: Evaluation, ranks: World) -> dict[str, Any]:
 
 
 def _means(model: Encoder, videos: VideoList, config: Evaluation, ranks: World, unit: bool = True) -> tuple[Tensor, Tensor]:
-    """What the model gives for each video that can be read, averaged over its clips, [N, D]; and their labels."""
+    """Returns the model's outputs averaged over the clips of each readable video, [N, D], and the labels, [N]."""
     own = {i: x.mean(0) for i, x in clip_outputs(model, videos, _share(videos, ranks), **_reading(config, ranks)).items()}
     found = {i: x for part in ranks.gather_objects(own) for i, x in part.items()}
     if not found:

@@ -1,4 +1,4 @@
-"""One table over runs and evaluations: what was measured here, beside what the authors published and what is not known."""
+"""One table of all runs and evaluations: top-1 measured here, next to top-1 published by the authors."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ PUBLISHED: dict[tuple[str, str, str], tuple[float, str]] = {
     ("vie_3dresnet", "ImageNet", "encode_8"): (0.355, RELEASE),
     ("vie_3dresnet", "ImageNet", "encode_10"): (0.326, RELEASE),
 }
-"""(model, dataset, protocol) -> (top-1, source)."""
-_SIZES = {(400, 19_000, 20_500): "Kinetics-400", (1000, 50_000, 50_000): "ImageNet"}  # classes, fewest and most test videos
+"""Published top-1 accuracies, from 0 to 1: (model, dataset, protocol) -> (top-1, source)."""
+_SIZES = {(400, 19_000, 20_500): "Kinetics-400", (1000, 50_000, 50_000): "ImageNet"}  # number of classes, range of test videos
 
 
 @dataclasses.dataclass
 class Row:
-    """Runs that differ in their seed alone."""
+    """A row of the table: runs that differ only in their seed."""
 
     model: str
     dataset: str
@@ -39,10 +39,10 @@ class Row:
     top1: list[float] = dataclasses.field(default_factory=list)
     intervals: list[tuple[float, float]] = dataclasses.field(default_factory=list)
     hashes: list[str] = dataclasses.field(default_factory=list)
-    """Of each run's weights."""
+    """Hash of each run's weights."""
 
     def measured(self) -> str:
-        """Percent: mean and standard deviation over runs, or one run with its interval."""
+        """Returns top-1 in percent: mean and standard deviation over runs, or one run with its 95 % interval."""
         if len(self.top1) > 1:
             mean, spread = 100 * statistics.mean(self.top1), 100 * statistics.stdev(self.top1)
             return f"{mean:.1f} ± {spread:.1f} ({len(self.top1)} runs)"
@@ -51,13 +51,17 @@ class Row:
 
 
 def report(folders: list[Path], out: Path) -> str:
-    """Writes the table of all results.json in `folders`, and below them, to `out` and as a PNG beside it; returns it.
+    """Writes a table of results to `out`, with a PNG beside it, and returns the table as Markdown.
 
-    Runs of the same model, list, protocol and kind of start are one row: mean and standard deviation over them, or the 95 %
-    interval where there is one.
+    Runs with the same model, list, protocol and starting weights share a row. A row has the mean and standard deviation over
+    its runs, or a single run with its 95 % interval.
+
+    Args:
+        folders: folders to search for results.json, with their subfolders.
+        out: Markdown file to write.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the folders have no results.json.
     """
     rows = read_rows(folders)
     text = _markdown(rows)
@@ -68,10 +72,10 @@ def report(folders: list[Path], out: Path) -> str:
 
 
 def read_rows(folders: list[Path]) -> list[Row]:
-    """What was measured, sorted; FileNotFoundError where nothing was."""
+    """Reads all results in `folders` and returns the rows, sorted. Raises FileNotFoundError if there are no results."""
     files = sorted({file for folder in folders for file in folder.rglob(RESULTS)})
     if not files:
-        raise FileNotFoundError(f"there is no {RESULTS} in {', '.join(map(str, folders))}: it is what evaluations leave")
+        raise FileNotFoundError(f"there is no {RESULTS} in {', '.join(map(str, folders))}: give output folders of evaluations")
     rows: dict[tuple[str, ...], Row] = {}
     for file in files:
         result = json.loads(file.read_text())
@@ -85,7 +89,7 @@ def read_rows(folders: list[Path]) -> list[Row]:
 
 
 def measured_of(weights: str, rows: list[Row]) -> list[Measured]:
-    """What of `rows` is about the weights with that hash (`hash_of_weights`), for their card."""
+    """Returns the measurements of the weights with the hash `weights` (from `hash_of_weights`), for their model card."""
     return [
         Measured(
             dataset=row.dataset,
@@ -108,12 +112,12 @@ def _row(result: dict[str, Any], protocol: str) -> Row:
 
 
 def _start(weights: str) -> str:
-    """A weight folder by its name, without a number at its end, by which seeds differ."""
+    """Returns the name of a weight folder without the number at its end, which tells seeds apart."""
     return Path(weights).name.rstrip("0123456789").rstrip("-_") or weights
 
 
 def _dataset(result: dict[str, Any]) -> str:
-    """By its size, where it is one that numbers were published for; else where its list is."""
+    """Returns the dataset's name if its size matches one with published numbers, or else the path of its list."""
     classes = len({video["label"] for video in result["videos"]})
     for (number, fewest, most), name in _SIZES.items():
         if classes == number and fewest <= result["num_videos"] <= most:
@@ -140,7 +144,7 @@ def _markdown(rows: list[Row]) -> str:
 
 
 def _picture(rows: list[Row], out: Path) -> None:
-    """Bars of what was measured, a panel for each list of test videos."""
+    """Draws a bar for each row, in one panel per list of test videos."""
     panels: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         panels[row.dataset].append(row)

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: results.json, with a prediction for every video, and a confusion matrix to look at.
+"""Results of an evaluation: results.json with a prediction for every video, and a picture of the confusion matrix.
 
 V videos, K classes.
 """
@@ -24,24 +24,25 @@ UNREAD = -1
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """Predictions for the videos of a list, by one or several protocols."""
+    """Predictions for the videos of a list, by one or more protocols."""
 
     about: dict[str, Any]
-    """What was evaluated, as JSON-ready values: model, hash of its weights, settings."""
+    """What was evaluated: model, hash of its weights and settings, as JSON-ready values."""
     paths: list[str]
+    """V paths of the videos."""
     labels: Tensor
-    """int64 [V]."""
+    """Labels of the videos, int64 [V]."""
     top: dict[str, Tensor]
-    """Of each protocol the most likely classes, best first, int64 [V, up to 5]; -1 for a video that could not be read."""
+    """Most likely classes by each protocol, best first, int64 [V, up to 5]; -1 for a video that could not be read."""
     classes: list[str] | None = None
-    """Names of the labels."""
+    """Class names; label i is the i-th. None: unknown."""
 
     def hits(self, protocol: str, k: int = 1) -> np.ndarray:
-        """Whether the label is among the first k, bool [V]. A video that could not be read is wrong."""
+        """Returns whether the label is among the first k classes, bool [V]. A video that could not be read counts as wrong."""
         return (self.top[protocol][:, :k] == self.labels[:, None]).any(1).numpy()
 
     def summary(self, protocol: str) -> dict[str, Any]:
-        """top1 and top5, their 95 % intervals, and the accuracy of each class that the list has."""
+        """Returns top1 and top5 with their 95 % intervals, and the accuracy of each class in the list, from 0 to 1."""
         summary: dict[str, Any] = {}
         for name, k in (("top1", 1), ("top5", 5)):
             hits = self.hits(protocol, k)
@@ -51,11 +52,11 @@ class Results:
         return summary
 
     def name(self, label: int) -> str:
-        """A label's name, or its number."""
+        """Returns the name of a label, or its number if it has none."""
         return self.classes[label] if self.classes and label < len(self.classes) else str(label)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-ready values."""
+        """Returns the content of results.json."""
         tops = {protocol: top.tolist() for protocol, top in self.top.items()}
         return {
             **self.about,
@@ -71,10 +72,14 @@ class Results:
 
 
 def bootstrap_interval(hits: np.ndarray, draws: int = 10_000) -> tuple[float, float]:
-    """The 95 % interval of an accuracy, by drawing as many videos with replacement, `draws` times.
+    """Returns the 95 % bootstrap interval of an accuracy.
 
-    How often a right one is drawn is binomial, so that is what is drawn. Videos count as independent of each other: where many
-    are cut from one recording, the truth is wider.
+    The number of hits in a bootstrap sample is binomial, so it is drawn directly. The interval assumes independent videos. If
+    many videos are cut from one recording, the true interval is wider.
+
+    Args:
+        hits: whether each video is classified correctly, bool [V].
+        draws: number of bootstrap samples.
     """
     means = np.random.default_rng(0).binomial(len(hits), hits.mean(), draws) / len(hits)
     low, high = np.quantile(means, [0.025, 0.975])
@@ -82,7 +87,7 @@ def bootstrap_interval(hits: np.ndarray, draws: int = 10_000) -> tuple[float, fl
 
 
 def write_results(folder: Path, results: Results) -> None:
-    """Writes results.json, and a confusion-<protocol>.png for each protocol where matplotlib is there."""
+    """Writes results.json and, if matplotlib is installed, a confusion-<protocol>.png for each protocol."""
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / RESULTS) as path:
         path.write_text(json.dumps(results.to_dict()) + "\n")
@@ -90,14 +95,14 @@ def write_results(folder: Path, results: Results) -> None:
         try:
             figure = new_figure((8, 7))
         except ImportError as error:
-            print(f"no picture beside {folder / RESULTS}: {error}", file=sys.stderr)
+            print(f"no confusion matrix beside {folder / RESULTS}: {error}", file=sys.stderr)
             return
         _confusion(figure, results, top[:, 0], f"{protocol}: {100 * results.hits(protocol).mean():.1f} % top-1")
         figure.savefig(folder / f"confusion-{protocol}.png", dpi=100)
 
 
 def _confusion(figure: Any, results: Results, predictions: Tensor, title: str) -> None:
-    """Rows are labels, each a distribution over predictions."""
+    """Draws a confusion matrix. Each row is a label, normalised to a distribution over predictions."""
     read = predictions != UNREAD
     size = int(max(results.labels.max(), predictions.max())) + 1
     counts = torch.zeros(size, size)
@@ -114,7 +119,7 @@ def _confusion(figure: Any, results: Results, predictions: Tensor, title: str) -
 
 
 def summary(folder: Path) -> str:
-    """The results.json of a folder in a few lines: accuracies with their 95 % intervals, and how many videos could be read."""
+    """Returns a short text of a folder's results.json: accuracies with 95 % intervals, and the number of unreadable videos."""
     results = json.loads((folder / RESULTS).read_text())
     lines = []
     for protocol, found in results["protocols"].items():
@@ -122,4 +127,4 @@ def summary(folder: Path) -> str:
         accuracy = f"top-1 {100 * found['top1']:.1f} % (95 %: {low:.1f} to {high:.1f}), top-5 {100 * found['top5']:.1f} %"
         lines.append(f"{protocol}: {accuracy}")
     unread = f"{results['unread']} of them could not be read"
-    return "\n".join([*lines, f"{results['num_videos']} videos, {unread}; all of it is in {folder / RESULTS}"])
+    return "\n".join([*lines, f"{results['num_videos']} videos, {unread}; details are in {folder / RESULTS}"])

@@ -1,1 +1,1 @@
-"""Features at scale: many videos, a folder of features, on one machine or a cluster."""
+"""Extracts features of many videos to a folder, on one machine or a cluster."""

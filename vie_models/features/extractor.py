@@ -1,7 +1,7 @@
-"""Features of many videos, each in its own file, with a manifest in which every video appears.
+"""Extracts features of many videos to one file per video, with a manifest that lists every video.
 
-Worker processes decode and crop; their clips, of whatever video, are gathered into batches for the model here. Every batch has
-the same size, the last one being filled up, so that features do not depend on which clips happened to share a batch.
+Worker processes decode and crop. The model runs in this process, on batches of clips that may come from different videos. Every
+batch has the same size (the last one is padded), so features do not depend on which clips share a batch.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ from .jobs import jobs_of
 
 
 class TooManyFailuresError(RuntimeError):
-    """More videos failed than the job was allowed."""
+    """More videos failed than `max_failures` allows."""
 
 
 class Extractor:
-    """Runs an encoder over videos.
+    """Extracts embeddings and layer activations of videos with an encoder.
 
     Args:
-        model: the encoder; it is put in evaluation mode, and on `device` where that is given.
-        layers: layer names whose maps are written beside the embedding.
-        pool: "avg": a layer's maps are averaged over space and time, [C]; None: whole, [C, T, H, W].
-        clips: clips a video, evenly placed (default 5, unless there is a `stride`).
-        window: seconds that a sliding window spans (default: a clip of the model); its T frames are spread evenly over it.
-        stride: seconds from the start of one window to that of the next.
-        batch_size: clips that go through the model at a time (default: 4 on CPU, 32 elsewhere).
-        workers: processes that decode (default: one a core, 16 at most; 0: decode in this process, one video after the other).
-            One video alone is always decoded in this process.
-        threads: of each decoder (default: 1 in a worker, as many as it finds useful with workers=0).
-        dtype: torch.float32, or torch.bfloat16 or float16 for autocast. Features are float32 all the same. Where this machine's
-            convolutions are wrong in half precision (it is tried), a warning says so and float32 is taken.
-        device: where the model runs (default: where it is).
-        compile: run the model through torch.compile.
-        time_limit: seconds that a worker may go without reading on in a video before it is stopped and the video given up.
+        model: the encoder. It is set to evaluation mode, and moved to `device` if that is given.
+        layers: names of layers to extract besides the embedding (see `model.layer_names`).
+        pool: "avg" averages each layer over space and time, [C]; None keeps whole feature maps, [C, T, H, W].
+        clips: number of clips per video, evenly spaced (default: 5, or sliding windows if `stride` is given).
+        window: length of a sliding window in seconds (default: the model's clip); its T frames are spread evenly over it.
+        stride: seconds from the start of one sliding window to the start of the next.
+        batch_size: number of clips per forward pass (default: 4 on CPU, 32 on other devices).
+        workers: number of processes that decode (default: one per core, at most 16). With 0, this process decodes one video
+            after the other. A single video is always decoded in this process.
+        threads: number of threads per decoder (default: 1 in a worker; with workers=0, the decoder chooses).
+        dtype: torch.float32, or torch.bfloat16 or torch.float16 for autocast; features are always float32. If convolutions in
+            half precision give wrong results on this machine (this is tested), the extractor warns and uses float32.
+        device: device that runs the model (default: the device it is on).
+        compile: compile the model with torch.compile.
+        time_limit: seconds without progress in a video after which its worker is stopped and the video counts as failed.
 
     Raises:
-        ValueError: an argument is out of its range; the message says which values are possible.
+        ValueError: an argument has an invalid value; the message says which values are valid.
     """
 
     def __init__(
@@ -95,33 +95,35 @@ class Extractor:
         self.device = next(model.parameters()).device
         self.dtype, self.time_limit, self.threads = dtype, time_limit, threads
         self.batch_size = batch_size or (4 if self.device.type == "cpu" else 32)
-        share = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of the machine, among torchrun's processes
+        share = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's processes share the machine's cores
         self.workers = max(min(_cores() // share, 16), 1) if workers is None else workers
         if dtype != torch.float32:
             try:
                 check_convolutions(model, self.batch_size, dtype, gradients=False)
             except WrongArithmeticError as error:
-                warnings.warn(f"features are computed in float32: {error}", stacklevel=2)
+                warnings.warn(f"computing features in float32: {error}", stacklevel=2)
                 self.dtype = torch.float32
         self._normalise = clip_transform(model).normalise
         self._run = torch.compile(self._maps) if compile else self._maps
         self._frozen = compile and self.device.type == "cpu"
 
     def features(self, source: Source, *, fps: float | None = None) -> tuple[dict[str, np.ndarray], VideoRecord]:
-        """Features of one video, decoded in this process.
+        """Extracts the features of one video; decodes it in this process.
 
         Args:
-            source: a video file (path, bytes or binary file object), a folder of `%06d.jpg`, or frames, uint8 [T, H, W, 3].
-            fps: the rate of frames that have none: required for arrays, 25 for folders if not given.
+            source: a video file (path, bytes or binary file object), a folder of `%06d.jpg` frames, or an array of frames,
+                uint8 [T, H, W, 3].
+            fps: frame rate of an array (required) or of a folder of frames (default: 25); not allowed for video files.
 
         Returns:
-            `embedding` [clips, D], an array a layer [clips, C] or [clips, C, T, H, W], `start`, `end` [clips] and `frame_times`
-            [clips, T] in seconds after the video's first frame, `looped` [clips]; and the record.
+            (arrays, record). The arrays are `embedding` [clips, D]; one array per layer, [clips, C] or [clips, C, T, H, W];
+            `start` and `end` [clips] and `frame_times` [clips, T], in seconds after the video's first frame; and `looped`
+            [clips], which is true where a clip reached the end of the video and started again.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            VideoError: nothing can be decoded from it.
-            ValueError: an array without its rate, or a file with one.
+            FileNotFoundError: the file does not exist.
+            VideoError: no frame can be decoded.
+            ValueError: `fps` is missing for an array, or given for a video file.
         """
         with open_video(source, self.sampling.spec.fps, source_fps=fps, threads=self.threads) as video:
             read = read_open_video(video, self.sampling)
@@ -140,34 +142,35 @@ class Extractor:
         shard: tuple[int, int] = (0, 1),
         progress: bool = False,
     ) -> list[VideoRecord]:
-        """Writes the features of every video that can be read, and a line of the manifest for every video.
+        """Writes one file of features per readable video, and one manifest line per video.
 
-        Can be stopped at any time, and goes on where it was when called again: videos with features are not done again, failed
-        ones are.
+        You can stop it at any time. Called again, it continues where it stopped: it keeps finished features and tries failed
+        videos again.
 
         Args:
-            paths: video files, tried whatever their name, and folders, searched for files with a video's suffix and for folders
-                of `%06d.jpg` frames. A file's features go to OUT/<file name>.npz, those of what is found in a folder to
-                OUT/<path in that folder>.npz. Each .npz holds the arrays that `features` returns.
-            out_dir: folder to write to.
-            root: paths are relative to it, or lie in it, and features go to OUT/<path in it>.npz.
-            format: "npz", or "parquet" (extra `parquet`): one row a clip, pooled layers only.
-            max_failures: how many videos may fail before the job is given up.
-            shard: (i, N): do part i of N of the videos, as one of N jobs that write to one folder.
+            paths: video files and folders. Files are tried whatever their name. Folders are searched for files with a video
+                suffix and for folders of `%06d.jpg` frames. Features of a file go to OUT/<file name>.npz. Features of a video
+                found in a folder go to OUT/<path in that folder>.npz. Each .npz holds the arrays that `features` returns.
+            out_dir: folder for the features and the manifest.
+            root: folder that contains all paths; relative paths start there. Features go to OUT/<path in root>.npz.
+            format: "npz", or "parquet" for one row per clip (needs the extra `parquet`; pooled layers only).
+            max_failures: number of videos that may fail; one more stops the job (default: no limit).
+            shard: (i, N) processes part i of N of the videos. All N jobs may write to one folder.
             progress: show a progress bar.
 
         Returns:
             The records of all videos of this shard, in order.
 
         Raises:
-            ValueError: features in `out_dir` were made with other settings or weights, or of another file of the same name.
+            ValueError: two videos would get the same file, a path lies outside `root`, or `out_dir` has features made with
+                other settings or weights, or from another file of the same name.
             BlockingIOError: another run is writing to `out_dir`.
             TooManyFailuresError: more than `max_failures` videos failed.
         """
         if max_failures is not None and max_failures < 0:
             raise ValueError(f"max_failures must be >= 0, got {max_failures}")
         if format == "parquet" and self.layers and self.pool is None:
-            raise ValueError("Parquet takes pooled layers only: use pool='avg', or format='npz'")
+            raise ValueError("Parquet holds pooled layers only: use pool='avg' or format='npz'")
         out_dir = Path(out_dir)
         jobs = jobs_of(paths, None if root is None else Path(root), out_dir)
         index, count = shard
@@ -178,7 +181,7 @@ class Extractor:
                 if done := folder.finished(job.name, job.path):
                     records[number] = done
                 elif not job.is_video:
-                    reason = "not a video by its name; name the file itself to try it"
+                    reason = "its name has no video suffix; pass the file itself to try it"
                     records[number] = VideoRecord(job.name, str(job.path), "skipped", reason)
                     folder.write(records[number])
             to_do = [number for number in mine if number not in records]
@@ -190,13 +193,13 @@ class Extractor:
                     bar.add(record)
                     if max_failures is not None and bar.failures > max_failures:
                         raise TooManyFailuresError(
-                            f"{bar.failures} videos failed, and {max_failures} were allowed; the last one: {record.path}: "
-                            f"{record.reason}. What is done is kept in {out_dir}"
+                            f"{bar.failures} videos failed, but max_failures is {max_failures}. The last one is {record.path}: "
+                            f"{record.reason}. Finished features are kept in {out_dir}"
                         )
         return [records[number] for number in sorted(records)]
 
     def settings(self) -> dict[str, Any]:
-        """What the features depend on, as JSON-ready values."""
+        """Returns everything that the features depend on, as values that JSON can hold."""
         return {
             "model": self.model.model_name,
             "weights": hash_of_weights(self.model),
@@ -214,7 +217,10 @@ class Extractor:
         }
 
     def results(self, paths: Sequence[Path]) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
-        """(number of the path, its record, its features as `features` returns them, None if it failed), as they are ready."""
+        """Yields (index of the path, record, arrays as `features` returns them) of each video, in the order they finish.
+
+        The arrays are None if the video failed.
+        """
         settings, versions = self.settings(), _versions()
         with VideoReader(
             paths,
@@ -228,7 +234,7 @@ class Extractor:
             for number, record, arrays in self._embedded(reader, reader.paused if on_cpu else contextlib.nullcontext):
                 path = paths[number]
                 size, fingerprint = None, None
-                with contextlib.suppress(OSError):  # the record says so already
+                with contextlib.suppress(OSError):  # the record already gives the reason
                     size, fingerprint = identity(path)
                 record = dataclasses.replace(record, name=path.name, path=str(path), size=size, fingerprint=fingerprint)
                 yield number, dataclasses.replace(record, settings=settings, versions=versions), arrays
@@ -238,13 +244,13 @@ class Extractor:
         messages: Iterable[tuple[int, Message]],
         alone: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
-        """(number, record without names, features if any) of each video, once its last clip went through the model.
+        """Yields (number, record without names, arrays or None) of each video, once the model has run on its last clip.
 
-        The model runs within `alone()`.
+        The model runs inside the context `alone()`, which pauses the workers where they share its CPU.
         """
         videos: dict[int, _Video] = {}
         batch: list[tuple[_Video, ClipRead]] = []
-        running: list[tuple[list[tuple[_Video, ClipRead]], dict[str, Tensor]]] = []  # at most one batch, on the device
+        running: list[tuple[list[tuple[_Video, ClipRead]], dict[str, Tensor]]] = []  # at most one batch, still on the device
 
         def collect() -> None:
             for clips, maps in running:
@@ -306,12 +312,12 @@ class Extractor:
         return record, arrays
 
     def _forward(self, clips: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """uint8 [T, 3, crop, crop] each -> {"output": [batch_size, D], layer: ...}, on the device; fills the batch up."""
+        """Pads clips, each uint8 [T, 3, crop, crop], to a full batch and returns {"output": [batch_size, D], layer: ...}."""
         pixels = torch.from_numpy(np.stack([*clips, *[clips[-1]] * (self.batch_size - len(clips))]))
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()
         half = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-        # without freezing, compiled code lays every weight out anew at every call
+        # without freezing, compiled code converts the layout of every weight at every call
         freezing = torch._inductor.config.patch(freezing=True) if self._frozen else contextlib.nullcontext()
         with torch.inference_mode(), half, freezing:
             return self._run(self._normalise(pixels.to(self.device, non_blocking=True)))
@@ -324,7 +330,7 @@ class Extractor:
 
 
 class _Video:
-    """What has come of a video so far."""
+    """The clips and outputs of a video so far."""
 
     def __init__(self) -> None:
         self.clips: list[ClipRead] = []
@@ -333,7 +339,7 @@ class _Video:
 
 
 class _progress:  # noqa: N801
-    """A progress bar over videos, which also counts failures."""
+    """A progress bar over videos that also counts failed ones."""
 
     def __init__(self, videos: int, show: bool) -> None:
         from tqdm import tqdm

@@ -1,8 +1,10 @@
-"""A folder of features: one file a video, and a manifest in which every video appears. Safe to stop at any time.
+"""Reads and writes folders of features: one file per video, and a manifest with one line per video.
 
-OUT/manifest.jsonl              a line a video (with shards: manifest.2-of-4.jsonl); of several lines the last one counts
-OUT/<name>.npz or .parquet      written under another name and renamed, before its line is written
-OUT/.manifest.jsonl.lock        held while a run writes
+A run can be stopped at any time.
+
+OUT/manifest.jsonl              one line per video (with shards: manifest.2-of-4.jsonl); the last line of a video counts
+OUT/<name>.npz or .parquet      written under a temporary name, then renamed; its manifest line comes after that
+OUT/.manifest.jsonl.lock        locked while a run writes
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from filelock import FileLock, Timeout
 
 Format = Literal["npz", "parquet"]
 MANIFEST = "manifest.jsonl"
-_PROBE = 1 << 16  # bytes read at the start, middle and end of a file to know it again
+_PROBE = 1 << 16  # bytes read at the start, middle and end of a file to recognise it
 
 
 @dataclasses.dataclass
@@ -32,48 +34,50 @@ class VideoRecord:
     """One line of the manifest."""
 
     name: str
-    """The video within its folder; its features are in `<name>.npz`."""
+    """Path of the video in its folder; its features are in `<name>.npz`."""
     path: str
-    """Where it was read."""
+    """Path that the video was read from."""
     status: str
-    """"ok"; "damaged": features of what could be read; "failed": none; "skipped": not a video by its name. A file is read
-    where its clips are: damage elsewhere is not seen."""
+    """"ok"; "damaged": there are features of what could be read; "failed": there are none; "skipped": not named like a video.
+    Only the parts of a file that its clips need are read, so damage elsewhere goes unnoticed."""
     reason: str | None = None
+    """Why the status is not "ok"."""
     features: str | None = None
-    """The file of features, relative to the output folder."""
+    """Path of the features file, relative to the output folder."""
     size: int | None = None
-    """Bytes."""
+    """Size of the video file in bytes."""
     fingerprint: str | None = None
-    """SHA-256 of the size and of 64 KiB at the start, middle and end."""
+    """SHA-256 of the size and of 64 KiB each at the start, middle and end of the file."""
     clips: int = 0
+    """Number of clips."""
     looped: int = 0
-    """Clips that ran over the end of the video and began again."""
+    """Number of clips that reached the end of the video and started again."""
     duration: float | None = None
-    """Seconds, to the end of the last frame that could be read, to the nearest frame of the grid."""
+    """Seconds to the end of the last readable frame, rounded to the frame grid."""
     video: dict[str, Any] | None = None
-    """What the file says of itself: container, codec, width, height, fps, claimed_duration in seconds."""
+    """What the file's headers say: container, codec, width, height, fps, claimed_duration in seconds."""
     settings: dict[str, Any] | None = None
-    """What the features depend on: model, hash of its weights, sampling, layers, pooling, precision."""
+    """Everything that the features depend on: model, hash of its weights, sampling, layers, pooling, precision."""
     versions: dict[str, str] | None = None
-    """Of this package and of what decoded and computed."""
+    """Versions of vie_models, PyTorch and the decoder."""
 
 
 @dataclasses.dataclass
 class Features:
-    """What `load_features` returns; row i of every array and column is clip i."""
+    """All features of a folder, as `load_features` returns them; row i of every array and column is clip i of N."""
 
     arrays: dict[str, np.ndarray]
-    """"embedding" [N, D], one array a layer, "frame_times" [N, T] in seconds."""
+    """"embedding" [N, D]; one array per layer, [N, C] or [N, C, T, H, W]; "frame_times" [N, T] in seconds."""
     table: dict[str, np.ndarray]
-    """Columns name, path, status, clip, start, end, looped: `pandas.DataFrame(features.table)`."""
+    """Columns name, path, status, clip, start, end (seconds) and looped, each [N]; try `pandas.DataFrame(features.table)`."""
 
 
 class FeatureFolder:
-    """The folder while a run writes to it; a context manager.
+    """A folder of features that a run writes to; a context manager.
 
     Raises:
-        BlockingIOError: another run writes to it (on entering).
-        ValueError: what is there was made with other settings.
+        BlockingIOError: another run is writing to the folder (on entering).
+        ValueError: features in the folder were made with other settings (on entering), or an argument is invalid.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], format: Format = "npz", shard: tuple[int, int] = (0, 1)) -> None:
@@ -88,7 +92,7 @@ class FeatureFolder:
         self._part = "" if count == 1 else f".{index}-of-{count}"
         self._manifest = folder / f"manifest{self._part}.jsonl"
         self._lock = FileLock(folder / f".{self._manifest.name}.lock", timeout=0)
-        self._records: dict[str, VideoRecord] = {}  # of our own manifest
+        self._records: dict[str, VideoRecord] = {}  # from this shard's manifest
         self._others: dict[str, VideoRecord] = {}
 
     def __enter__(self) -> FeatureFolder:
@@ -102,7 +106,7 @@ class FeatureFolder:
                 (self._records if manifest == self._manifest else self._others).update(read_manifest(manifest))
             for record in [*self._others.values(), *self._records.values()]:
                 self._check_settings(record)
-            self._rewrite()  # drops a line that a killed run left half-written
+            self._rewrite()  # drops the unfinished line of a killed run
             self._handle = self._manifest.open("a")
         except BaseException:
             self._lock.release()
@@ -126,39 +130,40 @@ class FeatureFolder:
             if there.get(key) != self.settings.get(key)
         ]
         raise ValueError(
-            f"{self.folder} holds features made otherwise ({'; '.join(differing)}): choose another folder, or the same settings"
+            f"{self.folder} has features made with other settings ({'; '.join(differing)}): "
+            "choose another folder, or use the same settings"
         )
 
     def _rewrite(self) -> None:
-        """One line a video, in order of name."""
+        """Rewrites the manifest with one line per video, sorted by name."""
         temporary = self._manifest.with_name(f".{self._manifest.name}.part")
         with temporary.open("w") as file:
             file.writelines(_line(self._records[name]) for name in sorted(self._records))
         temporary.replace(self._manifest)
 
     def finished(self, name: str, path: Path) -> VideoRecord | None:
-        """The record of a video whose features are there.
+        """Returns the record of a video that already has features, or None.
 
         Raises:
-            ValueError: features of that name are there, but of another file.
+            ValueError: features with that name exist, but they come from another file.
         """
         for records in (self._records, self._others):
             record = records.get(name)
             if record and record.features and _is_whole(self.folder / record.features):
                 try:
                     size, fingerprint = identity(path)
-                except OSError:  # its features are all that is left of it
+                except OSError:  # the video is gone, but its features are still there
                     return record
                 if (size, fingerprint) != (record.size, record.fingerprint):
                     raise ValueError(
-                        f"{self.folder / record.features} holds features of another file than {path} (it was {record.path}, "
+                        f"{self.folder / record.features} has features of another file than {path} (of {record.path}, "
                         f"{record.size} bytes; this one has {size}): remove it, or choose another folder"
                     )
                 return record
         return None
 
     def write(self, record: VideoRecord, arrays: dict[str, np.ndarray] | None = None) -> None:
-        """Keeps a record, and before it the features, if there are any. A name that no file can have makes it a failed one."""
+        """Writes the features, if any, and then the record. If no file can have that name, the video counts as failed."""
         if record.settings is not None:
             record.settings = self.settings
         if arrays is not None:
@@ -192,13 +197,16 @@ class FeatureFolder:
 
 
 def identity(path: Path) -> tuple[int, str]:
-    """(size, fingerprint) of a video; of a folder of frames, the number and names of its files and its first one."""
+    """Returns (size in bytes, fingerprint) of a video.
+
+    The fingerprint of a folder of frames covers the names of its files and the content of the first.
+    """
     if path.is_dir():
         files = sorted(path.glob("*.jpg"))
         digest = hashlib.sha256("\n".join(file.name for file in files).encode())
         digest.update(files[0].read_bytes() if files else b"")
         return sum(file.stat().st_size for file in files), digest.hexdigest()
-    if not path.is_file():  # a pipe would keep us waiting
+    if not path.is_file():  # reading a pipe could block forever
         raise FileNotFoundError(f"no file at {path}")
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
@@ -210,10 +218,10 @@ def identity(path: Path) -> tuple[int, str]:
 
 
 def read_manifest(manifest: Path) -> dict[str, VideoRecord]:
-    """Name -> its last record. A last line without an end, of a run that was killed, is left out.
+    """Returns the last record of each name. Skips an unfinished last line, which a killed run leaves.
 
     Raises:
-        ValueError: a line is not one of a manifest.
+        ValueError: a line is not valid.
     """
     records = {}
     fields = {field.name for field in dataclasses.fields(VideoRecord)}
@@ -229,9 +237,9 @@ def read_manifest(manifest: Path) -> dict[str, VideoRecord]:
                     raise TypeError("its name is not a string")
             except (ValueError, AttributeError, TypeError) as error:
                 raise ValueError(
-                    f"{manifest}, line {number} is not a line of a manifest ({error}): remove it, or the file"
+                    f"{manifest}, line {number} is not a valid manifest line ({error}): remove the line or the file"
                 ) from error
-            if last and last.settings == record.settings:  # one object for all lines: there may be millions
+            if last and last.settings == record.settings:  # share one object among all records: there may be millions
                 record.settings = last.settings
             if last and last.versions == record.versions:
                 record.versions = last.versions
@@ -240,15 +248,18 @@ def read_manifest(manifest: Path) -> dict[str, VideoRecord]:
 
 
 def load_features(folder: str | os.PathLike[str], arrays: Iterable[str] | None = None) -> Features:
-    """All features of a folder that `Extractor.extract` or `vie extract` wrote (all its shards), in order of name.
+    """Loads all features (of all shards) that `Extractor.extract` or `vie extract` wrote to a folder, sorted by name.
 
     Args:
         folder: the output folder.
-        arrays: which arrays to load (default: all), of "embedding", "frame_times" and the layers.
+        arrays: names of the arrays to load: "embedding", "frame_times" or layer names (default: all).
+
+    Returns:
+        The features: `arrays` and `table` with one row per clip.
 
     Raises:
-        FileNotFoundError: there is no manifest in it.
-        ValueError: no video in it has features, or not the arrays asked for, or a file of features cannot be read.
+        FileNotFoundError: the folder has no manifest.
+        ValueError: no video has features, an array is missing, or a features file cannot be read.
     """
     folder = Path(folder)
     manifests = sorted(folder.glob("manifest*.jsonl"))
@@ -289,14 +300,14 @@ def _load(folder: Path, record: VideoRecord, wanted: Sequence[str] | None) -> di
             with np.load(path, allow_pickle=False) as file:
                 there = {name: file[name] for name in file if wanted is None or name in wanted or name in _CLIP_COLUMNS}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read ({error}): remove it, and run the extraction again") from error
+        raise ValueError(f"{path} cannot be read ({error}): remove it and run the extraction again") from error
     if missing := [name for name in wanted or () if name not in there]:
         raise ValueError(f"{path} has no {', '.join(missing)}")
     return {name: there[name] for name in (there if wanted is None else (*wanted, *_CLIP_COLUMNS))}
 
 
 def clip_table(record: VideoRecord, arrays: dict[str, np.ndarray]) -> Any:
-    """A pyarrow table, one row a clip: name, path, clip, and every array, those of two dimensions as lists of fixed size."""
+    """Returns a pyarrow table with one row per clip: name, path, clip and every array (2-D ones as fixed-size lists)."""
     pyarrow = _import_pyarrow()
     clips = len(arrays["embedding"])
     columns: dict[str, Any] = {
@@ -306,14 +317,14 @@ def clip_table(record: VideoRecord, arrays: dict[str, np.ndarray]) -> Any:
     }
     for name, values in arrays.items():
         if values.ndim > 2:
-            raise ValueError(f"Parquet takes vectors, and {name} is {list(values.shape[1:])} a clip: use pooling, or npz")
+            raise ValueError(f"Parquet holds vectors only, but {name} is {list(values.shape[1:])} per clip: use pooling or npz")
         flat = pyarrow.array(values.ravel())
         columns[name] = flat if values.ndim == 1 else pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1])
     return pyarrow.table(columns)
 
 
 def _array(column: Any) -> np.ndarray:
-    """A column of numbers, or of lists of one size, as [N] or [N, D]."""
+    """Returns a column of numbers as [N], or a column of fixed-size lists as [N, D]."""
     whole = column.combine_chunks()
     if hasattr(whole, "chunks"):  # older versions
         whole = whole.chunk(0)
@@ -323,12 +334,12 @@ def _array(column: Any) -> np.ndarray:
 
 
 def is_output(path: Path) -> bool:
-    """Whether a file is, by its name, one that extraction writes."""
+    """Whether extraction writes files with such a name."""
     return path.suffix in (".npz", ".parquet") or (path.name.startswith("manifest") and path.suffix == ".jsonl")
 
 
 def _is_whole(features: Path) -> bool:
-    """Whether a file of features is there, and not cut short: both kinds end with their table of contents."""
+    """Whether a features file exists and is complete: both formats end with their table of contents."""
     if features.suffix == ".npz":
         return features.is_file() and zipfile.is_zipfile(features)
     if not features.is_file():

@@ -1,4 +1,4 @@
-"""Which videos an extraction is of, and what the features of each are called."""
+"""Finds the videos of an extraction and names their features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .folder import is_output
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A video and the name of its features."""
+    """A video and the name of its features; `is_video` is false for files without a video suffix."""
 
     name: str
     path: Path
@@ -23,12 +23,16 @@ class Job:
 
 
 def jobs_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], root: Path | None, out_dir: Path) -> list[Job]:
-    """What is to be done; a file in a folder that is no video by its name is there to be recorded."""
+    """Returns the jobs of an extraction, including files in folders that are not named like videos, to be recorded as skipped.
+
+    Raises:
+        ValueError: a path lies outside the root, or two videos would get the same file of features.
+    """
     jobs: list[Job] = []
     for given in map(Path, [paths] if isinstance(paths, (str, os.PathLike)) else paths):
         path = given if root is None else root / given
         if root is not None and (not path.is_relative_to(root) or ".." in given.parts):
-            raise ValueError(f"paths must lie in the root, {root}, got {given}")
+            raise ValueError(f"paths must lie in the root {root}, got {given}")
         if path.is_dir() and not FrameFolder.is_one(path):
             jobs += _search(path, root or path, out_dir, [])
         elif root is not None:
@@ -40,15 +44,15 @@ def jobs_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], ro
     names = Counter(job.name for job in jobs if job.is_video)
     if twice := sorted(name for name, number in names.items() if number > 1):
         raise ValueError(
-            f"two videos would be written to {twice[0]}.npz; extract from their common folder, or give paths relative to a root"
+            f"two videos would be written to {twice[0]}.npz: extract their common folder, or give paths relative to a root"
         )
     return jobs
 
 
 def _search(folder: Path, top: Path, out_dir: Path, above: list[os.stat_result]) -> Iterator[Job]:
-    """Files and folders of frames in a folder, in order of name, without hidden ones and without our own output."""
+    """Yields the files and folders of frames in a folder, sorted by name, except hidden ones and our own output."""
     here = folder.stat()
-    if any(os.path.samestat(here, other) for other in above):  # a link back up
+    if any(os.path.samestat(here, other) for other in above):  # a link to a folder above
         return
     for path in sorted(folder.iterdir()):
         name = path.relative_to(top).as_posix()

@@ -1,6 +1,6 @@
-"""Extraction on a Ray cluster: a Dataset of paths in, Parquet out (extra `ray`).
+"""Extracts features on a Ray cluster, from a Dataset of paths to Parquet (needs the extra `ray`).
 
-Each actor holds the model and an Extractor; Ray Data starts them, feeds them, and starts again those that die.
+Each actor holds the model and an Extractor. Ray Data starts the actors, feeds them and restarts those that die.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .folder import VideoRecord, clip_table
 if TYPE_CHECKING:
     import ray.data
 
-SETTINGS = "_settings.json"  # readers of Parquet folders leave out names with an underscore
+SETTINGS = "_settings.json"  # readers of Parquet folders ignore names that begin with an underscore
 
 
 def extract_ray(
@@ -35,36 +35,36 @@ def extract_ray(
     videos_per_task: int = 16,
     **settings: Any,
 ) -> None:
-    """Writes features of videos as Parquet, one row a clip, and one row for each video that has none.
+    """Writes features of videos as Parquet on a Ray cluster, with one row per clip, or one row for a video without features.
 
-    Columns: name, path, status ("ok", "damaged", "failed"), reason, duration, clip, start, end, looped, frame_times, embedding,
-    and one a layer. A video that failed has its reason and null from `clip` on. `_settings.json` beside them says how they were
-    made.
+    Columns: name, path, status ("ok", "damaged", "failed"), reason, duration (seconds), clip, start and end (seconds), looped,
+    frame_times (seconds), embedding, and one per layer. The row of a failed video has a reason, and null from `duration` on.
+    `_settings.json` beside the Parquet files records the extraction settings.
 
     Args:
-        videos: paths, or a Dataset with a column `path`; every node must see the files there.
-        out_dir: where to write: a new folder, which every node sees, or a URI that Ray knows.
+        videos: paths, or a Dataset with a column `path`. Every node must be able to read the files.
+        out_dir: a new folder that every node can write to, or a URI that Ray supports.
         model: the encoder; it is sent to each actor.
-        concurrency: how many actors, or (least, most).
-        num_cpus: of each actor.
-        num_gpus: of each actor; with more than 0 the model runs on the GPU.
-        videos_per_task: what an actor does at a time, and has to be done again if it dies.
-        settings: of the Extractor: layers, clips, stride, window, batch_size, workers, dtype, and so on. By default an actor
-            decodes by itself (workers=0).
+        concurrency: number of actors, or (minimum, maximum).
+        num_cpus: number of CPUs per actor.
+        num_gpus: number of GPUs per actor; if above 0, the model runs on the GPU.
+        videos_per_task: number of videos per task. If an actor dies, its task is repeated.
+        settings: arguments of `Extractor`, such as layers, clips, stride or batch_size. By default each actor decodes in its
+            own process (workers=0).
 
     Raises:
         ImportError: Ray is not installed.
-        FileExistsError: there are features in `out_dir` already.
-        ValueError: a setting is wrong (before any work).
+        FileExistsError: `out_dir` already has features.
+        ValueError: a setting is invalid (raised before any work).
     """
     ray = _import_ray()
     if settings.get("pool", "avg") is None:
-        raise ValueError("Parquet takes pooled layers only: use pool='avg', or Extractor.extract with format='npz'")
+        raise ValueError("Parquet holds pooled layers only: use pool='avg', or Extractor.extract with format='npz'")
     settings = {"workers": 0, **settings}
     made_by = Extractor(model, **settings).settings()
     is_uri = "://" in str(out_dir)
     if not is_uri and (Path(out_dir) / SETTINGS).exists():
-        raise FileExistsError(f"{out_dir} has features already: choose another folder, or remove it")
+        raise FileExistsError(f"{out_dir} already has features: choose another folder, or remove it")
     if num_gpus:
         settings["device"] = "cuda"
     dataset = videos if isinstance(videos, ray.data.Dataset) else ray.data.from_items([{"path": str(path)} for path in videos])
@@ -77,7 +77,7 @@ def extract_ray(
         num_cpus=num_cpus,
         num_gpus=num_gpus,
     )
-    # Actors may have taken every CPU of the cluster: writing must not wait for one.
+    # Actors may occupy every CPU of the cluster, so writing must not wait for one.
     rows.write_parquet(str(out_dir), ray_remote_args={"num_cpus": 0})
     if not is_uri:
         (Path(out_dir) / SETTINGS).write_text(json.dumps(made_by, indent=2) + "\n")
@@ -96,7 +96,7 @@ class _Actor:
 
 
 def _rows(record: VideoRecord, arrays: dict[str, np.ndarray] | None) -> Any:
-    """A pyarrow table of one video: a row a clip, or one row without a clip."""
+    """Returns a pyarrow table of one video: one row per clip, or a single row if it failed."""
     pyarrow = importlib.import_module("pyarrow")
     about = {"name": record.name, "path": record.path, "status": record.status, "reason": record.reason}
     if arrays is None:
@@ -111,4 +111,4 @@ def _import_ray() -> Any:
     try:
         return importlib.import_module("ray.data") and importlib.import_module("ray")
     except ImportError as error:
-        raise ImportError("extraction on a cluster needs Ray: pip install 'vie_models[ray]'") from error
+        raise ImportError("extract_ray needs Ray: pip install 'vie_models[ray]'") from error

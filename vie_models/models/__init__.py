@@ -1,4 +1,4 @@
-"""What runs: the encoders and the registry of their names. Needs torch alone, and imports it when an encoder is built."""
+"""The encoders and the registry of their names. Depends on torch only, and imports it when an encoder is built."""
 
 from typing import TYPE_CHECKING
 

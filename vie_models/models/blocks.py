@@ -1,10 +1,10 @@
 """Building blocks of the pre-activation ResNet-18 ("v2") that every VIE encoder is made of.
 
 Source: Zhuang et al., "Unsupervised Learning from Video with Deep Neural Embeddings", CVPR 2020 (arXiv 1905.11954);
-He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016. What differs from torchvision's and timm's ResNets:
+He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016. Differences from torchvision's and timm's ResNets:
 no norm after the stem, a projection shortcut in stage 1 too, TensorFlow's "SAME" max pool, BatchNorm momentum 0.003.
 
-B batch, C channels, T time, H height, W width. 2-D blocks are the same with the T axis left out.
+B batch, C channels, T time, H height, W width. 2-D blocks are the same without the T axis.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from torch.utils.checkpoint import checkpoint
 from .conv import Conv2d, Conv3d, is_plain_inference
 
 BLOCKS_PER_STAGE = (2, 2, 2, 2)
-Size = tuple[int, ...]  # one entry an axis: (H, W) or (T, H, W)
+Size = tuple[int, ...]  # one entry per axis: (H, W) or (T, H, W)
 
 
 class NormAct2d(nn.BatchNorm2d):
-    """relu(batch norm(x)) of [B, C, H, W] as one module, so that a hook on it sees what the reference calls `encode_k`."""
+    """relu(batch norm(x)) of [B, C, H, W] as one module, so that a forward hook on it sees the reference's `encode_k`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(super().forward(x), inplace=True)
@@ -43,30 +43,30 @@ NormAct = NormAct2d | NormAct3d
 
 
 def conv(in_channels: int, out_channels: int, kernel: Size, stride: Size) -> Conv2d | Conv3d:
-    """A convolution without bias, padded by (k - 1) // 2 on both sides; 2-D or 3-D by the length of `kernel`."""
+    """Builds a convolution without bias, padded by (k - 1) // 2 on both sides. The length of `kernel` makes it 2-D or 3-D."""
     cls = Conv2d if len(kernel) == 2 else Conv3d
     padding = tuple((k - 1) // 2 for k in kernel)
     return cls(in_channels, out_channels, kernel, stride, padding, bias=False)  # type: ignore[arg-type]
 
 
 def norm_act(channels: int, dims: int) -> NormAct:
-    """The reference's BatchNorm (eps 1e-5, TensorFlow momentum 0.997) with its ReLU, for 2 or 3 axes."""
+    """Builds the reference's BatchNorm (eps 1e-5, TensorFlow momentum 0.997) with its ReLU, for 2 or 3 axes."""
     cls = NormAct2d if dims == 2 else NormAct3d
     return cls(channels, eps=1e-5, momentum=0.003)
 
 
 class MaxPoolSame(nn.Module):
-    """Max pool with TensorFlow's "SAME" padding: out = ceil(n / stride), the smaller half of the padding in front.
+    """Max pool with TensorFlow's "SAME" padding: out = ceil(n / stride), with the smaller half of the padding in front.
 
-    A 3-wide window of stride 2 pads an even axis by one at the end and an odd axis by one on both sides. The end is what
-    `ceil_mode` adds (a window over the edge sees what is there), so no padded copy is made. Inference on CPU takes one axis
-    after the other, which is the same and faster: PyTorch's pool also finds where each maximum was.
+    A 3-wide window of stride 2 pads an even axis by one at the end, and an odd axis by one on both sides. `ceil_mode` provides
+    the padding at the end (a window over the edge ignores what lies outside), so no padded copy is made. Inference on CPU pools
+    one axis after the other. The result is the same, and faster, because PyTorch's pool also records where each maximum was.
     """
 
     def __init__(self, kernel: Size, stride: Size) -> None:
         super().__init__()
         if any((k, s) not in ((3, 2), (1, 1)) for k, s in zip(kernel, stride, strict=True)):
-            raise ValueError(f"each axis must be 3 wide with stride 2, or left alone (1, 1), got {kernel}, {stride}")
+            raise ValueError(f"each axis must have kernel 3 and stride 2, or kernel 1 and stride 1, got {kernel}, {stride}")
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class MaxPoolSame(nn.Module):
 
 
 def _pooled(x: Tensor, axis: int) -> Tensor:
-    """MaxPoolSame along one axis."""
+    """Applies MaxPoolSame along one axis."""
     size = x.shape[axis]
     even, odd, later = (torch.ops.aten.slice(x, axis, start, size, 2) for start in (0, 1, 2))
     out = even.clone()
@@ -127,7 +127,7 @@ class Block(nn.Module):
         return self.conv2(self.norm2(self.conv1(h))) + shortcut
 
     def fuse(self) -> None:
-        """Makes norm2, as it is in evaluation, part of conv1, for good."""
+        """Folds norm2, with its evaluation statistics, into conv1. This cannot be undone."""
         norm: Any = self.norm2
         self.conv1.weight, self.conv1.bias = fuse_conv_bn_weights(
             self.conv1.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
@@ -136,7 +136,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """Blocks in a row; with `grad_checkpointing` the activations inside a block are recomputed in the backward pass."""
+    """A sequence of blocks. With `grad_checkpointing`, the backward pass recomputes the activations inside each block."""
 
     grad_checkpointing = False
 
@@ -158,7 +158,7 @@ def _checkpointed(block: nn.Module, x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _running_statistics_held(module: nn.Module) -> Iterator[None]:
-    """BatchNorm inside normalises as in training but leaves its running statistics alone: recomputing is not a new step."""
+    """Lets BatchNorm normalise as in training but keep its running statistics: a recomputation is not a new step."""
     norms = [m for m in module.modules() if isinstance(m, NormAct)]
     momenta = [norm.momentum for norm in norms]
     counts = [norm.num_batches_tracked for norm in norms]
@@ -175,14 +175,14 @@ def _running_statistics_held(module: nn.Module) -> Iterator[None]:
 class Trunk(nn.Module):
     """The layers between clip and head: `norm(stages(stem(x)))` is [B, 3, T, H, W] -> [B, 8 * width + extra, T', H/32, W/32].
 
-    Encoders take its three parts as their own; Slowfast runs two side by side, stage by stage.
+    Most encoders use its three parts directly; Slowfast runs two trunks side by side, stage by stage.
 
     Args:
         width: channels of stage 1; stages 2-4 have 2, 4 and 8 times as many.
-        stem_kernel, stem_stride, pool_kernel, pool_stride: of the stem; two axes (H, W) build a 2-D trunk, three a 3-D one.
-        time_kernels: for each stage the lengths in time of conv1's and conv2's kernels (3-D only).
+        stem_kernel, stem_stride, pool_kernel, pool_stride: the stem. Two axes (H, W) build a 2-D trunk, three a 3-D one.
+        time_kernels: lengths in time of the kernels of conv1 and conv2, for each stage (3-D only).
         time_stride: stride in time of stages 2-4 (3-D only).
-        extra: channels that somebody concatenates behind the stem's and each stage's output (Slowfast's laterals).
+        extra: channels that the caller appends to the outputs of the stem and of each stage (Slowfast's laterals).
     """
 
     def __init__(
@@ -222,14 +222,14 @@ class Trunk(nn.Module):
 
 
 def init_convolutions(model: nn.Module) -> None:
-    """He normal, fan in; norms are ones and zeros already. The meta device has nothing to fill."""
+    """Initialises convolutions with He normal, fan in. Norms are ones and zeros already. Skips the meta device."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
 
 
 def layer_modules(prefix: str = "", first: str = "stem.pool") -> dict[str, str]:
-    """Layer name -> module path of a trunk under `prefix`: where the reference's `encode_1` ... `encode_10` come out."""
+    """Returns layer name -> module path for a trunk under `prefix`: the modules that output `encode_1` ... `encode_10`."""
     paths = [first]
     paths += [f"{prefix}stages.{s}.{b}.norm1" for s, n in enumerate(BLOCKS_PER_STAGE) for b in range(n)]
     paths += [f"{prefix}norm"]

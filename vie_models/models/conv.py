@@ -1,14 +1,14 @@
-"""Convolutions that are fast on CPU by themselves.
+"""Convolutions that are fast on CPU without a compiler.
 
-For inference on CPU, oneDNN wants a weight in a blocked layout of its choice. torch.nn lays it out anew at every call, or
-takes a much slower kernel: several times the cost of the convolution at a batch of one. torch.compile keeps the laid-out
-("packed") weight when it freezes a model; so do these modules, without a compiler. A stem with few output channels is slow in
-any layout, and takes another way (`_convolve_narrow`). Training, GPUs, autocast, torch.compile and torch.export see plain
-torch.nn convolutions, and state_dict holds the plain weight alone.
+For inference on CPU, oneDNN needs each weight in a blocked layout of its own. At every call, torch.nn converts the weight or
+uses a much slower kernel. With one clip per batch, that costs several times as much as the convolution. torch.compile keeps the
+converted ("packed") weight when it freezes a model; so do these modules, without a compiler. A stem with few output channels is
+slow in any layout, so it is computed differently (`_convolve_narrow`). Training, GPUs, autocast, torch.compile and torch.export
+use plain torch.nn convolutions, and state_dict holds only the plain weight.
 
-The packed weight is a second copy in memory. It is made at the first no-grad forward on CPU, and made again when the input's
-shape has changed or the weight has, in whatever way (PyTorch counts no version where `.data` is written to): every call
-compares a checksum of the weight, but in a fused copy (`Encoder.fuse`), whose weights are not to be changed.
+The packed weight is a second copy in memory. It is made at the first no-grad forward on CPU, and again when the input's shape
+or the weight changes. PyTorch's version counter misses writes to `.data`, so every call compares a checksum of the weight. A
+fused copy (`Encoder.fuse`) skips the checksum, because its weights must not change.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 
 class _PackedConv:
-    """Mixin over nn.Conv2d and nn.Conv3d."""
+    """Mixin for nn.Conv2d and nn.Conv3d that keeps the packed weight."""
 
     constant = False
-    """Whether the weight is promised not to change."""
+    """Whether the weight never changes, so that its checksum need not be compared."""
     _packed: tuple[torch.Size, Tensor, Tensor] | None = None  # input shape, checksum of the weight, packed weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,20 +69,20 @@ class Conv3d(_PackedConv, nn.Conv3d):
 
 
 def is_plain_inference(x: Tensor) -> bool:
-    """Whether this is an eager call on CPU without gradients, and nobody (compiler, tracer, vmap, a mode) looks on."""
+    """Whether this is an eager call on CPU without gradients, outside any compiler, tracer, vmap or dispatch mode."""
     return (
         not torch.compiler.is_compiling()
         and not torch.is_grad_enabled()
         and type(x) is Tensor
         and x.device.type == "cpu"
-        and torch._C._functorch.maybe_current_level() is None  # vmap and its like
+        and torch._C._functorch.maybe_current_level() is None  # vmap and similar
         and not torch.jit.is_tracing()
-        and torch._C._len_torch_dispatch_stack() == 0  # a mode (FLOP counter, fake tensors) is to see the real operator
+        and torch._C._len_torch_dispatch_stack() == 0  # a mode (FLOP counter, fake tensors) must see the real operator
     )
 
 
 def _can_pack(conv: Any, x: Tensor) -> bool:
-    """Whether this call is plain inference on CPU, and this PyTorch's packed convolution is there and right."""
+    """Whether this call is plain inference on CPU, and this PyTorch has a packed convolution that works."""
     weight = conv.weight
     return (
         is_plain_inference(x)
@@ -97,8 +97,10 @@ def _can_pack(conv: Any, x: Tensor) -> bool:
 
 
 def _checksum(weight: Tensor) -> Tensor:
-    """A small weight itself. Of a large one int64 [...]: sums of up to 256 parts, their bits read as whole numbers, and every
-    1009th of these by itself: so no change of a value is rounded away, and none of many values is hidden by their order.
+    """Returns a small weight itself, and int64 [...] for a large one: its bits are read as whole numbers.
+
+    The numbers are summed in up to 256 parts, so no change is rounded away. Every 1009th number is kept too, because sums
+    alone would not show that values have changed places.
     """
     if weight.numel() <= 2**15:
         return weight
@@ -118,20 +120,20 @@ def _convolve(conv: Any, x: Tensor, packed: Tensor) -> Tensor:
 
 
 LANES = 16
-"""Output channels that oneDNN's kernels compute at once: float32 values in a register of AVX-512."""
+"""Number of output channels that oneDNN's kernels compute at once: the float32 values in an AVX-512 register."""
 
 
 def _is_narrow(conv: Any) -> bool:
-    """Whether it is a stem whose output channels leave lanes empty, or fill them once."""
+    """Whether this is a stem with at most `LANES` output channels."""
     same = conv.weight.ndim == 4 or (conv.stride[0] == 1 and 2 * conv.padding[0] == conv.kernel_size[0] - 1)
     return conv.in_channels == 3 and conv.out_channels <= LANES and conv.bias is None and same
 
 
 def _convolve_narrow(conv: Any, x: Tensor) -> Tensor:
-    """The convolution of pixels with few output channels, from planes: that is what oneDNN does best with three channels in.
+    """Convolves pixels to few output channels. The input is laid out in planes, which oneDNN handles best for 3 channels.
 
-    Steps in time that follow one another become channels of their own and take the lanes that would be empty: their kernels
-    are the same, each a step later in a longer one. Sums are of the same products, and of zeros. The result is channels last.
+    Successive time steps become extra output channels, which fill lanes that would be empty. Each step's kernel is the original
+    one, shifted by one step inside a longer kernel of zeros, so the sums add only zeros. The result is channels last.
     """
     if x.ndim == 4:
         return F.conv2d(x.contiguous(), conv.weight, None, conv.stride, conv.padding).contiguous(
@@ -152,12 +154,12 @@ def _convolve_narrow(conv: Any, x: Tensor) -> Tensor:
 
 @functools.cache
 def _packing_works(dtype: torch.dtype) -> bool:
-    """These entry points are PyTorch's own, not public: they are used where they exist and agree with torch.nn."""
+    """Whether PyTorch's private functions for packed convolutions exist and agree with torch.nn."""
     if not torch.backends.mkldnn.is_available():
         return False
     generator = torch.Generator().manual_seed(0)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # what the caller draws next does not depend on this
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # keeps the caller's random state
             for cls, axes in ((nn.Conv2d, 2), (nn.Conv3d, 3)):
                 conv = cls(3, 16, 3, 2, 1, bias=False)
                 conv.weight.copy_(torch.randn(conv.weight.shape, generator=generator))
@@ -167,6 +169,6 @@ def _packing_works(dtype: torch.dtype) -> bool:
                 tolerance = 1e-4 if dtype == torch.float32 else 0.5
                 if not torch.allclose(y, conv(x), rtol=1e-2, atol=tolerance):
                     return False
-    except (RuntimeError, AttributeError, TypeError):  # not in this build, or called otherwise there
+    except (RuntimeError, AttributeError, TypeError):  # missing from this build, or with other arguments
         return False
     return True

@@ -1,4 +1,4 @@
-"""The contract every VIE encoder keeps.
+"""The interface of every VIE encoder.
 
 B batch, C channels, T time, H height, W width, F = `num_features`.
 """
@@ -20,35 +20,35 @@ from .conv import Conv2d, Conv3d
 
 EMBEDDING_SIZE = 128
 OUTPUT = "output"  # the layer name of what `forward` returns
-FeatureMaps = Any  # a tensor, or a tuple of them where pathways differ in rate: what `forward_head` takes
+FeatureMaps = Any  # a tensor, or a tuple of tensors for several pathways: the input of `forward_head`
 
 
 class Encoder(nn.Module):
-    """Base of all encoders: one normalised clip tensor in; an embedding, logits or pooled features out.
+    """Base class of all encoders. Takes one normalised clip tensor; returns an embedding, logits or pooled features.
 
     Subclasses build their trunk, call `_set_head`, and define `forward_features`, `_pool` and `layer_modules`.
-    Input is float [B, 3, T, H, W]; T, H and W need not be those of `clip_spec`.
+    Input is float [B, 3, T, H, W]. T, H and W may differ from `clip_spec`; only VIE-TRN fixes T.
     """
 
     clip_spec: ClipSpec
-    """The clips that the weights were made for."""
+    """Clips that the weights are made for."""
     num_features: int
     """Length F of the pooled features, the input of the head."""
     num_classes: int | None
-    """None: the head embeds; 0: there is no head; N: the head gives N logits."""
+    """None: the head returns an embedding; 0: there is no head; N: the head returns N logits."""
     layer_modules: dict[str, str]
-    """Layer name -> path of the module whose output it is (for forward hooks and `get_submodule`)."""
+    """Layer name -> path of the module that outputs it (for forward hooks and `get_submodule`)."""
     weights: Any = None
-    """The catalog record of the weight set that was loaded, or None."""
+    """Catalog record of the loaded weight set, or None."""
     model_name: str
-    """The registered name this encoder was built under."""
+    """Registered name under which the encoder was built."""
     fused: bool = False
-    """Whether it is a copy that `fuse` made."""
+    """Whether the encoder is a copy made by `fuse`."""
     model_args: dict[str, Any]
-    """The sizes it was built with: `create_model(model_name, num_classes=..., **model_args)` builds it again."""
+    """Sizes with which the encoder was built: `create_model(model_name, num_classes=..., **model_args)` builds it again."""
 
     def forward_features(self, x: Tensor) -> FeatureMaps:
-        """Last feature map(s), after the final relu(norm): what `forward_head` takes."""
+        """Returns the last feature maps, after the final relu(norm): the input of `forward_head`."""
         raise NotImplementedError
 
     def _pool(self, features: FeatureMaps) -> Tensor:
@@ -68,9 +68,9 @@ class Encoder(nn.Module):
         return self.forward_head(self.forward_features(x))
 
     def forward_intermediates(self, x: Tensor, layers: str | Iterable[str]) -> dict[str, Tensor]:
-        """Activations of the named layers, each [B, C, T', H', W'], in the order asked for.
+        """Returns the activations of the named layers, each [B, C, T', H', W'], in the order given.
 
-        The name "output" stands for what `forward` returns, from the same pass; without it the head is not computed.
+        The name "output" stands for what `forward` returns, from the same pass. Without it, the head is not run.
         An unknown name raises ValueError.
         """
         layers = self._checked(layers)
@@ -80,13 +80,13 @@ class Encoder(nn.Module):
         return {name: maps[name] for name in layers}
 
     def _features_and_maps(self, x: Tensor, layers: Sequence[str]) -> tuple[FeatureMaps, dict[str, Tensor]]:
-        """`forward_features(x)`, and what the named layers gave on the way."""
+        """Returns `forward_features(x)` and the maps of the named layers, from one pass."""
         with self._recording(layers) as outputs:
             features = self.forward_features(x)
         return features, {name: self._layer_maps(output, x.shape[0]) for name, output in outputs.items()}
 
     def _layer_maps(self, output: Tensor, batch: int) -> Tensor:
-        """What a layer's module gave for `batch` clips -> [B, C, T', H', W']."""
+        """Output of a layer's module for `batch` clips -> [B, C, T', H', W']."""
         return output
 
     def _checked(self, layers: str | Iterable[str]) -> list[str]:
@@ -115,15 +115,15 @@ class Encoder(nn.Module):
 
     @property
     def layer_names(self) -> list[str]:
-        """Names that `forward_intermediates` takes, from input to output."""
+        """Names of the layers for `forward_intermediates`, from input to output."""
         return list(self.layer_modules)
 
     def get_classifier(self) -> nn.Module:
-        """The head: Linear(F, 128 or num_classes), or Identity where there is none."""
+        """Returns the head: Linear(F, 128 or num_classes), or Identity if there is none."""
         return self.head
 
     def reset_classifier(self, num_classes: int | None) -> None:
-        """Replaces the head: N logits, 0 for none (pooled features), None for a new, untrained 128-d embedding."""
+        """Replaces the head with an untrained one: N for logits, 0 for pooled features (no head), None for embeddings."""
         self._set_head(num_classes)
 
     def _set_head(self, num_classes: int | None) -> None:
@@ -136,16 +136,16 @@ class Encoder(nn.Module):
         )
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """In training, recompute each block's activations in the backward pass: less memory, about a third more time."""
+        """Recomputes each block's activations in the backward pass of training: less memory, about a third more time."""
         for module in self.modules():
             if isinstance(module, Stage):
                 module.grad_checkpointing = enable
 
     def fuse(self) -> Encoder:
-        """A copy for inference, in which the second norm of every block is part of the convolution before it.
+        """Returns a copy for inference that folds the second norm of every block into the convolution before it.
 
-        Its layers and outputs are the same but for rounding (1e-5 of the largest value). Its weights are not to be changed,
-        which CPUs need not check at every call then, and cannot be saved: keep the encoder it was made of.
+        Layers and outputs are the same up to rounding (1e-5 of the largest value). Do not change the copy's weights: inference
+        on CPU does not check them for changes. The copy cannot be saved, so keep the encoder it was made of.
         """
         copied = copy.deepcopy(self).eval()
         if not copied.fused:
@@ -159,9 +159,9 @@ class Encoder(nn.Module):
         return copied.requires_grad_(False)
 
     def parameter_groups(self, weight_decay: float, bias_weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """Three groups for an optimiser, named weights, biases and norms; norms never decay.
+        """Returns the parameter groups for an optimiser: weights, biases and norms. Norms never decay.
 
-        The reference decays everything but BatchNorm: there `bias_weight_decay` equals `weight_decay`.
+        The reference decays everything except BatchNorm, so its `bias_weight_decay` equals its `weight_decay`.
         """
         norms = {id(p) for m in self.modules() if isinstance(m, NormAct) for p in m.parameters()}
         groups: dict[str, list[nn.Parameter]] = {"weights": [], "biases": [], "norms": []}
@@ -173,7 +173,7 @@ class Encoder(nn.Module):
 
 
 def new_head(num_features: int, size: int) -> nn.Module:
-    """Linear(num_features, size), normal weights of std 0.01 and no bias to begin with; Identity for size 0."""
+    """Builds Linear(num_features, size) with normal weights of std 0.01 and zero bias, or Identity for size 0."""
     if size == 0:
         return nn.Identity()
     head = nn.Linear(num_features, size)
@@ -184,12 +184,12 @@ def new_head(num_features: int, size: int) -> nn.Module:
 
 
 def unit_norm(x: Tensor) -> Tensor:
-    """x over its Euclidean length along axis 1; half precision is normalised, and returned, in float32."""
+    """Divides x by its Euclidean length along axis 1. Half precision is computed and returned in float32."""
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
 
 
 def check_clip(x: Tensor, name: str) -> Tensor:
-    """`x` if it is a [B, 3, T, H, W] float clip with something along every axis; otherwise ValueError."""
+    """Returns `x` if it is a float clip [B, 3, T, H, W] whose T, H and W are at least 1. Otherwise raises ValueError."""
     if x.ndim != 5 or x.shape[1] != 3 or min(x.shape[2:]) < 1:
         raise ValueError(f"{name} takes clips [B, 3, T, H, W], got {list(x.shape)}; see ClipSpec and clip_transform")
     if not x.is_floating_point():

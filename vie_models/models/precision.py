@@ -1,8 +1,8 @@
-"""Whether this machine's convolutions compute what they should in half precision.
+"""Checks that this machine's convolutions give correct results in half precision.
 
-On some releases they do not: with oneDNN 3.13 on CPUs with AVX512-BF16, the weight gradient of a 3x3x3 convolution over two
-frames is uninitialised memory, and of some cuDNN releases the like is known. A run that would
-learn from that must not begin; extraction goes on in float32, and says so.
+Some releases do not. With oneDNN 3.13 on CPUs with AVX512-BF16, the weight gradient of a 3x3x3 convolution over two frames is
+uninitialised memory. Some cuDNN releases have similar bugs. Training that would use wrong gradients must not start. Extraction
+continues in float32 and says so.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from torch import Tensor, nn
 from .encoder import Encoder
 
 TOLERANCE = 0.05
-"""Relative error that half precision may have; rounding alone gives bfloat16 about 0.003."""
+"""Largest relative error allowed in half precision. Rounding alone gives about 0.003 in bfloat16."""
 
 
 class WrongArithmeticError(RuntimeError):
-    """A convolution of this PyTorch on this machine gives wrong results in the precision asked for."""
+    """On this machine, PyTorch computes a convolution wrongly in the requested precision."""
 
 
 def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype, gradients: bool = True) -> None:
-    """Compares every kind of convolution of the model, its result and (unless it is frozen) gradients, with what float32 gives.
+    """Compares each kind of convolution in the model with float32: its result and, unless it is frozen, its gradients.
 
     Args:
-        model: the encoder, on the device where it is to run; it is left as it is.
-        clips: that go through it at a time.
-        dtype: of its arithmetic.
-        gradients: whether they matter.
+        model: encoder on the device where it will run. It is not changed.
+        clips: number of clips per batch.
+        dtype: data type to check.
+        gradients: whether to check gradients too.
 
     Raises:
-        WrongArithmeticError: one of them is wrong; the message says which.
+        WrongArithmeticError: a result or gradient is wrong. The message says which.
     """
     spec = model.clip_spec
     generator = torch.Generator().manual_seed(0)
@@ -48,13 +48,13 @@ def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype, gradients
             if not error <= TOLERANCE:
                 raise WrongArithmeticError(
                     f"on this machine, PyTorch {torch.__version__} computes a wrong {what} of {name}, a convolution of clips "
-                    f"{list(shape)}, in {dtype}: relative error {error:.3g}. Use float32 (--dtype float32), or "
+                    f"{list(shape)}, in {dtype}: relative error {error:.3g}. Use float32 (--dtype float32) or "
                     "another release of PyTorch"
                 )
 
 
 def _kinds(model: Encoder, x: Tensor) -> dict[tuple[str, Any], torch.Size]:
-    """One convolution of each kind, with the shape of its input."""
+    """Returns one convolution of each kind, with the shape of its input."""
     seen: dict[Any, tuple[tuple[str, Any], torch.Size]] = {}
     handles = []
     for name, module in model.named_modules():
@@ -62,7 +62,7 @@ def _kinds(model: Encoder, x: Tensor) -> dict[tuple[str, Any], torch.Size]:
 
             def record(module: Any, inputs: tuple[Tensor, ...], name: str = name) -> None:
                 kind = (inputs[-1].shape, module.weight.shape, module.stride)
-                seen.setdefault(kind, ((name, module), inputs[-1].shape))  # of a lateral, the last input
+                seen.setdefault(kind, ((name, module), inputs[-1].shape))  # a lateral convolves its last input
 
             handles.append(module.register_forward_pre_hook(record))
     was_training = model.training
@@ -78,7 +78,7 @@ def _kinds(model: Encoder, x: Tensor) -> dict[tuple[str, Any], torch.Size]:
 
 
 def _results(conv: Any, inputs: Tensor, dtype: torch.dtype, gradients: bool) -> dict[str, Tensor]:
-    """The result and, if wanted, the gradients of its product with fixed noise."""
+    """Returns the result and, if `gradients`, the gradients of its product with fixed noise."""
     x, weight = inputs.detach().to(dtype), conv.weight.detach().to(dtype)
     convolve = F.conv2d if weight.ndim == 4 else F.conv3d
     with torch.set_grad_enabled(gradients):

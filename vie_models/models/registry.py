@@ -1,6 +1,6 @@
-"""Names of the models: what builds each and which clips it takes. Sizes are arguments; weights come from elsewhere.
+"""The registered models: the builder and the clips of each name. Sizes are arguments; vie_models.weights loads weights.
 
-Listing names needs no torch: an encoder's module is imported when one is built.
+Listing names does not import torch. Building an encoder imports its module.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ class ModelEntry:
     """One registered model."""
 
     builder: str
-    """Where `build` is: module of this room, and name."""
+    """Module in vie_models.models and name of the builder, such as "resnet.VIESingle"."""
     clip_spec: ClipSpec
-    """The clips it takes."""
+    """Clips that the model takes."""
     reference: str
-    """The original release's name for it, or "" where it has none."""
+    """Name of the model in the original release, or "" if it has none."""
     summary: str
-    """One line for listings."""
+    """One-line description for listings."""
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     """Sizes that differ from the builder's defaults."""
 
     @property
     def build(self) -> Callable[..., Encoder]:
-        """`build(clip_spec, num_classes=..., **sizes)` makes an untrained encoder."""
+        """The builder: `build(clip_spec, num_classes=..., **sizes)` returns an untrained encoder."""
         module, name = self.builder.split(".")
         return getattr(importlib.import_module(f".{module}", __package__), name)
 
 
 def _tiny(entry: ModelEntry, **sizes: int) -> ModelEntry:
-    """The same model at base width 16 on 64-pixel crops: for tests, demonstrations and teaching."""
+    """Returns the same model with base width 16 and 64-pixel crops, for tests, demonstrations and teaching."""
     spec = dataclasses.replace(entry.clip_spec, resize=72, crop=64)
     summary = f"{entry.summary}; base width 16, 64-pixel crop"
     return ModelEntry(entry.builder, spec, "", summary, {"width": 16, **sizes})
@@ -72,19 +72,19 @@ for _name, _sizes in {"single": {}, "3dresnet": {}, "slowfast": {"fast_width": 4
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Registered model names that match a shell-style `pattern`, sorted."""
+    """Returns the registered model names that match a shell-style `pattern`, sorted."""
     return sorted(fnmatch.filter(MODELS, pattern))
 
 
 def model_entry(name: str) -> ModelEntry:
-    """The entry of a registered name; an unknown one raises ValueError with the known ones."""
+    """Returns the entry of a registered name. An unknown name raises ValueError, which lists the known ones."""
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; known models are {', '.join(list_models())}")
     return MODELS[name]
 
 
 def build_model(name: str, *, clip_spec: ClipSpec | None = None, num_classes: int | None = None, **sizes: Any) -> Encoder:
-    """An untrained encoder, in training mode. `sizes` are the builder's: width, fast_width, static_width."""
+    """Builds an untrained encoder, in training mode. `sizes` are width, fast_width and static_width, in channels."""
     entry = model_entry(name)
     parameters = inspect.signature(entry.build).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "num_classes"}

@@ -15,7 +15,7 @@ from .encoder import Encoder, check_clip
 
 
 class _FrameEncoder(Encoder):
-    """A 2-D ResNet-18 on every frame. A hook on one of its modules sees all frames of the batch: [B*T, C, H', W']."""
+    """A 2-D ResNet-18 on each frame. A hook on one of its modules sees all frames of the batch: [B*T, C, H', W']."""
 
     def __init__(self, clip_spec: ClipSpec, width: int) -> None:
         super().__init__()
@@ -26,13 +26,13 @@ class _FrameEncoder(Encoder):
         self.layer_modules = layer_modules()
 
     def _frame_features(self, x: Tensor) -> Tensor:
-        """[B, 3, T, H, W] -> [B, C, T, H', W'], every frame by itself."""
+        """[B, 3, T, H, W] -> [B, C, T, H', W'], each frame on its own."""
         frames = x.transpose(1, 2).flatten(0, 1)  # [B*T, 3, H, W]
         return _clips(self.norm(self.stages(self.stem(frames))), x.shape[0])
 
 
 class VIESingle(_FrameEncoder):
-    """VIE-Single: 2-D ResNet-18; of a clip, the feature maps of its frames are averaged over time.
+    """VIE-Single: a 2-D ResNet-18 on each frame. The feature maps of a clip's frames are averaged over time.
 
     Takes [B, 3, T, H, W] or single frames [B, 3, H, W]. Feature maps keep a time axis of length 1.
     """
@@ -54,7 +54,7 @@ class VIESingle(_FrameEncoder):
 
 
 class VIETRN(_FrameEncoder):
-    """VIE-TRN: 2-D ResNet-18 on each of `clip_spec.num_frames` frames; the pooled frames are concatenated in time order."""
+    """VIE-TRN: a 2-D ResNet-18 on each of `clip_spec.num_frames` frames. Pooled frames are concatenated in time order."""
 
     def __init__(self, clip_spec: ClipSpec, *, width: int = 64, num_classes: int | None = None) -> None:
         super().__init__(clip_spec, width)
@@ -66,8 +66,8 @@ class VIETRN(_FrameEncoder):
         check_clip(x, "vie_trn")
         if x.shape[2] != self.clip_spec.num_frames:
             raise ValueError(
-                f"vie_trn relates exactly {self.clip_spec.num_frames} frames, got T = {x.shape[2]}; "
-                f"sample {self.clip_spec.num_frames} frames a clip, or build with a clip_spec of {x.shape[2]} frames and train"
+                f"vie_trn takes exactly {self.clip_spec.num_frames} frames, got T = {x.shape[2]}; "
+                f"sample {self.clip_spec.num_frames} frames per clip, or train one with a clip_spec of {x.shape[2]} frames"
             )
         return self._frame_features(x)
 

@@ -17,7 +17,7 @@ from ..clip_spec import ClipSpec
 from .blocks import Trunk, layer_modules
 from .encoder import Encoder, check_clip
 
-# What each pathway's trunk is, beside its width: axes are (T, H, W), time_kernels are (conv1, conv2) by stage.
+# Arguments of each pathway's trunk, except its width. Axes are (T, H, W); time_kernels are (conv1, conv2) for each stage.
 TRUNK_3DRESNET: dict[str, Any] = dict(
     stem_kernel=(7, 7, 7),
     stem_stride=(1, 2, 2),
@@ -59,19 +59,19 @@ class _ClipEncoder(Encoder):
 
 
 class VIE3DResNet(_ClipEncoder):
-    """VIE-3DResNet: 3x3x3 kernels throughout; stem's pool and stages 2-4 each halve time (T' = T / 16)."""
+    """VIE-3DResNet: 3x3x3 kernels throughout. The stem's pool and stages 2-4 each halve time (T' = T / 16)."""
 
     trunk = TRUNK_3DRESNET
 
 
 class VIESlow(_ClipEncoder):
-    """VIE-Slow: few frames far apart; kernels reach over time from stage 3 on; time is never reduced (T' = T)."""
+    """VIE-Slow: few frames, far apart. Kernels span time from stage 3 on. Time is never reduced (T' = T)."""
 
     trunk = TRUNK_SLOW
 
 
 class VIEFast(_ClipEncoder):
-    """The fast pathway by itself: many frames, few channels, kernels over time in every stage (T' = T)."""
+    """The fast pathway by itself: many frames, few channels. Kernels span time in every stage (T' = T)."""
 
     trunk = TRUNK_FAST
 

@@ -17,11 +17,11 @@ from .encoder import Encoder, check_clip
 from .resnet3d import TRUNK_FAST, TRUNK_SLOW
 
 SLOW_STRIDE = 4  # the slow pathway sees every 4th frame
-LATERAL_RATIO = 2  # a lateral gives twice the channels it gets
+LATERAL_RATIO = 2  # a lateral outputs twice as many channels as it receives
 
 
 class Lateral(Conv3d):
-    """Puts the fast pathway's maps, brought to the slow one's rate by a 5x1x1 convolution, behind the slow pathway's."""
+    """Brings the fast pathway's maps to the slow rate with a 5x1x1 convolution, and appends them to the slow maps."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, LATERAL_RATIO * channels, (5, 1, 1), (SLOW_STRIDE, 1, 1), (2, 0, 0), bias=False)
@@ -32,9 +32,9 @@ class Lateral(Conv3d):
 
 
 class VIESlowfast(Encoder):
-    """VIE-Slowfast: the clip is split inside; layers are those of the slow pathway, which receives the fast one's.
+    """VIE-Slowfast: a slow and a fast pathway that see the same clip at two frame rates.
 
-    `fast_width` is width / 8 unless given.
+    Layer names refer to the slow pathway, which receives the fast pathway's maps. `fast_width` defaults to width // 8.
     """
 
     def __init__(

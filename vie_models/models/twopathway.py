@@ -1,4 +1,4 @@
-"""Two-pathway models: a static encoder and a dynamic encoder, trained apart, looking at the same clip.
+"""Two-pathway models: a static and a dynamic encoder, trained separately, that see the same clip.
 
 Source: Zhuang et al., CVPR 2020, section 3 (VIE-TwoPathway-S and -SF).
 
@@ -23,12 +23,12 @@ from .slowfast import VIESlowfast
 class VIETwoPathway(Encoder):
     """A static encoder (VIE-Single, its maps averaged over time) beside a dynamic one (VIE-Slow or VIE-Slowfast).
 
-    The embedding is ours, the reference has none: both pathways' unit embeddings, concatenated, over sqrt(2): [B, 256].
-    Pooled features are the reference's: the last layer of both, averaged over space and time and concatenated
-    (512 + 512 for Slow, 512 + 640 for Slowfast, whose fast maps are heard through the last lateral).
+    The reference defines no joint embedding. Ours concatenates both pathways' unit embeddings and divides by sqrt(2): [B, 256].
+    Pooled features follow the reference: the last layer of each pathway, averaged over space and time, concatenated
+    (512 + 512 for Slow; 512 + 640 for Slowfast, whose fast maps enter through the last lateral).
 
     Args:
-        static, dynamic: two encoders with their embedding heads, loaded or new. The dynamic one gives the clip_spec.
+        static, dynamic: two encoders with their embedding heads, loaded or new. The dynamic one provides the clip_spec.
     """
 
     def __init__(self, static: Encoder, dynamic: Encoder, *, num_classes: int | None = None) -> None:
@@ -53,7 +53,7 @@ class VIETwoPathway(Encoder):
         return {"static": self.static, "dynamic": self.dynamic}
 
     def forward_features(self, x: Tensor) -> tuple[FeatureMaps, FeatureMaps]:  # type: ignore[override]
-        """[B, 3, T, H, W] -> what `static.forward_features` and `dynamic.forward_features` give."""
+        """[B, 3, T, H, W] -> the results of `static.forward_features` and `dynamic.forward_features`."""
         check_clip(x, "a two-pathway model")
         return self.static.forward_features(x), self.dynamic.forward_features(x)
 
@@ -69,7 +69,7 @@ class VIETwoPathway(Encoder):
         return torch.cat([m.mean((2, 3, 4)) for m in maps], dim=1)
 
     def forward_intermediates(self, x: Tensor, layers: str | Iterable[str]) -> dict[str, Tensor]:
-        """As `Encoder.forward_intermediates`; a pathway none of whose layers is asked for is not run."""
+        """As `Encoder.forward_intermediates`. Only the pathways that `layers` need are run."""
         layers = self._checked(layers)
         features, maps = {}, {}
         for role, pathway in self._pathways().items():
@@ -82,11 +82,11 @@ class VIETwoPathway(Encoder):
         return {name: maps[name] for name in layers}
 
     def _set_head(self, num_classes: int | None) -> None:
-        """The embedding is that of the pathways' own heads; for logits or pooled features they have none."""
+        """Sets the head. Embeddings come from the pathways' own heads, which logits and pooled features do without."""
         for pathway in self._pathways().values():
             if (pathway.num_classes is None) != (num_classes is None):
                 pathway.reset_classifier(None if num_classes is None else 0)
-        if isinstance(self.dynamic, VIESlowfast):  # only the embedding head hears the fast pathway's last norm
+        if isinstance(self.dynamic, VIESlowfast):  # only the embedding head uses the fast pathway's last norm
             self.dynamic.fast.norm.requires_grad_(num_classes is None)
         if num_classes is None:
             self.num_classes, self.head = None, nn.Identity()
@@ -95,14 +95,19 @@ class VIETwoPathway(Encoder):
 
 
 def _last_channels(encoder: Encoder) -> int:
-    """Channels of the last layer, `encode_10`, which is a batch norm."""
+    """Returns the number of channels of the last layer, `encode_10`, which is a batch norm."""
     return int(encoder.get_submodule(encoder.layer_modules["encode_10"]).num_features)  # type: ignore[arg-type]
 
 
 def two_pathway(static: Encoder, dynamic: Encoder) -> Encoder:
-    """Puts two encoders, loaded or new, together as the two-pathway model that they make; they are not copied.
+    """Joins two encoders, loaded or new, to a two-pathway model [B, 3, T, H, W] -> [B, 256]. The encoders are not copied.
 
-    Raises ValueError where no registered two-pathway model is made of these two.
+    Args:
+        static: a VIE-Single encoder with its embedding head.
+        dynamic: a VIE-Slow or VIE-Slowfast encoder with its embedding head. It provides the clip_spec.
+
+    Raises:
+        ValueError: no registered two-pathway model is made of these two.
     """
     names = {
         ("vie_single", "vie_slow"): "vie_twopathway_slow",
@@ -112,7 +117,7 @@ def two_pathway(static: Encoder, dynamic: Encoder) -> Encoder:
     pair = (static.model_name, dynamic.model_name)
     if pair not in names:
         known = ", ".join(f"{s} + {d}" for s, d in names)
-        raise ValueError(f"no two-pathway model is made of {pair[0]} + {pair[1]}; there are {known}")
+        raise ValueError(f"no two-pathway model is made of {pair[0]} + {pair[1]}; known pairs are {known}")
     model = VIETwoPathway(static, dynamic)
     model.model_name = names[pair]
     model.model_args = {**dynamic.model_args, "static_width": static.stem.conv.out_channels}  # type: ignore[union-attr]
@@ -122,7 +127,7 @@ def two_pathway(static: Encoder, dynamic: Encoder) -> Encoder:
 def with_slow(
     clip_spec: ClipSpec, *, width: int = 64, static_width: int | None = None, num_classes: int | None = None
 ) -> Encoder:
-    """VIE-Single and VIE-Slow, untrained."""
+    """Builds VIE-Single and VIE-Slow as one untrained model."""
     static = VIESingle(_single_frame(clip_spec), width=static_width or width)
     return VIETwoPathway(static, VIESlow(clip_spec, width=width), num_classes=num_classes)
 
@@ -135,7 +140,7 @@ def with_slowfast(
     static_width: int | None = None,
     num_classes: int | None = None,
 ) -> Encoder:
-    """VIE-Single and VIE-Slowfast, untrained."""
+    """Builds VIE-Single and VIE-Slowfast as one untrained model."""
     static = VIESingle(_single_frame(clip_spec), width=static_width or width)
     return VIETwoPathway(static, VIESlowfast(clip_spec, width=width, fast_width=fast_width), num_classes=num_classes)
 

@@ -1,1 +1,1 @@
-"""How weights are made, from one CPU to many GPUs. Needs the extra `train`."""
+"""Training, on anything from one CPU to many GPUs. Needs the extra `train`."""

@@ -1,4 +1,4 @@
-"""Where a run begins: from nothing, from weights, or in the middle of another run or of a TensorFlow checkpoint."""
+"""How a run starts: from random weights, from given weights, or from another run or a TensorFlow checkpoint."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from .settings import FIXED, TrainConfig
 
 
 def check_settings(config: TrainConfig, before: dict[str, Any], folder: Path) -> None:
-    """ValueError unless a run can go on with `config` that was begun with `before`."""
+    """Raises ValueError unless the run in `folder`, started with the settings `before`, can continue with `config`."""
     then, now = TrainConfig.from_dict(before).to_dict(), config.to_dict()
     given = [name for name in ("weights", "resume") if now[name] is not None]
     names = [*FIXED, *(["steps"] if config.schedule == "cosine" else []), *given]
     differing = [f"{key} was {then[key]!r}, is {now[key]!r}" for key in names if then[key] != now[key]]
     if differing:
         raise ValueError(
-            f"the run in {folder} was begun with other settings ({'; '.join(differing)}): choose another folder, or the same"
+            f"the run in {folder} was started with other settings ({'; '.join(differing)}): choose another folder, or use "
+            "the same settings"
         )
 
 
 def fitted(config: TrainConfig, num_videos: int) -> TrainConfig:
-    """The settings with steps in place of epochs, and as wide as the weights that the run begins with."""
+    """Returns the settings with `steps` computed from `epochs`, and `width` taken from the weights, if any."""
     config = config.of_videos(num_videos)
     if config.weights is not None and config.width is None:
         config = dataclasses.replace(config, width=_weights(config).model_args["width"])
@@ -43,11 +44,11 @@ def fitted(config: TrainConfig, num_videos: int) -> TrainConfig:
 
 
 def begin(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer, objective: Objective) -> int:
-    """Fills in what `config.weights` or `config.resume` have; returns the number of steps that they have made.
+    """Loads `config.weights` or `config.resume`, if given, and returns the number of steps already made.
 
     Raises:
-        ValueError: what is there does not fit the run.
-        FileNotFoundError: nothing is there.
+        ValueError: the weights or the other run do not fit this run.
+        FileNotFoundError: there are no such weights, run or checkpoint.
     """
     if config.weights is not None:
         _load_trunk(config, encoder_of(model), _weights(config))
@@ -70,36 +71,37 @@ def _weights(config: TrainConfig) -> Encoder:
     except (ValueError, WeightsError) as error:
         if config.model != "vie_trn":
             raise
-        try:  # a TRN may begin with a Single's
+        try:  # a TRN may start from a Single's weights
             return load_weights("vie_single", config.weights, **config.sizes)
         except (ValueError, WeightsError):
             raise error from None
 
 
 def _load_trunk(config: TrainConfig, model: Encoder, source: Encoder) -> None:
-    """All of `source`; without its head where that is another (TRN from Single, classes from an embedding)."""
+    """Copies the weights of `source`, except a head that does not fit (TRN from Single, classes from an embedding)."""
     state = source.state_dict()
     theirs, ours = state.get("head.weight"), model.state_dict().get("head.weight")
     if theirs is None or ours is None or theirs.shape != ours.shape or source.num_classes != model.num_classes:
         state = {name: value for name, value in state.items() if not name.startswith("head.")}
     expected = {name for name in model.state_dict() if not name.startswith("head.")}
     if missing := sorted(expected - set(state)):
-        raise ValueError(f"{config.weights or config.resume} does not fit {config.model}: it has no {missing[0]}")
+        raise ValueError(f"{config.weights or config.resume} does not fit {config.model}: it lacks {missing[0]}")
     model.load_state_dict(state, strict=False)
 
 
 def _resume_run(
     config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer, objective: Objective, checkpoint: Checkpoint
 ) -> int:
-    """Another run: weights, momentum, bank, clusters and step. A TRN goes on from a Single, with a new head."""
+    """Loads weights, momentum, bank, clusters and step of another run. A TRN can continue a Single, with a new head."""
     state = checkpoint.state()
     source = TrainConfig.from_dict(state["config"])
     if source.objective != config.objective:
         raise ValueError(
-            f"{config.resume} is a run with objective={source.objective!r}, not {config.objective!r}: begin with weights"
+            f"{config.resume} is a run with objective={source.objective!r}, not {config.objective!r}: start from its weights "
+            "instead (vie export, then --weights)"
         )
     if source.model != config.model and (source.model, config.model) != ("vie_single", "vie_trn"):
-        raise ValueError(f"{config.resume} is a run of {source.model}, which {config.model} cannot go on from")
+        raise ValueError(f"{config.resume} is a run of {source.model}, which {config.model} cannot continue")
     if isinstance(objective, InstanceObjective):
         _check_same_list(config, source, state["list"])
     network = make_network(source, int(state["labels"].max()) + 1)
@@ -116,23 +118,25 @@ def _resume_run(
 
 
 def _check_same_list(config: TrainConfig, source: TrainConfig, list_hash: str) -> None:
-    """Row i of a memory bank is video i."""
+    """Raises ValueError unless both runs have the same list of videos, since row i of a memory bank belongs to video i."""
     names = ("part", "binned", "seed") if config.part < 1 else ("part", "binned")
     differing = [name for name in names if getattr(config, name) != getattr(source, name)]
     if list_hash != sha256_of(config.train_list):
         differing.append("train_list")
     if differing:
         raise ValueError(
-            f"{config.resume} has another {', '.join(differing)}, and its memory bank is of other videos therefore: give the "
-            "same, or begin with its weights alone (vie export, and --weights)"
+            f"{config.resume} has another {', '.join(differing)}, so its memory bank belongs to other videos: use the same, or "
+            "start from its weights alone (vie export, then --weights)"
         )
 
 
 def _resume_tensorflow(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer, objective: Objective) -> int:
-    """A checkpoint of the original: weights, momentum, bank, clusters and step."""
+    """Loads weights, momentum, bank, clusters and step of a TensorFlow checkpoint of the original."""
     assert config.resume is not None
     if not isinstance(objective, InstanceObjective):
-        raise ValueError(f"{config.resume} is of instance learning; supervised training can begin with its --weights")
+        raise ValueError(
+            f"{config.resume} is a checkpoint of objective='vie', not {config.objective!r}: start from its weights (--weights)"
+        )
     variables = read_checkpoint(config.resume)
     model.load_state_dict(tf_to_state_dict(variables, model))
     slots = {name: variables.get(f"{name}/Momentum", variables[name]) for name in tf_names(model)}
@@ -141,7 +145,7 @@ def _resume_tensorflow(config: TrainConfig, model: Encoder, optimiser: torch.opt
     _set_momentum(model, optimiser, velocity)
     bank = tf_memory_bank(variables)
     if bank is None:
-        raise ValueError(f"{config.resume} has no memory bank: begin with its weights alone (--weights)")
+        raise ValueError(f"{config.resume} has no memory bank: start from its weights alone (--weights)")
     rows = bank["memory_bank"]
     objective.bank.load_state_dict({"rows": rows, "rank": 0, "size": 1, "num_rows": len(rows)})
     if "instance/cluster_labels" in variables:

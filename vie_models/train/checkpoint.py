@@ -1,8 +1,8 @@
-"""Checkpoints of a run: whole or not there, verified when read, and independent of how many ranks wrote them.
+"""Checkpoints of a run: written atomically, verified when read, and loadable with any number of ranks.
 
     RUN/checkpoints/step-000005000/   state.pt (what all ranks share), bank-0-of-2.pt ... (each rank's part), hashes.json
 
-A checkpoint is written under another name and renamed. All ranks must see the same folder.
+A checkpoint is written under a temporary name and then renamed. All ranks must see the same folder.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ CHECKPOINTS, STATE, HASHES = "checkpoints", "state.pt", "hashes.json"
 
 
 class DamagedCheckpointError(RuntimeError):
-    """No checkpoint of a run is as it was written."""
+    """A checkpoint, or every checkpoint of a run, differs from what was written."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on disk, verified."""
+    """A verified checkpoint on disk."""
 
     path: Path
 
     def state(self) -> dict[str, Any]:
-        """What all ranks share, on the CPU."""
+        """Reads the state that all ranks share, onto the CPU."""
         return _read(self.path / STATE)
 
     def parts(self) -> list[dict[str, Any]]:
-        """What each rank had for itself, in order of rank, mapped from disk."""
+        """Reads each rank's own part, in order of rank, memory-mapped from disk."""
         return sorted((_read(path, mmap=True) for path in self.path.glob("bank-*.pt")), key=lambda part: part["rank"])
 
 
@@ -47,35 +47,35 @@ class Checkpoints:
     """The checkpoints in a folder. Methods are collective: all ranks call them.
 
     Args:
-        folder: of the checkpoints.
-        keep: how many are kept, the last ones.
-        world: the ranks.
+        folder: folder of the checkpoints.
+        keep: number of checkpoints to keep, the newest ones.
+        world: the ranks. Default: one process.
     """
 
     def __init__(self, folder: Path, *, keep: int = 3, world: World | None = None) -> None:
         self.folder, self.keep, self.world = folder, keep, world or World()
 
     def save(self, step: int, state: dict[str, Any], part: dict[str, Any] | None = None) -> None:
-        """Writes the checkpoint of a step, unless it is there, and removes the oldest one too many.
+        """Writes the checkpoint of a step, unless it exists, and removes the oldest ones beyond `keep`.
 
         Args:
-            step: how many steps have been made.
-            state: what all ranks share; rank 0's is written.
-            part: what is this rank's alone.
+            step: number of steps made.
+            state: the state that all ranks share. Rank 0's is written.
+            part: this rank's own part.
 
         Raises:
-            OSError: a rank could not write it; those before are as they were.
+            OSError: a rank could not write it. Earlier checkpoints are intact.
         """
         target = self.folder / f"step-{step:09d}"
         made = self.folder / f".{target.name}"
-        if self.world.from_first(target.exists()):  # verified when the run began, or written since
+        if self.world.from_first(target.exists()):  # it was verified when the run started, or written since
             return
         if self.world.is_first:
-            with contextlib.suppress(OSError):  # the write to come will say it
-                for left in self.folder.glob(".step-*"):  # by a killed run
+            with contextlib.suppress(OSError):  # the write below reports the error
+                for left in self.folder.glob(".step-*"):  # left by a killed run
                     shutil.rmtree(left)
                 made.mkdir(parents=True)
-        self.world.gather_objects(None)  # the folder is there
+        self.world.gather_objects(None)  # wait until the folder exists
         hashes, error = {}, None
         try:
             if self.world.is_first:
@@ -102,20 +102,20 @@ class Checkpoints:
         error = self.world.from_first(error)
         if error is not None:
             raise OSError(
-                f"the checkpoint of step {step} could not be written to {self.folder}: {error}. The ones before are as they "
-                "were: make room, and start the same command again"
+                f"the checkpoint of step {step} could not be written to {self.folder}: {error}. Earlier checkpoints are "
+                "intact: make room, and start the same command again"
             )
 
     def _all(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name))
 
     def newest(self) -> Checkpoint | None:
-        """The last checkpoint that is as it was written; None where there is none.
+        """Returns the newest undamaged checkpoint, or None if there are no checkpoints.
 
-        One that is damaged is put aside under another name, with a warning.
+        Renames damaged checkpoints to `step-....damaged`, with a warning.
 
         Raises:
-            DamagedCheckpointError: there are some, and all of them are damaged.
+            DamagedCheckpointError: there are checkpoints, and all of them are damaged.
         """
         found: Path | None = None
         if self.world.is_first:
@@ -127,47 +127,49 @@ class Checkpoints:
                 aside = path.with_name(f"{path.name}.damaged")
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
-                warnings.warn(f"{path} is damaged ({damage}): it is put aside, and the one before is used", stacklevel=2)
+                warnings.warn(
+                    f"{path} is damaged ({damage}): it is renamed to {aside.name}, and an earlier one is tried", stacklevel=2
+                )
             damaged = bool(paths) and found is None
         else:
             damaged = False
         found, damaged = self.world.from_first((found, damaged))
         if damaged:
             raise DamagedCheckpointError(
-                f"every checkpoint in {self.folder} is damaged: remove the folder to begin again, or bring back a copy"
+                f"every checkpoint in {self.folder} is damaged: restore a copy, or remove the folder to start again"
             )
         return None if found is None else Checkpoint(found)
 
 
 def named(path: Path) -> Checkpoint:
-    """The checkpoint in a folder, verified.
+    """Returns the checkpoint in the folder `path`, verified.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedCheckpointError: it is not as it was written.
+        FileNotFoundError: there is no such folder.
+        DamagedCheckpointError: the checkpoint differs from what was written.
     """
     if not path.is_dir():
         there = ", ".join(other.name for other in sorted(path.parent.glob("step-*"))) or "none"
-        raise FileNotFoundError(f"there is no checkpoint {path}; there are: {there}")
+        raise FileNotFoundError(f"there is no checkpoint {path}; its folder has: {there}")
     if damage := _damage(path):
-        raise DamagedCheckpointError(f"{path} is damaged ({damage}): go on from another checkpoint of that run")
+        raise DamagedCheckpointError(f"{path} is damaged ({damage}): continue from another checkpoint of that run")
     return Checkpoint(path)
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+    """Returns what is wrong with a checkpoint, or None."""
     try:
         expected = json.loads((path / HASHES).read_text())
         for name, digest in expected.items():
             if sha256_of(path / name) != digest:
-                return f"{name} is not what was written"
+                return f"{name} differs from what was written"
     except (OSError, ValueError, AttributeError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     return None if STATE in expected else f"it has no {STATE}"
 
 
 def _write(path: Path, content: dict[str, Any]) -> str:
-    """Returns the hash of the file."""
+    """Writes a file and returns its SHA-256."""
     torch.save(content, path)
     return sha256_of(path)
 

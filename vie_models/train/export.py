@@ -1,4 +1,4 @@
-"""From a run to a weight folder, which `from_pretrained` loads: the encoder, and its memory bank with labels beside it."""
+"""Export of a run as a weight folder, which `from_pretrained` loads: the encoder, and its memory bank with labels."""
 
 from __future__ import annotations
 
@@ -23,17 +23,24 @@ TRAINING = "training.json"
 
 
 def export(run: Path, out: Path, dtype: torch.dtype = torch.float32) -> Encoder:
-    """Writes config.json, model.safetensors, training.json (settings, command, step, last validation) and, of instance
-    learning, bank.safetensors (`memory_bank` [N, 128], `labels` [N]) from the run's last checkpoint, both in `dtype`. The
-    classes.txt beside its list comes along. Returns the encoder as it was written, in evaluation mode.
+    """Writes the last checkpoint of a run as a weight folder and returns its encoder, in evaluation mode.
+
+    The folder has config.json, model.safetensors and training.json (settings, command, step, last validation). If the run has a
+    memory bank, the folder also has bank.safetensors (`memory_bank` [N, 128], `labels` [N]). If there is a classes.txt beside
+    the training list, it is copied.
+
+    Args:
+        run: folder of the run.
+        out: folder to write.
+        dtype: data type of the weights and the memory bank.
 
     Raises:
         FileNotFoundError: the run has no checkpoint.
-        DamagedCheckpointError: none of them is as it was written.
+        DamagedCheckpointError: every checkpoint of the run is damaged.
     """
     newest = Checkpoints(run / CHECKPOINTS).newest()
     if newest is None:
-        raise FileNotFoundError(f"there is no checkpoint in {run / CHECKPOINTS}: is {run} the folder of `vie train`?")
+        raise FileNotFoundError(f"there is no checkpoint in {run / CHECKPOINTS}: is {run} the folder of a `vie train` run?")
     state = newest.state()
     config = TrainConfig.from_dict(state["config"])
     network = make_network(config, int(state["labels"].max()) + 1)

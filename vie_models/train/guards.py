@@ -1,4 +1,4 @@
-"""Around a run: nobody else writes to its folder, and a signal ends it after a checkpoint."""
+"""Guards around a run: a lock on its folder, and signals that stop it after a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from ..bank.ranks import World
 
 @contextlib.contextmanager
 def locked(folder: Path, ranks: World) -> Iterator[None]:
-    """One run at a time writes to a folder."""
+    """Locks a folder, so that only one run at a time writes to it.
+
+    Raises:
+        BlockingIOError: another process has locked the folder, or it cannot be written to.
+    """
     lock = FileLock(folder / ".lock", timeout=0)
     error = None
     if ranks.is_first:
@@ -38,7 +42,7 @@ def locked(folder: Path, ranks: World) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Set by the first SIGINT or SIGTERM; the second one does what it always does."""
+    """Yields an event that the first SIGINT or SIGTERM sets. A second signal has its usual effect."""
     stop = threading.Event()
     before: dict[int, Any] = {}
 

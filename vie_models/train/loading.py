@@ -1,6 +1,6 @@
-"""Training data: list files, and a random view of a video as a function of (seed, epoch, index) and nothing else.
+"""Training data: random views of videos, in batches. A view is a function of (seed, epoch, index) and nothing else.
 
-b clips of this rank's batch, B of all ranks', T time, S side of the crop.
+b clips of this rank's batch, B clips of all ranks' batches, T time, S side of the crop.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from .seeds import generator
 
 @dataclasses.dataclass
 class Batch:
-    """One step's clips of this rank."""
+    """This rank's clips of one step."""
 
     frames: Tensor
-    """uint8 [b, T, 3, S, S]. A clip that is not there has another one's frames."""
+    """uint8 [b, T, 3, S, S]. A clip that could not be read has the frames of another clip."""
     indices: Tensor
-    """int64 [b]: which videos they are of; -1 for a clip that is not there."""
+    """int64 [b]: the video of each clip; -1 for a clip that could not be read."""
     failures: list[tuple[int, str]]
     """(index, reason) of each video that could not be read."""
 
     def pin_memory(self) -> Batch:
-        """For the loader: page-locked, so that it can be copied to a GPU while that computes."""
+        """Returns the batch in page-locked memory, so that it can be copied to a GPU while the GPU computes."""
         return dataclasses.replace(self, frames=self.frames.pin_memory(), indices=self.indices.pin_memory())
 
 
 class ClipDataset(Dataset[tuple[int, Tensor | str]]):
-    """dataset[epoch, index]: (index, a random view of the video, uint8 [T, 3, S, S]), or (index, why there is none).
+    """Random views of videos: dataset[epoch, index] is (index, uint8 [T, 3, S, S]), or (index, reason) without a view.
 
     Args:
         videos: the instances.
-        spec: of the clips.
-        recipe: of the augmentation.
-        seed: of clips and augmentation.
-        time_limit: seconds that reading one clip may take before it is given up.
+        spec: clip length, frame rate and crop.
+        recipe: the augmentation.
+        seed: seed for clips and augmentation.
+        time_limit: seconds after which reading one clip counts as failed.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
             return index, str(error)
 
     def collate(self, samples: Sequence[tuple[int, Tensor | str]]) -> Batch:
-        """A batch of one size whatever could be read: a clip that is not there has another one's frames, and no index."""
+        """Returns a batch of fixed size: a clip that could not be read gets the frames of another clip, and index -1."""
         there = [frames for _, frames in samples if isinstance(frames, Tensor)]
         blank = torch.zeros(self.spec.num_frames, 3, self.spec.crop, self.spec.crop, dtype=torch.uint8)
         instead = there[0] if there else blank
@@ -85,7 +85,7 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
         )
 
     def _clip(self, index: int, draws: torch.Generator) -> np.ndarray:
-        """uint8 [T, H, W, 3]."""
+        """Reads a random clip of a video, uint8 [T, H, W, 3]."""
         deadline = time.monotonic() + self.time_limit
         path = self.videos.paths[index]
 
@@ -107,16 +107,16 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
         if self.videos.stretches is None:
             return train_clip(video.num_frames, self.spec, draws)
         first, last = self.videos.stretches[index].tolist()
-        first = min(first, video.num_frames - 1)  # the list may say more than there is
+        first = min(first, video.num_frames - 1)  # the video may be shorter than the list says
         clip = train_clip(max(min(last, video.num_frames) - first, 1), self.spec, draws)
         return Clip(tuple(first + k for k in clip.indices), clip.looped)
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """The (epoch, index) of this rank's clips, step after step without end, from `first_step` on.
+    """An endless iterator over steps, from `first_step` on, that yields the (epoch, index) of this rank's clips.
 
-    An epoch is N // B steps of B videos each, in an order that depends on (seed, epoch) alone; what is left over is left out of
-    the epoch. Of a step's B videos, rank r has the r-th part.
+    An epoch is N // B steps of B videos each, in an order that depends only on (seed, epoch). It leaves out the remaining
+    N mod B videos. Of a step's B videos, rank r has the r-th part.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """N // B."""
+        """Number of steps per epoch, N // B."""
         return self.num_videos // self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
@@ -147,10 +147,10 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 def loader(
     dataset: ClipDataset, sampler: Iterable[list[tuple[int, int]]], *, workers: int, device: torch.device
 ) -> DataLoader[Any]:
-    """The batches of `sampler`; `workers` processes read them ahead (0: this one, when they are asked for).
+    """Returns a loader of the batches of `sampler`. `workers` processes read ahead; with 0, this process reads them on demand.
 
-    Workers are forked from a server that has imported what they need, not from this process: decoders, GPUs and threads do not
-    outlive a fork. A script that trains with workers therefore needs `if __name__ == "__main__"`.
+    Workers are not forked from this process but from a server that has imported what they need: decoders, GPUs and threads do
+    not survive a fork. A script that trains with workers therefore needs `if __name__ == "__main__"`.
     """
     context = None
     if workers:
@@ -171,7 +171,7 @@ def loader(
 
 
 def _start_forkserver() -> None:
-    """With SIGTERM ignored, which its children inherit: see `_ignore_signals`."""
+    """Starts the fork server with SIGTERM ignored. Its children inherit that: see `_ignore_signals`."""
     from multiprocessing import forkserver
 
     if threading.current_thread() is not threading.main_thread():
@@ -184,6 +184,9 @@ def _start_forkserver() -> None:
 
 
 def _ignore_signals(worker: int) -> None:
-    """Ctrl-C, torchrun and job schedulers signal all processes: this one ends when the training process has saved."""
+    """Makes a worker ignore SIGINT and SIGTERM, so that it lives until the training process has saved.
+
+    Ctrl-C, torchrun and job schedulers send their signal to all processes.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""What a run says: a bar with the loss, metrics.jsonl, and curves for TensorBoard. Rank 0 writes."""
+"""Logs of a run: a progress bar with the loss, metrics.jsonl, and TensorBoard curves. Only rank 0 writes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ METRICS = "metrics.jsonl"
 
 
 class RunLog:
-    """Lines of metrics.jsonl: `step` (how many have been made) and whatever is known of it.
+    """Writes metrics.jsonl, one line per event: `step` (the number of steps made) and its metrics.
 
-    Lines of steps after `step`, which a stopped run has made and which are made again, are dropped.
+    If a stopped run continues, lines of steps after `step` are removed, because those steps are made again.
 
     Args:
-        folder: of the run; None: say nothing (ranks other than 0).
-        step: where the run goes on.
-        steps: where it ends.
-        progress: show a bar.
+        folder: folder of the run; None writes nothing (ranks other than 0).
+        step: number of steps already made.
+        steps: number of steps at the end of the run.
+        progress: show a progress bar.
     """
 
     def __init__(self, folder: Path | None, *, step: int, steps: int, progress: bool = True) -> None:
@@ -46,7 +46,7 @@ class RunLog:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
         except ImportError:
             print(
-                f"no curves for TensorBoard: it is not installed (pip install 'vie_models[train]'); all is in {path}",
+                f"no TensorBoard curves: it is not installed (pip install 'vie_models[train]'); the metrics are in {path}",
                 file=sys.stderr,
             )
 
@@ -62,25 +62,25 @@ class RunLog:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around what waits for data."""
+        """Counts the time inside as waiting for data."""
         began = time.monotonic()
         yield
         self._waited += time.monotonic() - began
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """Around what is not training: its time does not count."""
+        """Leaves the time inside out of the rates, for work that is not training."""
         began = time.monotonic()
         yield
         self._since += time.monotonic() - began
 
     def step(self) -> None:
-        """One more step."""
+        """Counts one more step."""
         self._steps += 1
         self._bar.update()
 
     def rates(self, batch_size: int) -> dict[str, float]:
-        """Clips a second, and the share of the time that was spent waiting for data, since this was last called."""
+        """Returns clips per second and the fraction of time spent waiting for data, both since the last call."""
         now = time.monotonic()
         seconds = max(now - self._since, 1e-9)
         rates = {"clips_per_s": batch_size * self._steps / seconds, "data_wait": self._waited / seconds}
@@ -88,7 +88,7 @@ class RunLog:
         return rates
 
     def write(self, step: int, metrics: dict[str, Any]) -> None:
-        """A line of metrics, where there are any."""
+        """Writes a line of metrics, if there are any."""
         if self._file is None or not metrics:
             return
         self._file.write(json.dumps({"step": step, **metrics, "time": round(time.time(), 3)}) + "\n")
@@ -101,13 +101,13 @@ class RunLog:
                     self._board.add_scalar(key, value, step)  # type: ignore[no-untyped-call]
 
     def say(self, message: str) -> None:
-        """A message above the bar."""
+        """Prints a message above the progress bar."""
         if self._file is not None:
             self._bar.write(message, file=sys.stderr)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; one that a killed run left half-written is left out."""
+    """Reads the lines of a run's metrics.jsonl, without a half-written last line of a killed run."""
     path = folder / METRICS
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -1,9 +1,9 @@
-"""The training loop: `pretrain(config)` makes a run, or goes on with one that was stopped.
+"""The training loop: `pretrain(config)` starts a run, or continues a stopped one.
 
     RUN/  config.json, metrics.jsonl, failed_videos.jsonl, checkpoints/, tensorboard/, results.json at the end
 
-Everything random is a function of the seed and of the step, epoch or video it is for: there is no state of generators to keep,
-and a run that goes on, on however many ranks, draws what the uninterrupted one draws.
+Every random draw is a function of the seed and of its step, epoch or video. No generator state has to be saved: a continued run
+draws the same numbers as an uninterrupted one, on any number of ranks.
 """
 
 from __future__ import annotations
@@ -29,16 +29,20 @@ from .state import FAILED, RunState
 
 
 def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
-    """Trains to `config.steps`; returns the run's folder. Under torchrun, all processes call it.
+    """Trains until `config.steps` and returns the run's folder. Under torchrun, all processes call it.
+
+    Args:
+        config: settings of the run. If `config.out` holds a stopped run, that run continues.
+        progress: show a progress bar.
 
     Raises:
-        ValueError: the settings do not fit the videos, or the run in that folder had others.
-        BlockingIOError: another process is training in that folder.
+        ValueError: the settings do not fit the videos, or differ from those of the run in that folder.
+        BlockingIOError: another process is training in that folder, or it cannot be written to.
         TooManyFailuresError: more than `max_failures` videos could not be read.
         WrongArithmeticError: convolutions in half precision are wrong on this machine.
-        NotFiniteError: the loss became infinite or not a number; the last checkpoint is from before.
-        OSError: a checkpoint could not be written; the ones before are as they were.
-        KeyboardInterrupt: on SIGINT or SIGTERM, after a checkpoint was written.
+        NotFiniteError: the loss, a weight or a bank row became infinite or not a number. Earlier checkpoints are intact.
+        OSError: a checkpoint could not be written. Earlier checkpoints are intact.
+        KeyboardInterrupt: SIGINT or SIGTERM arrived, and a checkpoint was written.
     """
     with world(config.device) as ranks, locked(config.out, ranks), stop_signals() as stop:
         run = Run(config, ranks)
@@ -65,14 +69,14 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
 
 
 class Run(RunState):
-    """A run that makes steps. Methods are collective: all ranks call them."""
+    """A run that can make training steps. Methods are collective: all ranks call them."""
 
     def train_step(self, batch: Batch) -> None:
-        """One step of the optimiser on the clips of all ranks."""
+        """Makes one optimiser step on the clips of all ranks."""
         self.objective.begin_step(self.step, self.config.batch_size)
         indices = batch.indices.to(self.ranks.device, non_blocking=True)
         there = indices >= 0
-        share = self.ranks.size / self.ranks.sum(there.sum()).clamp(min=1)  # DDP takes the mean of the ranks' gradients
+        share = self.ranks.size / self.ranks.sum(there.sum()).clamp(min=1)  # DDP averages gradients over ranks
         self.optimiser.zero_grad(set_to_none=True)
         outputs = []
         size = len(indices) // self.config.accumulate
@@ -91,7 +95,7 @@ class Run(RunState):
         self.step += 1
 
     def _forward(self, frames: Tensor) -> Tensor:
-        """uint8 [b, T, 3, S, S] -> what the encoder gives, float32."""
+        """Returns the encoder's float32 output for clips uint8 [b, T, 3, S, S]."""
         x = self._normalise(frames.to(self.ranks.device, non_blocking=True))
         if self.config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last_3d)
@@ -100,12 +104,12 @@ class Run(RunState):
             return self._net(x).float()
 
     def _last_only(self, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Gradients are exchanged in the last part of a step."""
+        """Returns a context in which ranks exchange gradients only if this is the last part of a step."""
         several = self.ranks.size > 1 and not last
         return self._net.no_sync() if several else contextlib.nullcontext()  # type: ignore[operator,no-any-return]
 
     def agree(self, batch: Batch, stop: bool, say: Callable[[str], None] = print) -> bool:
-        """Before a step: records what could not be read; whether any rank is to stop.
+        """Records the videos that could not be read, and returns whether any rank should stop. Called before each step.
 
         Raises:
             TooManyFailuresError: more videos than allowed could not be read.
@@ -122,17 +126,17 @@ class Run(RunState):
             if len(self._failed) > self.config.max_failures:
                 reasons = "\n  ".join(failure["reason"] for failure in self._failed.values())
                 raise TooManyFailuresError(
-                    f"{len(self._failed)} videos could not be read, and max_failures allows {self.config.max_failures}; they "
-                    f"are listed in {self.config.out / FAILED}. Mend them, or allow more:\n  {reasons}"
+                    f"{len(self._failed)} videos could not be read, but max_failures is {self.config.max_failures}; they are "
+                    f"listed in {self.config.out / FAILED}. Repair or remove them, or raise max_failures:\n  {reasons}"
                 )
         return bool(stopping)
 
     def due(self, every: int) -> bool:
-        """Whether what is done every so many steps, and at the end, is to be done now."""
+        """Returns whether this step is a multiple of `every`, or the last one."""
         return self.step % every == 0 or self.step == self.config.steps
 
     def metrics(self) -> dict[str, Any]:
-        """What happened since this was last called.
+        """Returns the mean loss of all ranks' clips since the last call, with epoch, objective, learning rate and failures.
 
         Raises:
             NotFiniteError: the loss is infinite or not a number.
@@ -152,7 +156,11 @@ class Run(RunState):
         }
 
     def save(self) -> None:
-        """Writes a checkpoint; NotFiniteError where it would hold what is no number, and be good for nothing."""
+        """Writes a checkpoint.
+
+        Raises:
+            NotFiniteError: the loss, a weight or a row of the memory bank is infinite or not a number.
+        """
         if not bool(torch.isfinite(self.ranks.sum(self._losses)).all()):
             self.metrics()
         bank = self.objective.bank.state_dict() if isinstance(self.objective, InstanceObjective) else None
@@ -165,14 +173,14 @@ class Run(RunState):
 
     def _not_finite(self, what: str) -> NotFiniteError:
         return NotFiniteError(
-            f"{what} at step {self.step}: try a smaller lr (it is {self.config.lr_at(self.step - 1):g}); the checkpoints in "
-            f"{self.checkpoints.folder} are from before"
+            f"{what} at step {self.step}: try a smaller lr (it is {self.config.lr_at(self.step - 1):g}). The checkpoints in "
+            f"{self.checkpoints.folder} are from earlier steps and are intact"
         )
 
 
 class TooManyFailuresError(RuntimeError):
-    """More videos could not be read than the run was allowed."""
+    """More videos could not be read than `max_failures` allows."""
 
 
 class NotFiniteError(RuntimeError):
-    """The loss is no number any more."""
+    """The loss, a weight or a row of the memory bank is infinite or not a number."""

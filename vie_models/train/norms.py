@@ -1,4 +1,4 @@
-"""Batch norms whose statistics are those of all ranks' clips."""
+"""Batch norms that compute their statistics over the clips of all ranks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..models.blocks import NormAct, NormAct2d, NormAct3d
 
 
 class _SyncNormAct:
-    """Mixin over NormAct: in training the batch's statistics are those of all ranks' batches together."""
+    """Mixin over NormAct. In training, batch statistics cover the batches of all ranks together."""
 
     world: World
 
@@ -44,9 +44,10 @@ class _SyncNormAct3d(_SyncNormAct, NormAct3d):
 
 
 def synchronise_norms(model: nn.Module, world: World) -> None:
-    """Makes every batch norm of an encoder take its statistics over all ranks: with many ranks, a few clips each are too few.
+    """Makes every batch norm of an encoder compute its statistics over all ranks, in place.
 
-    The original takes them over each GPU's own clips. state_dict stays as it is.
+    This helps when each rank has too few clips for good statistics. The original uses each GPU's own clips. The state_dict does
+    not change.
     """
     for module in model.modules():
         if isinstance(module, NormAct):

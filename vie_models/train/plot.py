@@ -1,4 +1,4 @@
-"""Curves of runs: loss, learning rate and validation, beside those that the authors published where the recipe is theirs."""
+"""Curves of training runs: loss, learning rate and validation accuracy, with the authors' curve where the recipe is theirs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from .settings import FIXED, TrainConfig
 from .state import CONFIG
 
 PUBLISHED = Path(__file__).with_name("vie_3dresnet_trajectories.json")
-"""VIE-3DResNet's kNN top-1 on Kinetics-400 as the original release prints it, a value every 5000 steps."""
+"""kNN top-1 of VIE-3DResNet on Kinetics-400, one value every 5000 steps, from the original release."""
 
 
 def plot(runs: list[Path], out: Path) -> None:
-    """Draws the metrics of runs to a PNG.
+    """Draws the metrics of training runs and writes them as a PNG.
 
     Raises:
-        FileNotFoundError: a folder is not one of a run.
-        ImportError: matplotlib is not there.
+        FileNotFoundError: a folder is not the folder of a run.
+        ImportError: matplotlib is not installed.
     """
     figure = new_figure((8, 9))
     panels = dict(zip(("loss", "lr", "top-1"), figure.subplots(3, 1, sharex=True), strict=True))
     for run in runs:
         if not (run / CONFIG).exists():
-            raise FileNotFoundError(f"{run} has no {CONFIG}: it is not the folder of `vie train`")
+            raise FileNotFoundError(f"{run} has no {CONFIG}: it is not the folder of a `vie train` run")
         config = TrainConfig.from_dict(json.loads((run / CONFIG).read_text()))
         lines = read_metrics(run)
         _curve(panels["loss"], lines, "loss", run.name)
@@ -44,7 +44,7 @@ def plot(runs: list[Path], out: Path) -> None:
         panel.set_ylabel(name)
         if panel.lines:
             panel.legend(fontsize="small")
-    panels["top-1"].set_xlabel("step (the grey line is where IR ends and LA begins)")
+    panels["top-1"].set_xlabel("step (grey line: IR ends, LA starts)")
     figure.savefig(out, dpi=120)
 
 
@@ -55,7 +55,7 @@ def _curve(panel: Any, lines: list[dict[str, Any]], key: str, label: str, **styl
 
 
 def _is_published(config: TrainConfig) -> bool:
-    """Whether a run is that whose curve is published, on whatever videos."""
+    """Returns whether the authors published the curve of this recipe. The videos may differ."""
     theirs = recipe("vie_3dresnet", out=config.out, train_list=config.train_list)
     return all(getattr(config, name) == getattr(theirs, name) for name in FIXED if name not in ("seed", "dtype"))
 

@@ -1,6 +1,6 @@
-"""What a training run is: every setting, checked; and the named recipes, one for each row of the paper.
+"""The settings of a training run, with their checks. Defaults come from Zhuang et al., CVPR 2020, and the original release.
 
-Source of the numbers: Zhuang et al., CVPR 2020, and the original release. The `_tiny` ones are ours.
+The named recipes are in recipes.py.
 """
 
 from __future__ import annotations
@@ -18,112 +18,120 @@ from ..video.transforms import Recipe as Augmentation
 
 @dataclasses.dataclass(kw_only=True)
 class TrainConfig:
-    """A training run: a model, its videos, an objective and how it is optimised."""
+    """The settings of a training run: model, videos, objective, optimiser and logging."""
 
     out: Path
-    """Folder of the run. Where it holds one that was stopped, that one goes on."""
+    """Folder of the run. If it holds a stopped run, that run continues."""
     train_list: Path
-    """List file of training videos: a line `path frames label`, `path label` or `path` each. Labels are for validation."""
+    """List file of training videos, one per line: `path frames label`, `path label` or `path`.
+    Validation and the objectives supervised and readout use the labels."""
     val_list: Path | None = None
-    """List file of videos whose labels validation predicts. Default: no validation."""
+    """List file of validation videos, in the same format. Default: no validation."""
     root: Path = Path()
-    """What the paths in the lists are relative to."""
+    """Folder that the paths in the lists are relative to."""
 
     model: str
-    """The model that is trained."""
+    """Name of the model to train."""
     width: int | None = None
-    """Its base width, where that is not the registered one."""
+    """Base width of the model, in channels. Default: the width of the given weights, or the model's registered width."""
     weights: Path | None = None
-    """Encoder to begin with: a published set's name, or a weight folder, .safetensors file, PyTorch state_dict or TensorFlow
-    checkpoint. Its width is then the default."""
+    """Weights to start from. Default: random weights.
+    Give the name of a published weight set, a weight folder, .safetensors file, PyTorch state_dict or TensorFlow checkpoint."""
     resume: Path | None = None
-    """Run, checkpoint of a run (RUN/checkpoints/step-...) or TensorFlow checkpoint, of the same list, to go on from: weights,
-    momentum, memory bank, clusters and step."""
+    """Run to continue from. It must have the same training list. Restores weights, momentum, memory bank, clusters and step.
+    Give the run's folder, one of its checkpoints (RUN/checkpoints/step-...) or a TensorFlow checkpoint of the original."""
 
     objective: Literal["vie", "supervised", "readout", "rotation", "order"] = "vie"
-    """vie: instance recognition, then local aggregation; supervised: cross-entropy of the labels; readout: the same, of linear
-    readouts of the frozen encoder's layers; rotation: how a clip was turned (3DRotNet); order: how frames come (OPN)."""
+    """Training objective.
+    vie: instance recognition, then local aggregation.
+    supervised: cross-entropy with the labels.
+    readout: the same for linear readouts of the frozen encoder's layers.
+    rotation: predict how a clip was turned (3DRotNet).
+    order: predict the order of frames (OPN)."""
     layers: tuple[str, ...] = ()
-    """Readouts: which layers; "a+b" reads two together. Default: encode_6, encode_8 and encode_10."""
+    """Readout: names of the layers to read out. "a+b" joins two layers. Default: encode_6, encode_8 and encode_10."""
     ir_steps: int = 50_000
-    """Steps of instance recognition before local aggregation."""
+    """Number of instance recognition (IR) steps before local aggregation (LA) starts."""
     noise: int = 4096
-    """IR: noise rows drawn for each clip. 0: the softmax over all rows, which they estimate, and which a bank of few rows
-    needs: there the noise outweighs what tells a clip's own row from it."""
+    """IR: number of noise rows drawn for each clip. They estimate the softmax over all rows; 0 computes it exactly.
+    Use 0 for a small memory bank, where noise rows hide the signal of a clip's own row."""
     background: int = 512
-    """LA: how many of the nearest rows are each clip's background neighbours (the paper's k)."""
+    """LA: number of background neighbours of each clip, its nearest rows of the memory bank (the paper's k)."""
     clusters: int = 8000
-    """LA: clusters of each clustering."""
+    """LA: number of clusters in each clustering."""
     clusterings: int = 1
-    """LA: clusterings; neighbours share a cluster in any of them."""
+    """LA: number of clusterings. Close neighbours share a cluster in at least one of them."""
     kmeans_iterations: int = 20
-    """LA: iterations of each clustering."""
+    """LA: maximum number of k-means iterations in each clustering."""
     temperature: float = 0.07
-    """Of the probabilities, and of the votes in validation."""
+    """Temperature of the probabilities in the loss and of the kNN votes in validation."""
     bank_momentum: float = 0.5
-    """Weight of a bank row's old value when it is updated."""
+    """Weight of a memory bank row's old value when the row is updated, from 0 to 1."""
 
     part: float = 1.0
-    """Share of the videos of the list that is used, drawn at random."""
+    """Fraction of the training list to use, above 0 and at most 1. The videos are drawn at random."""
     binned: bool = False
-    """Make every stretch of at most 130 frames an instance of its own; the list must have lengths."""
+    """Cut each video into stretches of at most 130 frames, each an instance of its own. The list must give frame counts."""
     augmentation: Augmentation = "color_jitter"
-    """What happens to training clips beside the choice of their frames."""
+    """Augmentation of training clips, after their frames are chosen."""
 
     batch_size: int = 64
-    """Clips a step, over all processes."""
+    """Number of clips per step, summed over all processes."""
     steps: int = 0
-    """When the run ends."""
+    """Number of training steps. Give either `steps` or `epochs`."""
     epochs: float | None = None
-    """When the run ends, in passes over the list, instead of `steps`."""
+    """Number of passes over the training list, instead of `steps`."""
     lr: float = 0.03
-    """Learning rate to begin with."""
+    """Initial learning rate."""
     schedule: Literal["boundaries", "cosine"] = "boundaries"
-    """How the learning rate falls: to a tenth after each boundary, or along half a cosine to zero at the end."""
+    """Learning rate schedule.
+    boundaries: the rate drops to a tenth after each of `lr_boundaries`.
+    cosine: the rate falls along half a cosine, to zero at the end."""
     lr_boundaries: tuple[int, ...] = ()
-    """Last steps of each learning rate but the last."""
+    """Steps after which the learning rate drops to a tenth, in ascending order."""
     momentum: float = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     weight_decay: float = 1e-4
-    """L2, of everything but batch norms."""
+    """L2 weight decay of all parameters except those of batch norms."""
     norm_momentum: float = 0.003
-    """Weight of the newest batch in the running statistics of batch norms, which validation uses. The original's is small: its
-    statistics lag by hundreds of steps, too many for a short run."""
+    """Weight of the newest batch in the running statistics of batch norms, which validation uses.
+    With the original's small weight, the statistics lag by hundreds of steps, so a short run needs a larger one."""
     seed: int = 0
-    """Of initial weights, bank, order, clips and noise."""
+    """Seed for initial weights, memory bank, data order, clips, crops and noise."""
 
     device: Literal["cpu", "cuda"] | None = None
-    """Where the model is trained. Default: CUDA where there is a GPU."""
+    """Device to train on. Default: cuda if there is a GPU, or else cpu."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the encoder's arithmetic; weights, memory bank and losses are float32. On recent GPUs PyTorch takes TF32 for
-    convolutions in float32, which is less exact, unless torch.backends.cudnn.allow_tf32 is False."""
+    """Precision of the encoder's arithmetic. Weights, memory bank and losses stay float32.
+    On recent GPUs, float32 convolutions use TF32, which is less exact, unless torch.backends.cudnn.allow_tf32 is False."""
     channels_last: bool = False
-    """Keep clips and activations with the channels last in memory."""
+    """Store clips and activations with channels last in memory."""
     compile: bool = False
-    """Run the encoder through torch.compile."""
+    """Compile the encoder with torch.compile."""
     accumulate: int = 1
-    """Parts that each process's batch is put through the encoder in; batch norms see one part."""
+    """Number of parts that each process's batch is split into.
+    The parts go through the encoder one after another, which saves memory. Batch norms see one part at a time."""
     grad_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, about a third more time."""
+    """Recompute activations in the backward pass. This saves memory and takes about a third more time."""
     sync_norms: bool = False
-    """Take the statistics of batch norms over all processes; the original takes them over each GPU's clips."""
+    """Compute batch norm statistics over the clips of all processes. The original uses the clips of each GPU."""
     workers: int = 8
-    """Processes that read videos, for each training process; 0: it reads them itself."""
+    """Number of worker processes that read videos, per training process. 0: the training process reads them itself."""
     max_failures: int = 100
-    """How many videos may turn out to be unreadable before the run stops and lists them."""
+    """Number of unreadable videos that a run tolerates. With more, it stops and lists them."""
 
     validate_every: int = 5000
-    """Steps from one validation to the next."""
+    """Number of steps between validations. The run also validates at the end."""
     val_clips: int = 5
-    """Clips a video in validation."""
+    """Number of clips per video in validation."""
     neighbours: int = 10
-    """Bank rows that vote for each of them."""
+    """Number of memory bank rows that vote for each clip in validation."""
     save_every: int = 5000
-    """Steps from one checkpoint to the next; there is one at the end as well."""
+    """Number of steps between checkpoints. The run also saves one at the end."""
     keep: int = 3
-    """Checkpoints that are kept, the last ones."""
+    """Number of checkpoints to keep, the newest ones."""
     log_every: int = 50
-    """Steps from one line of metrics.jsonl to the next."""
+    """Number of steps between lines of metrics.jsonl."""
 
     def __post_init__(self) -> None:
         model_entry(self.model)
@@ -132,11 +140,11 @@ class TrainConfig:
                 raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
         if (self.epochs is None) != (self.steps > 0):
             raise ValueError(
-                f"give either steps or epochs, got steps={self.steps} and epochs={self.epochs}; the one that is not meant is "
-                "switched off by steps=0 or epochs=None"
+                f"give either steps or epochs, got steps={self.steps} and epochs={self.epochs}; to turn one off, set steps=0 "
+                "or epochs=None"
             )
         if self.epochs is not None and not 0 < self.epochs < math.inf:
-            raise ValueError(f"epochs must be more than 0, got {self.epochs}")
+            raise ValueError(f"epochs must be finite and more than 0, got {self.epochs}")
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high or not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be from {low:g} to {high:g}, got {getattr(self, name)}")
@@ -147,21 +155,21 @@ class TrainConfig:
         if not 0 < self.part <= 1:
             raise ValueError(f"part must be in (0, 1], got {self.part}")
         if list(self.lr_boundaries) != sorted(set(self.lr_boundaries)):
-            raise ValueError(f"lr_boundaries must grow, got {self.lr_boundaries}")
+            raise ValueError(f"lr_boundaries must be in ascending order without repeats, got {self.lr_boundaries}")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size must be a multiple of accumulate ({self.accumulate}), got {self.batch_size}")
         if self.weights and self.resume:
-            raise ValueError("give weights (an encoder to begin with) or resume (a run to go on with), not both")
+            raise ValueError("give weights (an encoder to start from) or resume (a run to continue), not both")
         if self.compile and self.sync_norms and self.grad_checkpointing:
-            raise ValueError("compile, sync_norms and grad_checkpointing do not go together: compiling does not end")
+            raise ValueError("compile, sync_norms and grad_checkpointing cannot all be on: compiling never ends. Turn one off")
         if self.objective == "vie" and "twopathway" in self.model:
             raise ValueError(
-                f"{self.model} has no embedding of its own to be trained: train its two pathways, and put them together with "
-                "vie_models.two_pathway; or use objective='supervised'"
+                f"{self.model} has no embedding of its own to train. Train its two pathways and join them with "
+                "vie_models.two_pathway, or use objective='supervised'"
             )
 
     def build(self, num_classes: int | None = None) -> Encoder:
-        """The encoder, untrained."""
+        """Returns the untrained encoder."""
         model = build_model(self.model, num_classes=num_classes, **self.sizes)
         for module in model.modules():
             if isinstance(module, NormAct):
@@ -170,33 +178,33 @@ class TrainConfig:
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """What a builder is told of the encoder's size."""
+        """Keyword arguments that give a model builder the encoder's size."""
         return {} if self.width is None else {"width": self.width}
 
     def of_videos(self, number: int) -> TrainConfig:
-        """The same with `steps`, for a list of so many videos, instead of `epochs`."""
+        """Returns the settings with `epochs` converted to `steps`, for a list of `number` videos."""
         if self.epochs is None:
             return self
         per_epoch = max(number // self.batch_size, 1)
         return dataclasses.replace(self, epochs=None, steps=max(round(self.epochs * per_epoch), 1))
 
     def lr_at(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
+        """Returns the learning rate of a step. Steps count from 0."""
         if self.schedule == "cosine":
             return self.lr * (1 + math.cos(math.pi * step / self.steps)) / 2
         return self.lr * 0.1 ** sum(step > boundary for boundary in self.lr_boundaries)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON-ready values."""
+        """Returns the fields as JSON-ready values."""
         values = dataclasses.asdict(self)
         return {k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> TrainConfig:
-        """The inverse of `to_dict`; an unknown field raises ValueError."""
+        """Returns the settings that `to_dict` wrote. Raises ValueError for an unknown field."""
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
-            raise ValueError(f"unknown setting(s) {', '.join(unknown)}; a run has {', '.join(sorted(known))}")
+            raise ValueError(f"unknown setting(s) {', '.join(unknown)}; choose from {', '.join(sorted(known))}")
         values = dict(fields)
         for name in ("out", "train_list", "val_list", "root", "weights", "resume"):
             if values.get(name) is not None:
@@ -211,7 +219,7 @@ FIXED = (
     *("kmeans_iterations", "temperature", "bank_momentum", "part", "binned", "augmentation", "batch_size", "lr", "schedule"),
     *("lr_boundaries", "momentum", "weight_decay", "norm_momentum", "seed", "dtype", "sync_norms"),
 )
-"""Settings that a run keeps to its end; the others may change when it goes on."""
+"""Settings that cannot change when a run continues. The others can."""
 
 _LEAST = {
     **dict.fromkeys("background clusters clusterings kmeans_iterations batch_size".split(), 1),  # noqa: SIM905

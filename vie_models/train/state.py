@@ -1,4 +1,4 @@
-"""What a run on this rank consists of: its videos, encoder, objective and optimiser, and how they are saved and validated."""
+"""The state of a run on one rank: videos, encoder, objective and optimiser. Saves, restores and validates them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ CONFIG, FAILED = "config.json", "failed_videos.jsonl"
 
 
 class RunState:
-    """What a run consists of, from its last checkpoint on if it has one. Methods are collective: all ranks call them.
+    """The state of a run, restored from its last checkpoint if it has one. Methods are collective: all ranks call them.
 
     Attributes:
-        config: the settings, with what was left to the videos and the weights filled in.
-        step: how many steps have been made.
-        model: the network (see objectives/choose.py), without what wraps it for training.
+        config: the settings, with `steps` and `width` filled in from the videos and the weights.
+        step: number of steps made.
+        model: the network (see objectives/choose.py), without DistributedDataParallel or torch.compile around it.
     """
 
     def __init__(self, config: TrainConfig, ranks: World | None = None) -> None:
@@ -46,8 +46,8 @@ class RunState:
         self.sampler = EpochSampler(len(self.videos), config.batch_size, seed=config.seed, world=self.ranks)
         if (config.batch_size // self.ranks.size) % config.accumulate:
             raise ValueError(
-                f"each of {self.ranks.size} processes has {config.batch_size // self.ranks.size} clips a step, which "
-                f"accumulate={config.accumulate} does not divide"
+                f"each of {self.ranks.size} processes has {config.batch_size // self.ranks.size} clips per step, which must be "
+                f"a multiple of accumulate ({config.accumulate})"
             )
         self.objective = make_objective(config, self.videos, self.ranks, self.sampler.steps_per_epoch)
         torch.manual_seed(config.seed)
@@ -65,14 +65,14 @@ class RunState:
         self._net = self._prepared()
 
     def _begin(self) -> None:
-        """From the run's own last checkpoint, or from where the settings say."""
+        """Restores the run's last checkpoint, or begins as the settings say."""
         if (newest := self.checkpoints.newest()) is not None:
             state = newest.state()
             check_settings(self.config, state["config"], self.config.out)
             if state["list"] != self._list_hash:
                 raise ValueError(
-                    f"{self.config.train_list} is not the list that the run in {self.config.out} was begun with, and every "
-                    "video has its row in the memory bank. Choose another folder, or the same list"
+                    f"{self.config.train_list} is not the list that the run in {self.config.out} started with, and each row of "
+                    "the memory bank belongs to one video of that list. Use the same list, or choose another folder"
                 )
             self.load_state_dict(state, newest.parts())
             self._check_finished(TrainConfig.from_dict(state["config"]))
@@ -81,18 +81,18 @@ class RunState:
         self.sampler.first_step = self.step
 
     def _check_finished(self, before: TrainConfig) -> None:
-        """A run that is at its end has been validated: it will not be again, with other settings."""
+        """Raises ValueError if the run is finished and its validation settings change: it does not validate again."""
         names = ("val_list", "root", "val_clips", "neighbours")
         if self.step < self.config.steps or self.config.val_list is None:
             return
         if differing := [name for name in names if getattr(before, name) != getattr(self.config, name)]:
             raise ValueError(
-                f"the run in {self.config.out} is at its end, and {', '.join(differing)} was another: choose another folder, "
-                "or export its weights and evaluate them"
+                f"the run in {self.config.out} is finished, and its validation had another {', '.join(differing)}: choose "
+                "another folder, or export its weights and evaluate them"
             )
 
     def _prepared(self) -> nn.Module:
-        """The encoder as it is called in training."""
+        """Returns the network as training calls it: in train mode, wrapped for several ranks, compiled if asked."""
         config = self.config
         self.model.train()
         if config.dtype != "float32":
@@ -111,21 +111,21 @@ class RunState:
         return torch.compile(net) if config.compile else net  # type: ignore[return-value]
 
     def write_settings(self) -> None:
-        """Leaves config.json in the run's folder."""
+        """Writes config.json to the run's folder."""
         if self.ranks.is_first:
             with replacing(self.config.out / CONFIG) as path:
                 path.write_text(json.dumps(self.config.to_dict(), indent=2) + "\n")
 
     def batches(self) -> Iterator[Batch]:
-        """This rank's clips of the steps to come, without end."""
+        """Returns an endless iterator over this rank's batches, from the next step on."""
         dataset = ClipDataset(self.videos, self.model.clip_spec, recipe=self.config.augmentation, seed=self.config.seed)
         return iter(loader(dataset, self.sampler, workers=self.config.workers, device=self.ranks.device))
 
     def validate(self) -> dict[str, Any]:
-        """The accuracy on the videos of val_list, written to results.json at the end; nothing where there is no such list."""
+        """Returns the accuracy on the videos of val_list, or {} without such a list. Writes results.json at the last step."""
         if self._val is None:
             return {}
-        for buffer in self.model.buffers():  # DDP does so before its next forward pass alone
+        for buffer in self.model.buffers():  # DDP does this only before its next forward pass
             self.ranks.broadcast(buffer)
         try:
             results, metrics = validate(self.config, self.model, self.objective, self._val, self.videos.labels, self.ranks)
@@ -136,7 +136,7 @@ class RunState:
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """What all ranks share."""
+        """Returns the state that all ranks share. The memory bank is saved apart."""
         return {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -149,7 +149,7 @@ class RunState:
         }
 
     def load_state_dict(self, state: dict[str, Any], parts: list[dict[str, Any]]) -> None:
-        """The inverse; `parts` are the bank's, of all ranks that saved it."""
+        """Restores a `state_dict`. `parts` are the memory bank's states of all ranks that saved it."""
         self.step, self._failed = state["step"], state["failed"]
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -159,7 +159,7 @@ class RunState:
 
 
 def training_videos(config: TrainConfig) -> VideoList:
-    """The instances of a run, in the order of the memory bank's rows."""
+    """Returns the instances of a run, in the order of the memory bank's rows."""
     videos = read_list(config.train_list, config.root)
     if config.part < 1:
         videos = videos.part(config.part, config.seed)

@@ -1,4 +1,4 @@
-"""Validation during training and at its end: what fraction of the videos of a list get their label.
+"""Validation during training and at its end: the fraction of videos of a list whose predicted class is their label.
 
 V videos, C clips each, K classes.
 """
@@ -28,18 +28,20 @@ from .settings import TrainConfig
 
 
 def validation_videos(config: TrainConfig, labels: Tensor) -> VideoList | None:
-    """The videos of `config.val_list`, or None; ValueError unless they have the labels that the objective needs."""
+    """Returns the videos of `config.val_list`, or None. Raises ValueError if they lack labels that the objective needs."""
     if config.val_list is None:
         return None
     videos = read_list(config.val_list, config.root)
     if config.objective in ("rotation", "order"):
         return videos
     if int(videos.labels.min()) < 0 or int(labels.max()) < 0:
-        raise ValueError(f"validation needs labels in {config.val_list} and in {config.train_list}: `path frames label`")
+        raise ValueError(
+            f"validation needs labels in {config.val_list} and in {config.train_list}: give lines `path frames label`"
+        )
     if config.objective != "vie" and int(videos.labels.max()) > int(labels.max()):
         raise ValueError(
-            f"{config.val_list} has the label {int(videos.labels.max())}, and {config.train_list} has none above "
-            f"{int(labels.max())}: what is trained on one cannot name it"
+            f"{config.val_list} has label {int(videos.labels.max())}, but the highest label in {config.train_list} is "
+            f"{int(labels.max())}: validation videos must have classes of the training list"
         )
     return videos
 
@@ -47,11 +49,20 @@ def validation_videos(config: TrainConfig, labels: Tensor) -> VideoList | None:
 def validate(
     config: TrainConfig, network: Encoder, objective: Objective, videos: VideoList, labels: Tensor, ranks: World
 ) -> tuple[Results, dict[str, Any]]:
-    """The predictions for `videos`, and metrics of them, the same on all ranks.
+    """Returns the predictions for `videos` and their metrics, the same on all ranks. Collective: all ranks call it.
 
-    By the votes of the bank's nearest rows (`knn`); by the mean of the clips' probabilities (`supervised`, and each readout by
-    its layers' names); of pretext tasks, by one random view of each video. Collective; each rank reads its share of the videos.
-    A video that cannot be read counts as wrong, and in `val_failed`. `labels` are the training videos'.
+    The objective decides how videos are classified: instance learning by votes of the nearest bank rows (`knn`); `supervised`,
+    and each readout under the name of its layers, by the mean of the clips' probabilities; pretext tasks by one random clip of
+    each video, in a fixed view. Each rank reads its share of the videos. A video that cannot be read counts as wrong, and
+    `val_failed` counts it.
+
+    Args:
+        config: settings of the run.
+        network: the network in training; it is in evaluation mode afterwards.
+        objective: objective of the run.
+        videos: the validation videos.
+        labels: labels of the training videos, int64 [N].
+        ranks: the processes of the run.
     """
     began = time.monotonic()
     mine = list(range(len(videos)))[ranks.rank :: ranks.size]
@@ -79,7 +90,7 @@ def validate(
     return results, {**accuracies, "val_videos": len(videos), "val_failed": failed, "val_seconds": seconds}
 
 
-_PLAIN = ("supervised", "rotation", "order")  # protocols of which there is one
+_PLAIN = ("supervised", "rotation", "order")  # a run with one of these protocols has no other
 
 
 def _of_clips(
@@ -91,7 +102,7 @@ def _of_clips(
     mine: list[int],
     ranks: World,
 ) -> tuple[list[int], dict[str, Tensor]]:
-    """Which of this rank's videos could be read, and scores [V, K] of each of them by each protocol."""
+    """Returns which of this rank's videos could be read, and their scores [V, K] by each protocol."""
     outputs = clip_outputs(
         network, videos, mine, clips=config.val_clips, workers=config.workers, dtype=config.dtype, device=ranks.device
     )
@@ -115,7 +126,7 @@ def _of_clips(
 def _of_views(
     config: TrainConfig, network: Encoder, objective: PretextObjective, videos: VideoList, mine: list[int], ranks: World
 ) -> tuple[list[int], dict[str, Tensor]]:
-    """The same of pretext tasks: video i is shown in view i modulo the number of views."""
+    """Returns the same for pretext tasks. The network sees video i in view i modulo the number of views."""
     dataset = ClipDataset(videos, network.clip_spec, recipe=config.augmentation, seed=config.seed)
     normalise = clip_transform(network).normalise
     size = config.batch_size // ranks.size

@@ -1,8 +1,8 @@
-"""Which frames make a clip: pure index arithmetic on a video of n grid frames (REFERENCE: sampling of the original release).
+"""Which frames make a clip: pure index arithmetic on a video of n grid frames. Source: sampling of the original release.
 
-T frames, `interval` apart, span T * interval. A clip that runs over the end begins the video again (index modulo n): the
-original does so for 3DResNet and Slowfast, and replaces a video that is too short by another one for Single, Slow and TRN;
-we always loop, and say so (`Clip.looped`).
+A clip of T frames, `interval` apart, spans T * interval. A clip that runs past the end of the video continues from its start
+(index modulo n). The original does so for 3DResNet and Slowfast. For Single, Slow and TRN, it replaces a video that is too
+short by another one. We always loop, and record it (`Clip.looped`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Clip:
 
     indices: tuple[int, ...]
     looped: bool
-    """Whether the clip runs over the end of the video and begins it again."""
+    """Whether the clip runs past the end of the video and continues from its start."""
 
     @property
     def start(self) -> int:
@@ -30,24 +30,24 @@ class Clip:
 
 
 def test_clips(num_frames: int, spec: ClipSpec, clips: int) -> list[Clip]:
-    """`clips` clips of a video of `num_frames` grid frames, placed as `spec.placement` says.
+    """Places `clips` clips in a video of `num_frames` grid frames, as `spec.placement` says.
 
-    "ends" (3DResNet, Slowfast): evenly, the first at the start and the last at the end; in a video too short for `clips`
-    clips one after the other, one after the other all the same, looped. One clip alone lies in the middle.
+    "ends" (3DResNet, Slowfast): evenly spaced, the first at the start and the last at the end. A single clip lies in the
+    middle. If the video is too short for `clips` clips without overlap, they still follow one another, looped.
 
         n = 250, T = 16, interval 1, 5 clips: starts 0, 58, 117, 175, 234
         n =  40                             : starts 0, 16, 32, 48, 64, all modulo 40
 
-    "tiled": evenly, from start to end, in the video laid end to end until it is longer than a clip.
+    "tiled": evenly spaced from start to end, in the video repeated until it is longer than a clip.
 
-    "inner" (Slow): evenly, between start and end; "tiled" where the video is too short for a clip.
+    "inner" (Slow): evenly spaced between start and end, but not at them; "tiled" if the video is too short for a clip.
 
         n = 250, T = 4, interval 16, 5 clips: starts 33, 67, 101, 134, 168, inner points of [0, 250 - 48]
 
     "segments" (Single): in the middle of each of `clips` equal parts.
 
-    "bins" (TRN): the video in bins of min(interval, n // T) frames; T successive bins, the middle frame of each; the first
-    bin as with "ends".
+    "bins" (TRN): the video is cut into bins of min(interval, n // T) frames. A clip takes the middle frame of each of T
+    successive bins. Its first bin is placed as with "ends".
     """
     _check(num_frames, clips)
     if spec.placement == "bins":
@@ -58,7 +58,7 @@ def test_clips(num_frames: int, spec: ClipSpec, clips: int) -> list[Clip]:
             for first in _evenly(last, clips)
         ]
     span = spec.num_frames * spec.frame_interval
-    room = num_frames - (span - spec.frame_interval)  # how far the first frame can go and the last still be in the video
+    room = num_frames - (span - spec.frame_interval)  # start positions for which the last frame is in the video
     if spec.placement == "segments":
         starts = [max(room, 0) * (2 * k + 1) // (2 * clips) for k in range(clips)]
     elif spec.placement == "inner" and room > 0:
@@ -71,7 +71,7 @@ def test_clips(num_frames: int, spec: ClipSpec, clips: int) -> list[Clip]:
 
 
 def train_clip(num_frames: int, spec: ClipSpec, generator: torch.Generator) -> Clip:
-    """A random clip: the start uniform where the clip fits, else the whole video looped; with "bins" a random frame of each."""
+    """Draws a clip: a uniform start where the clip fits, else the looped video. "bins" draws a random frame of each bin."""
     _check(num_frames, 1)
 
     def draw(below: int) -> int:
@@ -81,18 +81,18 @@ def train_clip(num_frames: int, spec: ClipSpec, generator: torch.Generator) -> C
         size = max(min(spec.frame_interval, num_frames // spec.num_frames), 1)
         first = draw(num_frames // size - spec.num_frames + 1)
         return _clip([(first + t) * size + draw(size) for t in range(spec.num_frames)], num_frames)
-    looping = spec.placement in ("ends", "tiled")  # the original keeps one interval more free where it loops
+    looping = spec.placement in ("ends", "tiled")  # the original leaves one more interval free here
     span = (spec.num_frames if looping else spec.num_frames - 1) * spec.frame_interval
     return regular_clip(num_frames, spec, draw(num_frames - span))
 
 
 def regular_clip(num_frames: int, spec: ClipSpec, start: int) -> Clip:
-    """`spec.num_frames` frames, `spec.frame_interval` apart, from grid index `start`, looped where need be."""
+    """Returns `spec.num_frames` frames, `spec.frame_interval` apart, from grid index `start`, looped if necessary."""
     return _clip([start + t * spec.frame_interval for t in range(spec.num_frames)], num_frames)
 
 
 def window_offsets(num_frames: int, length: int) -> tuple[int, ...]:
-    """Where the frames of a window of `length` grid points lie in it: in the middle of each of `num_frames` equal parts.
+    """Returns the frames' offsets in a window of `length` grid points: the middle of each of `num_frames` equal parts.
 
     T = 4, length 4: 0, 1, 2, 3        T = 4, length 48: 6, 18, 30, 42        T = 1, length 50: 25
     """
@@ -106,7 +106,7 @@ def _clip(indices: Sequence[int], num_frames: int) -> Clip:
 
 
 def _evenly(last: int, clips: int) -> list[int]:
-    """`clips` whole numbers from 0 to `last`; the middle if it is one."""
+    """Returns `clips` evenly spaced whole numbers from 0 to `last`, or the middle for one clip."""
     return [last // 2] if clips == 1 else [k * last // (clips - 1) for k in range(clips)]
 
 

@@ -1,11 +1,10 @@
-"""Video files through PyAV: frames by presentation time, whatever the container claims about its rate and length.
+"""Reads video files with PyAV: frames by presentation time, whatever rate and length the container claims.
 
-Only what is needed is decoded. The length is read from the packets at the end of the file, and reading jumps to the key frame
-before the frames that are wanted where that skips something. Both are shortcuts: where decoding contradicts what the packets
-said (`LengthError`), and where they leave room for doubt, the file is decoded from its beginning, which defines what its frames
-are.
+Two shortcuts avoid decoding everything. The length is read from the packets at the end of the file, and reading seeks to the
+key frame before a wanted frame if that skips others. If decoding contradicts the packets (`LengthError`), or if the packets
+leave room for doubt, the whole file is decoded from its beginning. That full decode defines what its frames are.
 
-A file is read up to its first damaged frame, as far as it is read at all: damage between two clips is not seen.
+Reading stops at the first damaged frame that it meets. Frames between clips may be skipped, so damage there goes unseen.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ import numpy as np
 
 from .frames import LengthError, Video, VideoError
 
-MAX_PIXELS = 2**26  # of a frame, twice 8K: what claims more is taken for damage
+MAX_PIXELS = 2**26  # of a frame, twice 8K: a larger claim is taken for damage
 _LOOSE_TIMES = 0x200  # AVFMT_TS_DISCONT: time stamps may jump, as in MPEG program and transport streams
-_JUMP = 12  # grid points between wanted frames from which on it is worth asking for the key frame before the next one
+_JUMP = 12  # from this gap between wanted frames (grid points), looking for a key frame is worth it
 
 
 class VideoFile(Video):
-    """A video file. `packets_read` counts what has been read of it."""
+    """A video file. `packets_read` counts the packets read so far."""
 
     def __init__(self, source: str | os.PathLike[str] | bytes | BinaryIO, fps: float, *, threads: int | None = None) -> None:
         super().__init__(source if isinstance(source, (str, os.PathLike)) else f"<{type(source).__name__}>", fps)
@@ -39,10 +38,10 @@ class VideoFile(Video):
         self._source = _file(source)
         self._threads = threads
         self._scaler = self._av.video.reformatter.VideoReformatter()  # one for all frames: it is costly to set up
-        documentation = self._scaler.reformat.__doc__ or ""  # older ones have one thread; newer ones take as many as there are
+        documentation = self._scaler.reformat.__doc__ or ""  # older versions use one thread, newer ones all cores
         self._scaler_threads = {"threads": 1} if threads == 1 and "threads" in documentation else {}
         self._num_frames: int | None = None
-        self._by_packets = False  # whether num_frames and _origin are what packets say, not yet what was decoded
+        self._by_packets = False  # whether num_frames and _origin are from packets, not from decoding
         self._first = 0  # time stamp of the first packet
         self._origin = 0  # grid index of the first frame, counted from the container's start
         self.packets_read = 0
@@ -50,7 +49,7 @@ class VideoFile(Video):
         self._open()
 
     def _open(self) -> None:
-        """Opens the file anew, at its start."""
+        """Opens the file at its start."""
         if not isinstance(self._source, str):
             self._source.seek(0)
         try:
@@ -88,17 +87,17 @@ class VideoFile(Video):
             self._open()
 
     def _pick_stream(self) -> Any:
-        """The video stream that ffmpeg would pick: the largest, and not a cover picture."""
+        """Returns the video stream that ffmpeg would pick: the largest one that is not a cover picture."""
         streams = self._container.streams
         stream = streams.best("video") if hasattr(streams, "best") else next(iter(streams.video), None)
         if stream is None:
             kinds = sorted({stream.type for stream in streams}) or ["nothing"]
             raise VideoError(self.name, f"has no video stream, only {', '.join(kinds)}")
         if stream.codec_context is None or stream.codec_context.codec is None:
-            raise VideoError(self.name, "has a video stream of a kind that this build of FFmpeg cannot decode")
+            raise VideoError(self.name, "has a video stream that this build of FFmpeg cannot decode")
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > MAX_PIXELS:
-            raise VideoError(self.name, f"claims frames of {width} x {height}; more than {MAX_PIXELS} pixels are not read")
+            raise VideoError(self.name, f"claims frames of {width} x {height}; at most {MAX_PIXELS} pixels are allowed")
         return stream
 
     def close(self) -> None:
@@ -121,7 +120,7 @@ class VideoFile(Video):
             pass
 
     def _length_by_packets(self) -> int | None:
-        """Length in grid points by the time stamps of the packets at both ends; None where they leave room for doubt."""
+        """Returns the length in grid points by the time stamps of the first and last packets. None if they are in doubt."""
         container = self._container.format
         if container.flags & _LOOSE_TIMES or (container.name == "avi" and self._stream.codec_context.has_b_frames):
             return None  # AVI has no presentation times: B-frames are out of order
@@ -138,7 +137,7 @@ class VideoFile(Video):
                 packets = itertools.chain([first], packets)
             end: Fraction | None = None
             for packet in packets:
-                if packet.size == 0:  # what demuxing ends with
+                if packet.size == 0:  # marks the end of demuxing
                     continue
                 if packet.pts is None or packet.is_corrupt or packet.is_discard:
                     return None
@@ -159,7 +158,7 @@ class VideoFile(Video):
                 yield from self._part(*run)
 
     def _runs(self, wanted: Sequence[int]) -> list[tuple[int, int, int]]:
-        """(time stamp to seek to, first, last wanted index) of what is best read in one go, up to where a key frame helps."""
+        """Splits the wanted indices where a key frame saves reading: (time stamp to seek to, first index, last index)."""
         runs: list[tuple[int, int, int]] = []
         seek, first, previous = self._first, wanted[0], 0
         for k in wanted:
@@ -171,7 +170,7 @@ class VideoFile(Video):
         return [*runs, (seek, first, previous)]
 
     def _key_before(self, index: int) -> int:
-        """Grid index of the key frame that seeking to a grid index leads to; 0 if it leads nowhere."""
+        """Returns the grid index of the key frame that seeking to a grid index finds, or 0 if it finds none."""
         time_stamp = self._time_stamp(index)
         try:
             for packet in self._packets(time_stamp):
@@ -184,7 +183,7 @@ class VideoFile(Video):
         return 0
 
     def _whole(self) -> Iterator[tuple[int, int, Any]]:
-        """As `_shown`, all frames from the start: what this yields is what the file holds. Sets `num_frames` and `damage`."""
+        """As `_shown`, for all frames from the start. This defines the file's content. Sets `num_frames` and `damage`."""
         self._reopen()
         clock = _Clock(self._seconds, self._duration)
         held: Any = None
@@ -201,7 +200,7 @@ class VideoFile(Video):
                 held, begin = frame, index
         except _DamageError as error:
             damage = f"{error} after {float(clock.seconds):.2f} s"
-        # the frame before an error may have been hit by it
+        # an error may have damaged the frame before it
         end = begin if damage else max(self.nearest(clock.end) - origin, 1)
         if held is None or not end:
             raise VideoError(self.name, f"has a video stream but no frame that can be decoded; {damage or 'no key frame'}")
@@ -214,7 +213,7 @@ class VideoFile(Video):
             yield begin, end, held
 
     def _part(self, time_stamp: int, first: int, last: int) -> Iterator[tuple[int, int, Any]]:
-        """As `_shown`, what shows grid indices `first` to `last`, after seeking. LengthError if packets promised too much."""
+        """As `_shown`, for grid indices `first` to `last`, after seeking. LengthError if the packets were wrong."""
         clock = _Clock(self._seconds, self._duration)
         held: Any = None
         begin = 0
@@ -222,7 +221,7 @@ class VideoFile(Video):
             for frame in self._frames(self._packets_from(time_stamp)):
                 index = self.nearest(clock(frame)) - self._origin
                 if self._key_frames_lost or (index > first if held is None else index < begin):
-                    raise LengthError(self.name, f"has a frame at {index} where its packets have another")
+                    raise LengthError(self.name, f"has a frame at {index} that its packets did not announce")
                 if held is not None and index > begin:
                     yield begin, index, held
                     if last < index:
@@ -232,12 +231,12 @@ class VideoFile(Video):
             raise LengthError(self.name, str(error)) from error
         end = max(self.nearest(clock.end) - self._origin, 1)
         if held is None or end != self._num_frames:
-            raise LengthError(self.name, f"has {end} grid frames, and its packets said {self._num_frames}")
+            raise LengthError(self.name, f"has {end} grid frames, but its packets said {self._num_frames}")
         if begin < end:
             yield begin, end, held
 
     def _packets(self, time_stamp: int | None = None) -> Iterator[Any]:
-        """Packets from the key frame at or before a time stamp; without one, on from where reading is."""
+        """Yields packets from the key frame at or before a time stamp, or without one from the current position."""
         self._untouched = False
         if time_stamp is not None:
             self._container.seek(time_stamp, stream=self._stream, backward=True)
@@ -247,7 +246,7 @@ class VideoFile(Video):
             yield packet
 
     def _packets_from(self, time_stamp: int) -> Iterator[Any]:
-        """As `_packets`; the start is found also where seeking to it leads elsewhere (MPEG program streams)."""
+        """As `_packets`, but finds the start even if seeking to it fails (MPEG program streams)."""
         packets = self._packets(time_stamp)
         if time_stamp == self._first:
             if (packet := next(packets, None)) is None or packet.pts != self._first:
@@ -258,10 +257,10 @@ class VideoFile(Video):
         return packets
 
     def _frames(self, packets: Iterator[Any]) -> Iterator[Any]:
-        """Decoded frames, from the first key frame on, up to the first damaged one: _DamageError.
+        """Yields decoded frames from the first key frame on. Raises _DamageError at the first damaged one.
 
-        Frames shown before the key frame are left out: they may refer to what has not been read. A key frame that cannot be
-        decoded is passed over for the next one, and counted in `_key_frames_lost`.
+        Frames shown before the key frame are left out, because they may refer to frames that were not read. A key frame that
+        cannot be decoded is skipped for the next one, and counted in `_key_frames_lost`.
         """
         self._key_frames_lost = 0
         key = begun = None
@@ -279,7 +278,7 @@ class VideoFile(Video):
                     for frame in packet.decode():
                         if frame.pts is not None and frame.pts < key:
                             continue
-                        if frame.is_corrupt:  # painted over by the decoder
+                        if frame.is_corrupt:  # the decoder concealed an error
                             raise _DamageError("a damaged frame")
                         begun = True
                         yield frame
@@ -293,11 +292,11 @@ class VideoFile(Video):
             raise _DamageError(_text(error)) from error
 
     def _seconds(self, time_stamp: int) -> Fraction:
-        """Presentation time since the container's start, as ffmpeg counts it."""
+        """Returns the presentation time in seconds since the container's start, as ffmpeg counts it."""
         return time_stamp * self._stream.time_base - self._start
 
     def _time_stamp(self, index: int) -> int:
-        """The last time stamp not after a grid point."""
+        """Returns the last time stamp at or before a grid point."""
         return math.floor(((index + self._origin) / self.rate + self._start) / self._stream.time_base)
 
     def _duration(self, frame_or_packet: Any) -> Fraction:
@@ -316,14 +315,14 @@ class VideoFile(Video):
 
 
 class _DamageError(Exception):
-    """Reading cannot go on."""
+    """Damage in the file stops reading."""
 
 
 class _Clock:
-    """Presentation times of successive frames, seconds since the container's start.
+    """Presentation times of successive frames, in seconds since the container's start.
 
-    Some containers have decoding times in place of presentation times. As in libavcodec, the kind that has gone back less often
-    is believed; a frame without either follows the previous one.
+    Some containers hold decoding times instead of presentation times. As in libavcodec, the kind that has gone back less often
+    is trusted. A frame without either follows the previous one.
     """
 
     def __init__(self, seconds: Callable[[int], Fraction], duration: Callable[[Any], Fraction]) -> None:
@@ -350,12 +349,12 @@ def _is_key(packet: Any) -> bool:
 
 
 def _file(source: str | os.PathLike[str] | bytes | BinaryIO) -> Any:
-    """What PyAV opens: a path, or a file object that can seek."""
+    """Returns what PyAV can open: a path, or a file object that can seek."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
     if not isinstance(source, (str, os.PathLike)):
         if not source.seekable():
-            raise ValueError("a file object must be able to seek: read it to its end and pass the bytes")
+            raise ValueError("a file object must be able to seek: read it and pass its bytes instead")
         return source
     if not Path(source).is_file():
         raise FileNotFoundError(f"no video file at {source}")
@@ -363,7 +362,7 @@ def _file(source: str | os.PathLike[str] | bytes | BinaryIO) -> Any:
 
 
 def _quarter_turns(frame: Any) -> int:
-    """Quarter turns counter-clockwise that the frame's display matrix asks for (3 x 3 integers, rows of the rotation first)."""
+    """Returns the counter-clockwise quarter turns in the frame's display matrix (3 x 3 integers, rotation in rows first)."""
     for side_data in frame.side_data:
         if side_data.type.name == "DISPLAYMATRIX":
             cosine, sine = np.frombuffer(bytes(side_data), "<i4")[:2].tolist()

@@ -1,7 +1,7 @@
-"""Videos as frames on a regular time grid, and the sources that need no decoder: arrays, and folders of images.
+"""Videos as frames on a regular time grid, and the sources that need no decoder: arrays and folders of images.
 
 Grid point k lies k / fps seconds after the first frame. It shows the frame that ffmpeg's `fps` filter (round=near) puts there:
-each frame's time is rounded to the nearest grid point, and holds from there until the next one's.
+each frame's time is rounded to the nearest grid point, and the frame holds until the grid point of the next one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Convert = Callable[[np.ndarray], np.ndarray]
 
 
 class VideoError(ValueError):
-    """A video from which no frame can be had; `reason` says why."""
+    """No frames can be read from a video; `reason` says why."""
 
     def __init__(self, path: object, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -33,16 +33,16 @@ class VideoError(ValueError):
 
 
 class LengthError(VideoError):
-    """A video is not as long as its packets said; `Video.recount` finds out how long it is."""
+    """A video is not as long as its packets said. `Video.recount` finds its true length."""
 
 
 class Video:
     """Frames on a grid of `fps`. Use it in a `with` statement, or call `close`.
 
     Attributes:
-        damage: why reading ended early, where the file is damaged and its end has been reached; what came before is good.
-        facts: what is known of the source: "codec", "width", "height" and so on, as JSON-ready values.
-        progress: called, where it is set, as reading goes on, for those who want to know that it does.
+        damage: why reading ended early in a damaged file, or None. The frames before the damage are good.
+        facts: properties of the source: "codec", "width", "height" and so on, as JSON-ready values.
+        progress: if set, is called repeatedly during reading, to show that reading goes on.
     """
 
     def __init__(self, name: object, fps: float) -> None:
@@ -72,16 +72,16 @@ class Video:
         self.close()
 
     def read(self, clips: Sequence[Sequence[int]], convert: Convert | None = None) -> Iterator[np.ndarray]:
-        """uint8 [T, H, W, 3] RGB, upright, for each clip (its grid indices), in order; all frames have one size.
+        """Yields uint8 [T, H, W, 3] RGB, upright, for each clip (its grid indices), in order. All frames have one size.
 
-        `convert` changes each frame [H, W, 3] before it is kept (default: as it is); a frame that several clips share is
-        converted once. A frame is kept as long as a clip to come needs it. Raises LengthError where the video turns out to be
-        shorter than `num_frames`.
+        `convert` changes each frame [H, W, 3] before it is kept (default: no change). A frame that several clips share is
+        converted once, and kept as long as a later clip needs it. Raises LengthError if the video is shorter than
+        `num_frames`.
         """
         frames: dict[int, np.ndarray] = {}
         uses = Counter(k for clip in clips for k in clip)
         wanted = sorted(uses)
-        seen = 0  # how many of them
+        seen = 0  # number of wanted frames found
         to_come = deque(clips)
         for _, end, frame in self._shown(wanted):
             if hits := wanted[seen : bisect_left(wanted, end)]:
@@ -94,23 +94,23 @@ class Video:
                 frames = {k: image for k, image in frames.items() if uses[k] > 0}
             if not to_come:
                 return
-        raise LengthError(self.name, f"ends before grid frame {max(to_come[0])}, which it should have")
+        raise LengthError(self.name, f"ends before grid frame {max(to_come[0])}, which it should contain")
 
     def read_windows(
         self, starts: Iterable[int], offsets: Sequence[int], length: int, convert: Convert | None = None
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """(start, frames as `read` gives them at start + offsets) for each window that lies in the video, in one pass.
+        """Yields (start, frames at start + offsets as from `read`) for each window that lies in the video, in one pass.
 
-        A window covers `length` grid points from its start; starts must not go back, and may go on for ever. The length of the
-        video need not be known before; afterwards `num_frames` is what was decoded.
+        A window covers `length` grid points from its start. Starts must not decrease, and may be endless. The length of the
+        video need not be known in advance; afterwards `num_frames` is the decoded length.
         """
         frames: dict[int, np.ndarray] = {}
         to_come = iter(starts)
-        windows = deque([next(to_come)])  # that have begun, and the next one
+        windows = deque([next(to_come)])  # the windows that have begun, and the next one
         wanted = {windows[0] + offset for offset in offsets}  # grid indices still to be shown
         for first, last, frame in self._shown(None):
             image: np.ndarray | None = None
-            for begin in range(first, last, length):  # a frame may be shown for very long
+            for begin in range(first, last, length):  # one frame may last for many windows
                 end = min(begin + length, last)
                 while windows[-1] < end:
                     windows.append(next(to_come))
@@ -125,7 +125,7 @@ class Video:
                     frames = {k: kept for k, kept in frames.items() if k >= windows[0]}
 
     def _shown(self, wanted: Sequence[int] | None) -> Iterator[tuple[int, int, Any]]:
-        """(first grid index, one past its last, frame) in order of time; for the wanted indices at least, or all of them."""
+        """Yields (first grid index, one past its last, frame) in order of time, for at least the wanted indices, or for all."""
         raise NotImplementedError
 
     def _image(self, frame: Any, convert: Convert | None) -> np.ndarray:
@@ -137,12 +137,12 @@ class Video:
         raise NotImplementedError
 
     def nearest(self, seconds: Fraction) -> int:
-        """The grid index nearest to a time."""
+        """Returns the grid index nearest to a time in seconds."""
         return math.floor(seconds * self.rate + Fraction(1, 2))
 
 
 class _EvenVideo(Video):
-    """`count` images, `source_fps` a second."""
+    """`count` images, at `source_fps` images per second."""
 
     def __init__(self, name: object, fps: float, source_fps: float, count: int) -> None:
         super().__init__(name, fps)
@@ -182,7 +182,7 @@ class ArrayVideo(_EvenVideo):
 
 
 class FrameFolder(_EvenVideo):
-    """A folder of `%06d.jpg`, from 000001.jpg on, as frames were extracted for the original (at 25 fps)."""
+    """A folder of images `%06d.jpg`, starting at 000001.jpg, as the original's frames were extracted (at 25 fps)."""
 
     def __init__(self, folder: str | os.PathLike[str], fps: float, source_fps: float = 25.0) -> None:
         self._folder = Path(folder)
@@ -190,13 +190,13 @@ class FrameFolder(_EvenVideo):
         count = next(i for i in range(len(numbers) + 1) if i + 1 not in numbers)
         super().__init__(folder, fps, source_fps, count)
         if count < len(numbers):
-            self.damage = f"{count + 1:06d}.jpg is missing, and {max(numbers):06d}.jpg is there"
+            self.damage = f"{count + 1:06d}.jpg is missing, but {max(numbers):06d}.jpg exists"
         self.facts |= {"codec": "jpeg"}
         self._size: tuple[int, int] | None = None
 
     @staticmethod
     def is_one(folder: Path) -> bool:
-        """Whether a folder is a video in itself."""
+        """Whether a folder holds the frames of one video."""
         return (folder / "000001.jpg").is_file()
 
     def _rgb(self, frame: Any) -> np.ndarray:

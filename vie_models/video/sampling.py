@@ -1,4 +1,4 @@
-"""From a video to the clips that are embedded: which ones, read and cropped, one after the other."""
+"""Selects the clips of a video to embed, and reads and crops them one after another."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .transforms import ClipTransform
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """What is taken of each video: a number of clips, or sliding windows."""
+    """What to sample from each video: a number of clips, or sliding windows."""
 
     spec: ClipSpec
-    """The model's."""
+    """Clip specification of the model."""
     clips: int | None = 5
-    """Clips a video, placed as the paper's evaluation places them; None with windows."""
+    """Number of clips per video, placed as in the paper's evaluation; None with windows."""
     window: float | None = None
-    """Seconds that a window spans. Its T frames are the middle ones of T equal parts. Default: the model's own clip length; any
-    other changes the speed at which the model sees the video."""
+    """Length of a window, in seconds. Its T frames are the middle frames of T equal parts. Default: the model's clip length.
+    Any other length changes the speed at which the model sees the video."""
     stride: float | None = None
-    """Seconds from the start of a window to the start of the next one; windows that the end of the video cuts are left out."""
+    """Time from the start of one window to the next, in seconds. Windows that run past the end of the video are left out."""
 
     def __post_init__(self) -> None:
         if (self.clips is None) == (self.stride is None):
@@ -53,12 +53,12 @@ class Sampling:
 
     @property
     def window_length(self) -> int:
-        """Grid points that a window spans."""
+        """Length of a window, in grid points."""
         own = self.spec.num_frames * self.spec.frame_interval
         return own if self.window is None else round(self.window * self.spec.fps)
 
     def read(self, video: Video) -> Iterator[ClipRead | None]:
-        """The clips of a video, cropped; None says that reading begins again, and that what came before does not count."""
+        """Yields the cropped clips of a video. None means that reading starts again: discard the clips before it."""
         transform = ClipTransform(self.spec)
 
         def convert(image: np.ndarray) -> np.ndarray:
@@ -101,35 +101,35 @@ class ClipRead:
     """One clip, ready to be normalised."""
 
     indices: tuple[int, ...]
-    """Of its frames on the grid."""
+    """Grid indices of the clip's frames."""
     looped: bool
-    """Whether the video was too short and began again."""
+    """Whether the video was too short and was repeated."""
     start: float
-    """Seconds from the first frame of the video."""
+    """Start of the clip, in seconds after the first frame of the video."""
     end: float
-    """Seconds; of the span that the clip stands for, also where it was looped."""
+    """End of the span that the clip covers, in seconds after the first frame, even if it was looped."""
     pixels: np.ndarray
-    """uint8 [T, 3, crop, crop]."""
+    """Frames, uint8 [T, 3, crop, crop]."""
 
 
 @dataclasses.dataclass
 class VideoRead:
-    """What is known of a video after its last clip."""
+    """What is known about a video after its last clip."""
 
     num_frames: int
     """Length in grid points."""
     damage: str | None
-    """Why its end could not be read."""
+    """Why the end of the video could not be read, or None."""
     facts: dict[str, object]
-    """See `Video.facts`."""
+    """Properties of the source: see `Video.facts`."""
 
 
 def read_video(
     path: Path, sampling: Sampling, *, threads: int | None = None, progress: Callable[[], None] | None = None
 ) -> Iterator[ClipRead | VideoRead | None]:
-    """What `read_open_video` yields, of a file or folder of frames; whatever is wrong with it is a VideoError.
+    """Yields what `read_open_video` yields, for a file or a folder of frames. Any problem with it raises VideoError.
 
-    `progress` is called as reading goes on.
+    `progress` is called repeatedly during reading.
     """
     with _as_video_error(path), open_video(path, sampling.spec.fps, threads=threads) as video:
         video.progress = progress
@@ -137,10 +137,10 @@ def read_video(
 
 
 def read_open_video(video: Video, sampling: Sampling) -> Iterator[ClipRead | VideoRead | None]:
-    """`Sampling.read`, and a VideoRead at the end.
+    """Yields what `Sampling.read` yields, and a VideoRead at the end.
 
     Raises:
-        VideoError: nothing can be had of it, for whatever reason.
+        VideoError: the video cannot be read, for whatever reason.
     """
     with _as_video_error(video.name):
         yield from sampling.read(video)

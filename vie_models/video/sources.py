@@ -1,4 +1,4 @@
-"""What may be a video, and one clip of it."""
+"""Opens any source of a video, and reads one clip from it."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from .clips import Clip, regular_clip, train_clip
 from .decode import VideoFile
 from .frames import ArrayVideo, FrameFolder, LengthError, Video
 
-VIDEO_SUFFIXES = frozenset(  # of containers; a file with another is tried where it is named itself
+VIDEO_SUFFIXES = frozenset(  # of containers; other files are tried only if named explicitly
     ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split()  # noqa: SIM905
 )
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
-"""Of images, which are videos of one frame."""
+"""Suffixes of images, which are videos of one frame."""
 
 Source = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray | Tensor
 
 
 def open_video(source: Source, fps: float, *, source_fps: float | None = None, threads: int | None = None) -> Video:
-    """A video on a grid of `fps`, to be used in a `with` statement.
+    """Opens a video on a grid of `fps` frames per second. Use the result in a `with` statement.
 
     Args:
         source: a video file, as a path, its bytes or a binary file object that can seek; a folder of `%06d.jpg` frames; or
             frames, uint8 [T, H, W, 3].
-        source_fps: the rate of frames that have none: required for arrays, 25 for folders if not given.
-        threads: of the decoder (default: as many as it finds useful).
+        source_fps: frame rate of arrays (required) and folders (default: 25). Video files have their own frame times.
+        threads: number of threads of the decoder (default: the decoder decides).
 
     Raises:
         FileNotFoundError: there is no such file.
-        VideoError: it holds no video.
+        VideoError: the source holds no video.
+        ValueError: an array without `source_fps`, a video file with it, or a rate or shape out of range.
     """
     if isinstance(source, (np.ndarray, Tensor)):
         if source_fps is None:
@@ -51,18 +52,20 @@ def open_video(source: Source, fps: float, *, source_fps: float | None = None, t
 
 
 def load_clip(source: Source, spec: ClipSpec, *, start: float = 0.0, fps: float | None = None) -> Tensor:
-    """The clip that begins `start` seconds after the first frame: uint8 [T, H, W, 3], RGB, upright.
+    """Reads the clip that begins `start` seconds after the first frame: uint8 [T, H, W, 3], RGB, upright.
 
-    Where the video ends before the clip does, it begins again (frame index modulo length), as in the reference.
+    A clip that runs past the end of the video continues from its start (frame index modulo length), as in the reference.
 
     Args:
         source: a video file (path, bytes or binary file object), a folder of `%06d.jpg`, or frames, uint8 [T, H, W, 3].
-        fps: the rate of frames that have none: required for arrays, 25 for folders if not given.
+        spec: which frames make a clip: `model.clip_spec`.
+        start: start of the clip, in seconds.
+        fps: frame rate of arrays (required) and folders (default: 25). Video files have their own frame times.
 
     Raises:
         FileNotFoundError: there is no such file.
-        VideoError: nothing can be decoded from it.
-        ValueError: `start` is negative or not before the end of the video.
+        VideoError: no frame can be decoded.
+        ValueError: `start` is negative or not before the end of the video, or `fps` is missing or not allowed.
     """
     if not 0 <= start < math.inf:
         raise ValueError(f"start must be >= 0 seconds, got {start}")
@@ -81,15 +84,18 @@ def load_clip(source: Source, spec: ClipSpec, *, start: float = 0.0, fps: float 
 def random_clip(
     source: Source, spec: ClipSpec, *, generator: torch.Generator | None = None, fps: float | None = None
 ) -> Tensor:
-    """A clip from a random place, as in training: uint8 [T, H, W, 3], RGB, upright. What `train_transform` is for.
+    """Reads a clip from a random place, as in training: uint8 [T, H, W, 3], RGB, upright. `train_transform` augments it.
 
     Args:
-        source, fps: as in `load_clip`.
-        generator: what the place is drawn from (default: torch's own).
+        source: as in `load_clip`.
+        spec: the clip that the encoder expects.
+        fps: as in `load_clip`.
+        generator: random generator that draws the place (default: torch's global one).
 
     Raises:
         FileNotFoundError: there is no such file.
-        VideoError: nothing can be decoded from it.
+        VideoError: no frame can be decoded.
+        ValueError: `fps` is missing or not allowed.
     """
     draws = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
     state = draws.get_state()
@@ -103,7 +109,7 @@ def random_clip(
 
 
 def read_clip(video: Video, choose: Callable[[Video], Clip]) -> np.ndarray:
-    """The frames of the clip that `choose` names for the video's length: asked again where that turns out to be wrong."""
+    """Reads the clip that `choose` picks for the video's length. If that length proves wrong, `choose` picks again."""
     try:
         return next(video.read([choose(video).indices]))
     except LengthError:

@@ -1,4 +1,4 @@
-"""From frames to an encoder's input, on torchvision's transforms v2. One draw serves all frames of a clip.
+"""From frames to an encoder's input, with torchvision's transforms v2. All frames of a clip share one random draw.
 
 T time, H height, W width.
 """
@@ -20,15 +20,16 @@ Recipe = Literal["color_jitter", "multi_scale_crop", "random_crop"]
 
 
 class HasClipSpec(Protocol):
-    """An encoder, as far as transforms know one."""
+    """The part of an encoder that transforms use."""
 
     clip_spec: ClipSpec
 
 
 class ClipTransform:
-    """uint8 [T, H, W, 3] -> float32 [3, T, crop, crop], normalised. Picklable. The steps are those of evaluation.
+    """The evaluation transform: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop], normalised. Picklable.
 
-    Short side resized to `spec.resize`, centre crop of `spec.crop`.
+    Resizes the short side to `spec.resize` pixels and crops a centre square of `spec.crop` pixels. Input of another shape or
+    type raises ValueError.
     """
 
     def __init__(self, spec: ClipSpec) -> None:
@@ -45,7 +46,7 @@ class ClipTransform:
         return self.normalise(self.crop(clip))
 
     def crop(self, clip: Tensor | np.ndarray) -> Tensor:
-        """uint8 [T, H, W, 3] -> uint8 [T, 3, crop, crop]: the first half of the way. Each frame by itself."""
+        """uint8 [T, H, W, 3] -> uint8 [T, 3, crop, crop]: the first half of the transform, on each frame separately."""
         return self._crop(self._frames(clip))
 
     def normalise(self, frames: Tensor) -> Tensor:
@@ -64,16 +65,17 @@ class ClipTransform:
 
 
 class TrainTransform(ClipTransform):
-    """A random view of a clip, by one of the original's two recipes, or by the first without its colours.
+    """A random view of a clip for training: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop], normalised.
 
-    "color_jitter" (pre-training): short side resized to a random length from 8/7 to 10/7 of the crop (256 to 320 for 224),
-    random crop; brightness, contrast and saturation changed by up to 0.4, hue by up to 0.4, in random order; grey with
-    probability 0.3; mirrored with probability 0.5.
+    "color_jitter" is the original's recipe for pre-training. It resizes the short side to a random length from 8/7 to 10/7 of
+    the crop (256 to 320 for 224) and crops at random. It changes brightness, contrast, saturation and hue by up to 0.4 each,
+    in random order. It makes the clip grey with probability 0.3, and mirrors it with probability 0.5.
 
-    "multi_scale_crop" (fine-tuning): a square at one of the four corners or the centre, its side the short side times 1,
-    0.841, 0.707, 0.595 or 0.5, resized to the crop; mirrored with probability 0.5.
+    "multi_scale_crop" is the original's recipe for fine-tuning. It cuts a square at one of the four corners or the centre,
+    whose side is the short side times 1, 0.841, 0.707, 0.595 or 0.5. It resizes the square to the crop, and mirrors it with
+    probability 0.5.
 
-    "random_crop": the size, crop and mirroring of "color_jitter", and colours as they are.
+    "random_crop" resizes, crops and mirrors as "color_jitter" does, and leaves colours unchanged.
     """
 
     def __init__(self, spec: ClipSpec, recipe: Recipe = "color_jitter") -> None:
@@ -96,16 +98,16 @@ class TrainTransform(ClipTransform):
             raise ValueError(f"recipe must be one of {', '.join(get_args(Recipe))}, got {recipe!r}")
 
     def __call__(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> Tensor:
-        """uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]; the draw depends on `generator` alone (default: torch's own)."""
+        """uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]; only `generator` decides the draw (default: torch's global one)."""
         return self.normalise(self.crop(clip, generator))
 
     def crop(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> Tensor:
-        """uint8 [T, H, W, 3] -> uint8 [T, 3, crop, crop]: the first half of the way, and all that is random in it."""
+        """uint8 [T, H, W, 3] -> uint8 [T, 3, crop, crop]: the first half of the transform, with all its random steps."""
         frames = self._frames(clip)
         seed = int(torch.randint(2**62, (), generator=generator))
-        state = torch.get_rng_state()  # torchvision draws from torch's own generator
+        state = torch.get_rng_state()  # torchvision draws from torch's global generator
         try:
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU too, and keep a note of each call
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU too, and record each call
             return self._crop(frames)
         finally:
             torch.set_rng_state(state)
@@ -121,12 +123,15 @@ class TrainTransform(ClipTransform):
 
 
 def clip_transform(model_or_spec: HasClipSpec | ClipSpec) -> ClipTransform:
-    """The evaluation transform for a model, or for a ClipSpec: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]."""
+    """Returns the evaluation transform of a model or a ClipSpec: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]."""
     return ClipTransform(_spec(model_or_spec))
 
 
 def train_transform(model_or_spec: HasClipSpec | ClipSpec, recipe: Recipe = "color_jitter") -> TrainTransform:
-    """A training transform for a model, or for a ClipSpec: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]."""
+    """Returns a training transform of a model or a ClipSpec: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop].
+
+    `TrainTransform` describes the recipes. An unknown recipe raises ValueError.
+    """
     return TrainTransform(_spec(model_or_spec), recipe)
 
 

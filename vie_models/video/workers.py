@@ -1,9 +1,7 @@
-"""Many videos, read by processes of their own, so that decoding overlaps with the model and a decoder that hangs or crashes is
-one video's failure.
+"""Reads many videos in worker processes. Decoding overlaps with the model, and a decoder that hangs or crashes fails one video.
 
-Workers are forked by a fresh Python process (`nurse`), not by the caller: its threads and its
-accelerator are left alone, and its script needs no `if __name__ == "__main__"`. A worker gets paths through a socket and sends
-back clips.
+A fresh Python process (`nurse`) forks the workers, not the caller. So the caller's threads and accelerator are not affected,
+and its script needs no `if __name__ == "__main__"`. A worker gets paths through a socket and sends clips back.
 """
 
 from __future__ import annotations
@@ -36,16 +34,16 @@ _NO_PIXELS = np.empty(0, np.uint8)
 
 
 class VideoReader:
-    """Reads videos; iterate over it once, in a `with` statement.
+    """Reads videos. Iterate over it once, in a `with` statement.
 
-    Yields (number of the path, message) for each video: what `read_video` yields, or the VideoError it raises. The messages of
-    a video are in order; videos overlap where there are several workers.
+    Yields (number of the path, message). Messages are what `read_video` yields, or the VideoError it raises. The messages of
+    one video come in order; with several workers, those of different videos mix.
 
     Args:
-        workers: processes; 0: read here, where a decoder that hangs or crashes takes the caller with it.
-        threads: of each decoder (default: 1 in a worker, as many as it finds useful here).
-        time_limit: seconds that a worker may go without reading on in a video before it is stopped and the video given up.
-        ahead: how many clips may wait to be taken.
+        workers: number of processes. 0 reads in this process, where a decoder that hangs or crashes takes the caller with it.
+        threads: number of threads of each decoder (default: 1 in a worker; in this process, the decoder decides).
+        time_limit: seconds without progress in a video, after which its worker is stopped and the video fails.
+        ahead: largest number of clips that wait for the caller.
     """
 
     def __init__(
@@ -65,7 +63,7 @@ class VideoReader:
         self._nursery = _Nursery() if workers else None
         self._workers: set[_Worker] = set()
         self._paused_since: float | None = None
-        self._paused = 0.0  # seconds, before that
+        self._paused = 0.0  # seconds of earlier pauses
         self._servers = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
         for server in self._servers:
             server.start()
@@ -90,7 +88,7 @@ class VideoReader:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves all cores to the caller: its threads wait for each other, and would wait for a worker in the way of one."""
+        """Pauses the workers, to leave all cores to the caller. A worker on one core would delay all the caller's threads."""
         with self._lock:
             stopped = list(self._workers)
             self._paused_since = time.monotonic()
@@ -106,7 +104,7 @@ class VideoReader:
                 self._paused_since = None
 
     def _clock(self) -> float:
-        """Seconds that workers could run."""
+        """Returns the time in seconds, without pauses."""
         with self._lock:
             return (self._paused_since or time.monotonic()) - self._paused
 
@@ -124,7 +122,7 @@ class VideoReader:
             server.join()
 
     def _serve(self) -> None:
-        """A thread with a worker of its own, or another one where that is lost: one video after the other."""
+        """Runs in a thread: has one worker read one video after another, and replaces the worker if it is lost."""
         worker: _Worker | None = None
         try:
             while not self._closed.is_set():
@@ -172,11 +170,11 @@ class VideoReader:
 
 
 class _LostError(Exception):
-    """A worker is gone, with the video that it had."""
+    """A worker is lost, with the video that it was reading."""
 
 
 class _Nursery:
-    """A process that has imported what workers need, and forks them: torch is loaded once, and its memory shared."""
+    """A process that imports what workers need, then forks them. So torch is loaded once and its memory is shared."""
 
     def __init__(self) -> None:
         if sys.platform == "win32":
@@ -186,9 +184,9 @@ class _Nursery:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
             "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",  # no threads of its own: it is going to fork
+            "OPENBLAS_NUM_THREADS": "1",  # no threads: it is going to fork
         }
-        # not from the current folder, which -c puts first
+        # drops the current folder, which -c puts first
         code = f"import sys; sys.path[:] = filter(None, sys.path); from {__name__} import nurse; nurse({theirs.fileno()})"
         command = [sys.executable, "-c", code]
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
@@ -196,7 +194,7 @@ class _Nursery:
         self._lock = threading.Lock()
 
     def worker(self, *settings: object) -> _Worker:
-        """A new worker with these settings for `_serve`."""
+        """Starts a worker with these settings for `_serve`."""
         ours, theirs = Pipe()
         try:
             with self._lock, theirs:
@@ -219,7 +217,7 @@ class _Worker:
         self._connection, self._pid = connection, pid
 
     def read(self, path: Path, time_limit: float, clock: Callable[[], float]) -> Iterator[Message]:
-        """The messages of one video. _LostError where the process is gone, or sends nothing for `time_limit` on `clock`."""
+        """Yields the messages of one video. _LostError if the process dies, or is silent for `time_limit` s of `clock`."""
         try:
             self._connection.send(path)
             message: Message = None
@@ -227,7 +225,7 @@ class _Worker:
                 began = clock()
                 while not self._connection.poll(min(time_limit, 0.5)):
                     if clock() - began >= time_limit:
-                        raise _LostError(f"decoding was stopped: it got no further in {time_limit:g} s")
+                        raise _LostError(f"decoding was stopped: no progress for {time_limit:g} s")
                 received = self._connection.recv()
                 if received == _ALIVE:
                     continue
@@ -237,10 +235,10 @@ class _Worker:
                     message = dataclasses.replace(received.clip, pixels=pixels)
                 yield message
         except (EOFError, OSError) as error:
-            raise _LostError("decoding crashed: the worker process is gone") from error
+            raise _LostError("decoding crashed: the worker process died") from error
 
     def signal(self, number: int) -> None:
-        """Sends a signal. The number of a dead worker is not given to another process as long as the nursery is there."""
+        """Sends a signal. No other process gets a dead worker's id while the nursery lives, so the signal is safe."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, number)
 
@@ -250,14 +248,14 @@ class _Worker:
 
 @dataclasses.dataclass
 class _Header:
-    """A clip whose pixels follow as bytes."""
+    """A clip whose pixels follow as a separate message of bytes."""
 
     clip: ClipRead
     shape: tuple[int, ...]
 
 
 def _serve(connection: Connection) -> NoReturn:
-    """A worker: reads videos until the parent is gone, which is an EOFError."""
+    """Runs a worker: reads videos until the parent dies, which raises EOFError."""
     sampling, threads = connection.recv()
     torch.set_num_threads(1)
     connection.send(os.getpid())
@@ -284,8 +282,8 @@ def _serve(connection: Connection) -> NoReturn:
 
 
 def nurse(handle: int) -> None:
-    """The nursery: forks a worker for every socket that it is sent, until the parent is gone; then the workers go too."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the parent's to handle; without it we end
+    """Runs the nursery: forks a worker for each socket it receives. When the parent dies, it kills the workers and ends."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the parent handles these; if it dies, so does the nursery
         signal.signal(number, signal.SIG_IGN)
     connection = Connection(handle)
     workers = []
@@ -297,7 +295,7 @@ def nurse(handle: int) -> None:
                 connection.close()
                 try:
                     _serve(Connection(handle))
-                except (EOFError, OSError):  # the parent is gone
+                except (EOFError, OSError):  # the parent died
                     os._exit(0)
                 except BaseException:
                     traceback.print_exc()
@@ -306,4 +304,4 @@ def nurse(handle: int) -> None:
             os.close(handle)
     except (EOFError, OSError):
         for worker in workers:
-            os.kill(worker, signal.SIGKILL)  # one that is paused would not see that its parent is gone
+            os.kill(worker, signal.SIGKILL)  # a paused worker would not notice that the parent died

@@ -1,4 +1,4 @@
-"""The files of a catalog record: fetched once, converted once, kept, and verified at every load."""
+"""The files of a catalog record: downloaded once, converted once, kept, and verified at every load."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HASHES = "hashes.json"
 
 
 def load_record(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> Encoder:
-    """The encoder of a catalog record, fetched if it is not in the cache, verified either way."""
+    """Returns the encoder of a catalog record. Downloads it if necessary, and verifies it always."""
     folder = fetch(record, cache_dir=cache_dir, progress=progress)
     _verify(record, folder, CONFIG, MODEL)
     model = load_folder(folder)
@@ -41,9 +41,18 @@ def load_record(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | Non
 
 
 def load_memory_bank(name: str, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> dict[str, Tensor]:
-    """The memory bank that came with a weight set ("vie_3dresnet.k400"), for looking up neighbours.
+    """Returns the memory bank of a weight set ("vie_3dresnet.k400"), in which to look up neighbours.
 
-    Returns `memory_bank` float32 [N, D], the unit embedding of each training video, and `labels` int64 [N].
+    Args:
+        name: a weight set, or a model for its default one.
+        cache_dir: folder for downloaded weights, instead of torch.hub's.
+        progress: show a progress bar while downloading.
+
+    Returns:
+        `memory_bank` float32 [N, D], the unit-length embedding of each training video, and `labels` int64 [N].
+
+    Raises:
+        WeightsError: nobody has published such weights, they have no bank, or they cannot be downloaded or verified.
     """
     model, _, tag = name.partition(".")
     record = find_record(model, tag)
@@ -51,34 +60,34 @@ def load_memory_bank(name: str, *, cache_dir: str | os.PathLike[str] | None = No
     if record.files or (folder / BANK).exists():
         _verify(record, folder, BANK)
     if (bank := read_bank(folder)) is None:
-        raise WeightsError(f"{name} came without a memory bank")
+        raise WeightsError(f"{name} has no memory bank")
     return bank
 
 
 def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where catalog weights are kept."""
+    """Returns the folder of downloaded catalog weights."""
     return Path(cache_dir) if cache_dir else Path(torch.hub.get_dir()) / "checkpoints" / "vie_models"
 
 
 def shipped_folder(record: WeightRecord) -> Path:
-    """The folder of a set that comes with the package: inside it, or beside it in a clone."""
+    """Returns the folder of a set that comes with the package: inside the package, or beside it in a clone."""
     package = Path(__file__).parent.parent
     for folder in (package / "checkpoints" / record.name, package.parent / "checkpoints" / record.name):
         if (folder / CONFIG).exists():
             return folder
-    raise WeightsError(f"{record.name} comes with vie_models, and {folder} is not there: install vie_models again, whole")
+    raise WeightsError(f"{record.name} comes with vie_models, but {folder} is missing: install vie_models again")
 
 
 def fetch(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> Path:
-    """The record's weight folder: the package's own, or in the cache, fetched and converted first if need be by one process."""
+    """Returns the record's weight folder, in the package or the cache. One process downloads and converts it if necessary."""
     if record.files:
         return shipped_folder(record)
     folder = cache_root(cache_dir) / record.name
-    if (folder / HASHES).exists():  # written last and renamed in with the folder: all of it is there
+    if (folder / HASHES).exists():  # written last and renamed with the folder, so the set is complete
         return folder
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise WeightsError(
-            f"{record.name} is not in {folder.parent}, and HF_HUB_OFFLINE forbids fetching it: "
+            f"{record.name} is not in {folder.parent}, and HF_HUB_OFFLINE forbids downloading it: "
             f"unset it once, or copy {folder.name}/ there from a machine that has it"
         )
     lock = FileLock(folder.with_name(record.name + ".lock"))
@@ -94,7 +103,7 @@ def fetch(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = No
         if not (folder / HASHES).exists():
             if folder.exists():
                 raise WeightsError(
-                    f"{folder} is in the way and not ours: it has no {HASHES}. Delete it or move it away, or choose another "
+                    f"{folder} has no {HASHES}, so it is not a cached set. Delete it, move it away, or choose another "
                     "place with TORCH_HOME or cache_dir="
                 )
             archive = folder.with_name(record.name + ".tar")
@@ -108,7 +117,7 @@ def fetch(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = No
 
 
 def cache_state(record: WeightRecord, cache_dir: str | os.PathLike[str] | None = None) -> str:
-    """In words: whether the record's weights are here, and where."""
+    """Says in words whether the record's weights are on this machine, and where."""
     if record.files:
         return f"in {shipped_folder(record)}"
     folder = cache_root(cache_dir) / record.name
@@ -116,17 +125,17 @@ def cache_state(record: WeightRecord, cache_dir: str | os.PathLike[str] | None =
 
 
 def _convert_archive(record: WeightRecord, archive: Path, folder: Path) -> None:
-    """Verifies the fetched tar and makes `folder` of it, at once; a tar that is not what it should be is removed."""
+    """Verifies the downloaded tar and converts it to `folder`, atomically. A tar that fails verification is deleted."""
     digest = sha256_of(archive)
-    first = folder.with_name(record.name + ".sha256")  # outlives the folder: a later fetch must bring the same file
+    first = folder.with_name(record.name + ".sha256")  # outlives the folder: a later download must give the same file
     expected = record.sha256 or (first.read_text().strip() if first.exists() else digest)
     if digest != expected:
         archive.unlink()
-        remedy = "The file was removed; load again to fetch it anew"
+        remedy = "The file was deleted; load again to download a new copy"
         if record.sha256 is None:
             remedy += f". If the publisher has replaced the file and you trust it, delete {first}"
         raise _mismatch(record.url, expected, digest, remedy)
-    made = folder.with_name(f".{record.name}")  # always this name, so that what a killed process left does not pile up
+    made = folder.with_name(f".{record.name}")  # a fixed name, so leftovers of killed processes do not pile up
     shutil.rmtree(made, ignore_errors=True)
     try:
         made.mkdir()
@@ -142,20 +151,20 @@ def _convert_archive(record: WeightRecord, archive: Path, folder: Path) -> None:
     except CheckpointError as error:
         archive.unlink()
         raise WeightsError(
-            f"what {record.url} sent is not {record.name}: {error}. The file was removed; load again to fetch it anew"
+            f"the file from {record.url} is not {record.name}: {error}. It was deleted; load again to download a new copy"
         ) from error
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk as an error of its own
         raise WeightsError(
-            f"cannot convert {archive}: {error}; about {archive.stat().st_size / 1e6:.1f} MB are needed for it, "
+            f"cannot convert {archive}: {error}. It needs about {archive.stat().st_size / 1e6:.1f} MB, and "
             f"{shutil.disk_usage(folder.parent).free / 1e6:.1f} MB are free. Make room, or choose another place with "
-            "TORCH_HOME or cache_dir=; the file fetched is kept"
+            "TORCH_HOME or cache_dir=; the downloaded file is kept"
         ) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
 
 def _verify(record: WeightRecord, folder: Path, *names: str) -> None:
-    """The files are what the record says, or what hashes.json recorded, made of the file that the record is of."""
+    """Compares files with the hashes in the record, or for a downloaded set with those in hashes.json and its source."""
     if record.files:
         here = {file: digest for file, digest in record.files.items() if Path(file).name in names}
         return _compare(folder, here, "Install vie_models again")
@@ -166,8 +175,8 @@ def _verify(record: WeightRecord, folder: Path, *names: str) -> None:
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{folder / HASHES} is damaged ({error!r}); delete {folder} and load again") from error
     if record.sha256 not in (None, source):
-        raise _mismatch(f"what {folder} was made of", str(record.sha256), source, f"Delete {folder} and load again")
-    _compare(folder, expected, f"Delete {folder} and load again to fetch it anew")
+        raise _mismatch(f"the source of {folder}", str(record.sha256), source, f"Delete {folder} and load again")
+    _compare(folder, expected, f"Delete {folder} and load again to download a new copy")
 
 
 def _compare(folder: Path, expected: Mapping[str, str], remedy: str) -> None:

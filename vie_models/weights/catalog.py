@@ -1,4 +1,4 @@
-"""Every weight set that can be loaded by name, as frozen records. Data, no code: loading is store.py's."""
+"""Every weight set that can be loaded by name, as frozen records. This file holds data; store.py loads the weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .errors import WeightsError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A measured number and where it was printed."""
+    """A measured number and its source."""
 
     name: str
     value: float
@@ -23,35 +23,35 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WeightRecord:
-    """One published weight set. What is not known is None, or said in words."""
+    """One published weight set. Unknown values are None or described in words."""
 
     name: str
-    """`model.tag`."""
+    """Name of the set: `model.tag`."""
     url: str = ""
-    """Where the file comes from: a tar of a TensorFlow checkpoint. "" for a set that comes with the package."""
+    """Address of the file, a tar of a TensorFlow checkpoint; "" for a set that comes with the package."""
     sha256: str | None = None
-    """SHA-256 of that file, or None where the publisher gives none: then that of the first fetch is recorded and kept to."""
+    """SHA-256 of that file. None if the publisher gives none: later downloads must then equal the first one."""
     size: int | None = None
-    """Length of that file, or of the set's files, in bytes; None where it is not known."""
+    """Size of that file, or of all files of the set, in bytes; None if unknown."""
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """SHA-256 of each file, by its path in the set's folder, of a set that comes with the package."""
+    """SHA-256 of each file, by its path in the set's folder, for a set that comes with the package."""
     licence: str
-    """Of the weights, or "not stated"."""
+    """Licence of the weights, or "not stated"."""
     provenance: str
-    """Who trained them, on what, and how."""
+    """Who trained the weights, on what, and how."""
     metrics: tuple[Metric, ...] = ()
     """Published numbers, in percent."""
     model_args: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Sizes that differ from the registered model's."""
+    """Sizes that differ from those of the registered model."""
 
     @property
     def model(self) -> str:
-        """The registered model they are for."""
+        """Name of the registered model that the weights are for."""
         return self.name.split(".", 1)[0]
 
     @property
     def clip_spec(self) -> ClipSpec:
-        """The clips they were trained on."""
+        """Clips that the weights were trained on."""
         return model_entry(self.model).clip_spec
 
 
@@ -60,7 +60,7 @@ _FROZEN = "reproduce/frozen_textures.py, which renders 96 videos"
 
 
 def _textures(model: str, size: int, files: Mapping[str, str], measured: Mapping[str, float]) -> WeightRecord:
-    """A set of ours, which comes with the package; kNN top-1 of the frozen test in percent, by label."""
+    """Returns a set of ours that comes with the package. `measured` is kNN top-1 of the frozen test in percent, by label."""
     return WeightRecord(
         name=f"{model}.textures",
         size=size,
@@ -148,17 +148,17 @@ CATALOG: dict[str, WeightRecord] = {
 
 
 def list_weights(pattern: str = "*") -> list[str]:
-    """Names of the published weight sets that match a shell-style `pattern`, sorted."""
+    """Returns the names of the published weight sets that match a shell-style `pattern`, sorted."""
     return sorted(fnmatch.filter(CATALOG, pattern))
 
 
 def weights_of(model: str) -> list[WeightRecord]:
-    """The published weight sets of a registered model; the first is its default."""
+    """Returns the published weight sets of a registered model. The first is its default."""
     return [record for record in CATALOG.values() if record.model == model]
 
 
 def find_record(name: str, tag: str = "") -> WeightRecord:
-    """The record of "name.tag", or of the model's default weight set; WeightsError where nobody has published one."""
+    """Returns the record of "name.tag", or of the model's default set. WeightsError if nobody has published it."""
     records = {record.name: record for record in weights_of(name)}
     if tag and f"{name}.{tag}" in records:
         return records[f"{name}.{tag}"]

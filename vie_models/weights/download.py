@@ -1,4 +1,4 @@
-"""One file over HTTP(S): with a progress bar, resumed where it broke off, whole or not at all."""
+"""Downloads one file over HTTP(S), with a progress bar. Resumes broken downloads and delivers only complete files."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ BACKOFF = 0.5  # seconds before the second attempt, doubled for each further one
 
 
 def download(url: str, path: Path, *, progress: bool = True) -> None:
-    """Fetches `url` to `path`.
+    """Downloads `url` to `path`.
 
-    What has arrived is kept in `path` + ".part" over broken connections, failures and restarts, and resumed if the server
-    still has the same file (its ETag says). An attempt that got further than any before does not count against the limit.
+    Received bytes stay in `path` + ".part" after broken connections, failures and restarts. The download resumes if the server
+    still has the same file (same ETag). An attempt that got further than any before does not count against the limit.
 
-    Raises WeightsError: the server has no such file, sends a web page, keeps breaking off, or the disk is full or read-only.
+    Raises:
+        WeightsError: the server has no such file, sends a web page or keeps breaking off, or the disk is full or read-only.
     """
     part, tag = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.etag")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,22 +41,22 @@ def download(url: str, path: Path, *, progress: bool = True) -> None:
             reason = "the connection closed early"
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code == 416:  # nothing beyond what we have, or another file: begin again
+            if error.code == 416:  # no bytes after ours, or another file: start again
                 part.unlink(missing_ok=True)
             elif error.code < 500 and error.code not in (408, 429):
                 raise WeightsError(
-                    f"{url} answered {error.code} {error.reason}: the file is not there (any more); "
-                    "see whether a newer vie_models knows another source, or pass a copy as checkpoint_path="
+                    f"{url} answered {error.code} {error.reason}: the file is not there. "
+                    "Try a newer vie_models, which may know another address, or pass a copy as checkpoint_path="
                 ) from error
             reason = f"{error.code} {error.reason}"
-        except (OSError, http.client.HTTPException) as error:  # of the network: what the disk refuses is a WeightsError
+        except (OSError, http.client.HTTPException) as error:  # from the network: disk errors are WeightsErrors already
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         have = _size(part)
         failures, reached = (0, have) if have > reached else (failures + 1, reached)
         if failures >= ATTEMPTS:
             raise WeightsError(
-                f"cannot fetch {url}: {reason} ({failures} attempts without a new byte; {have} bytes are kept in {part}, to be "
-                "resumed next time). Check the network and proxy settings, or pass a copy as checkpoint_path="
+                f"cannot download {url}: {reason} ({failures} attempts without a new byte; {have} bytes are kept in {part} for "
+                "the next try). Check the network and proxy settings, or pass a copy as checkpoint_path="
             )
         time.sleep(BACKOFF * 2 ** max(failures - 1, 0))
 
@@ -65,11 +66,11 @@ def _size(part: Path) -> int:
 
 
 def _continue(url: str, part: Path, tag: Path, progress: bool) -> bool:
-    """Appends to `part` what the server sends until it stops; True once the file is whole."""
+    """Appends the server's bytes to `part` until they stop. Returns True once the file is complete."""
     have = _size(part)
     etag = tag.read_text() if have and tag.exists() else ""
     request = urllib.request.Request(url, headers={"User-Agent": "vie_models"})
-    if etag:  # without a validator a half file cannot be trusted to be half of the same file
+    if etag:  # without an ETag, `part` may belong to another file
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", etag)
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
@@ -87,13 +88,13 @@ def _continue(url: str, part: Path, tag: Path, progress: bool) -> bool:
                 return False
             total = int(span[2])
         else:
-            part.unlink(missing_ok=True)  # before the tag changes: a tag never stands beside another file's bytes
+            part.unlink(missing_ok=True)  # before the tag changes: a tag never describes another file's bytes
             have, total = 0, int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
         if total is not None and shutil.disk_usage(part.parent).free < total - have:
             raise _cannot_write(part, total - have)
         try:
             if not have:
-                tag.write_text("" if new_etag.startswith("W/") else new_etag)  # If-Range wants a strong one
+                tag.write_text("" if new_etag.startswith("W/") else new_etag)  # If-Range needs a strong ETag
             file = part.open("ab", buffering=0)
         except OSError as error:
             raise _cannot_write(part, total and total - have, error) from error
@@ -101,7 +102,7 @@ def _continue(url: str, part: Path, tag: Path, progress: bool) -> bool:
         with file, bar:
             while chunk := response.read(CHUNK):
                 rest = memoryview(chunk)
-                while rest:  # a disk that fills up takes a part
+                while rest:  # a disk that fills up accepts only some bytes
                     try:
                         written = file.write(rest)
                     except OSError as error:
@@ -117,5 +118,5 @@ def _cannot_write(part: Path, needed: int | None, error: OSError | None = None) 
     needs = "" if needed is None else f"{needed / 1e6:.1f} MB are still to come, "
     return WeightsError(
         f"cannot write {part}{what}: {needs}{shutil.disk_usage(part.parent).free / 1e6:.1f} MB are free. Make room, or choose "
-        "another place with TORCH_HOME or cache_dir=; what has arrived is kept and resumed"
+        "another place with TORCH_HOME or cache_dir=; the part received is kept and will be resumed"
     )

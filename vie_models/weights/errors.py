@@ -1,5 +1,5 @@
-"""What goes wrong with weights."""
+"""The error that loading and publishing weights raises."""
 
 
 class WeightsError(RuntimeError):
-    """Weights that cannot be had, or are not what they should be. The message says what to do."""
+    """Weights are missing, damaged or do not fit. The message says what to do."""

@@ -1,7 +1,7 @@
-"""A weight set as a folder, laid out as its Hub repository: config.json, model.safetensors, perhaps bank.safetensors.
+"""A weight set as a folder, with the layout of its Hub repository: config.json, model.safetensors, maybe bank.safetensors.
 
-config.json is read by us and by timm: `architecture`, `model_args` and `pretrained_cfg` are timm's, `clip_spec` is ours, and
-`pathways`, which a two-pathway set may have instead of tensors of its own: the folders of the two sets that it is made of.
+vie_models and timm both read config.json. `architecture`, `model_args` and `pretrained_cfg` are timm's keys; `clip_spec` is
+ours. So is `pathways`: the folders of the two sets of a two-pathway set that has no tensors of its own.
 """
 
 from __future__ import annotations
@@ -29,14 +29,17 @@ CONFIG, MODEL, BANK = "config.json", "model.safetensors", "bank.safetensors"
 
 
 def save_pretrained(model: Encoder, folder: str | os.PathLike[str]) -> None:
-    """Writes config.json and model.safetensors (float32 or as the model is), which `from_pretrained` and timm load.
+    """Writes config.json and model.safetensors, which `from_pretrained` and timm load. Tensors keep their data type.
 
-    Each file appears whole or not at all; what stood there before is replaced.
+    Each file is replaced atomically.
+
+    Raises:
+        ValueError: the model was not made by this package's functions, or is a fused copy.
     """
     if not hasattr(model, "model_name"):
-        raise ValueError("only models made by create_model, from_pretrained or two_pathway know the name to be saved under")
+        raise ValueError("only models made by create_model, from_pretrained or two_pathway have a name to save them under")
     if model.fused:
-        raise ValueError("a fused copy has weights of its own and cannot be loaded again: save the encoder that it was made of")
+        raise ValueError("a fused copy cannot be loaded again: save the encoder that it was made of")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / MODEL, model.state_dict())
@@ -49,7 +52,7 @@ def _write_config(folder: Path, config: dict[str, Any]) -> None:
 
 
 def model_config(model: Encoder) -> dict[str, Any]:
-    """The content of config.json."""
+    """Returns the content of config.json."""
     args = dict(model.model_args)
     if model.num_classes is not None:
         args["num_classes"] = model.num_classes
@@ -63,7 +66,7 @@ def model_config(model: Encoder) -> dict[str, Any]:
 
 
 def timm_config(model: Encoder) -> dict[str, Any]:
-    """What timm's PretrainedCfg can hold of an encoder: derived from its ClipSpec, which is the one that counts."""
+    """Returns what timm's PretrainedCfg can hold, derived from the encoder's ClipSpec. The ClipSpec takes precedence."""
     spec = model.clip_spec
     if model.num_classes is None:
         outputs = 256 if isinstance(model, VIETwoPathway) else 128
@@ -81,7 +84,7 @@ def timm_config(model: Encoder) -> dict[str, Any]:
 
 
 def load_folder(folder: str | os.PathLike[str]) -> Encoder:
-    """The encoder in a folder, in evaluation mode; strict. A file that is missing or does not fit raises."""
+    """Loads the encoder in a folder, in evaluation mode. A file that is missing or does not fit raises."""
     folder = Path(folder)
     if not (parts := pathways(folder)):
         return load_files(folder / CONFIG, folder / MODEL)
@@ -91,7 +94,7 @@ def load_folder(folder: str | os.PathLike[str]) -> Encoder:
 
 
 def pathways(folder: Path) -> dict[str, Path]:
-    """Of a two-pathway set without tensors of its own: the folders of its static and dynamic set. Of any other: nothing."""
+    """Returns the static and dynamic folders of a two-pathway set without tensors of its own; else an empty dict."""
     config = read_config(folder / CONFIG)
     parts = config.get("pathways") or {}
     if parts and (not isinstance(parts, dict) or set(parts) != {"static", "dynamic"}):
@@ -100,10 +103,10 @@ def pathways(folder: Path) -> dict[str, Path]:
 
 
 def join(static: Path, dynamic: Path, folder: Path) -> Encoder:
-    """Makes a two-pathway set of two weight folders, which are named in its config.json and not copied; returns the encoder.
+    """Makes a two-pathway set of two weight folders, and returns its encoder. Its config.json names the two; it has no copies.
 
     Raises:
-        ValueError: no two-pathway model is made of these two.
+        ValueError: no registered two-pathway model is made of these two.
         WeightsError: their memory banks are of different videos.
     """
     parts = {"static": static, "dynamic": dynamic}
@@ -111,9 +114,9 @@ def join(static: Path, dynamic: Path, folder: Path) -> Encoder:
     banks = [part / BANK for part in parts.values() if (part / BANK).exists()]
     labels = [read_tensors(bank)["labels"] for bank in banks]
     if len(labels) == 2 and not torch.equal(*labels):
-        raise WeightsError(f"{banks[0]} and {banks[1]} are not of the same videos: their labels differ")
+        raise WeightsError(f"{banks[0]} and {banks[1]} must be of the same videos, but their labels differ")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (MODEL, BANK):  # of a set that stood there before
+    for name in (MODEL, BANK):  # left by an earlier set
         (folder / name).unlink(missing_ok=True)
     relative = {role: Path(os.path.relpath(part, folder)).as_posix() for role, part in parts.items()}
     _write_config(folder, {**model_config(model), "pathways": relative})
@@ -121,7 +124,7 @@ def join(static: Path, dynamic: Path, folder: Path) -> Encoder:
 
 
 def write_whole(folder: Path, out: Path) -> None:
-    """Copies a weight folder to `out`, a two-pathway set with tensors of its own, as its Hub repository has it."""
+    """Copies a weight folder to `out`. A two-pathway set gets tensors of its own, as in its Hub repository."""
     parts, config = pathways(folder), read_config(folder / CONFIG)
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith("."):
@@ -134,34 +137,34 @@ def write_whole(folder: Path, out: Path) -> None:
 
 
 def _tensors(parts: Mapping[str, Path]) -> dict[str, Tensor]:
-    """Of a two-pathway set, from its pathways' folders."""
+    """Reads the tensors of a two-pathway set from its pathways' folders."""
     return {f"{role}.{name}": tensor for role, part in parts.items() for name, tensor in read_tensors(part / MODEL).items()}
 
 
 def read_bank(folder: Path) -> dict[str, Tensor] | None:
-    """The memory bank in a folder, `memory_bank` float32 [N, D] and `labels` int64 [N]; None where there is none.
+    """Reads the memory bank in a folder, `memory_bank` float32 [N, D] and `labels` int64 [N]. None if there is none.
 
-    Of a two-pathway set, that of its pathways: rows side by side, over sqrt(2), as the model's embedding.
+    A two-pathway set joins the rows of its pathways as the model joins embeddings: side by side, divided by sqrt(2).
     """
     files = [part / BANK for part in pathways(folder).values()] or [folder / BANK]
     if not all(file.exists() for file in files):
         return None
     banks = [read_tensors(file) for file in files]
     if any(set(bank) != {"memory_bank", "labels"} for bank in banks):
-        raise WeightsError(f"{folder} has a {BANK} that is no memory bank: it holds memory_bank and labels, and nothing else")
+        raise WeightsError(f"{BANK} in {folder} is not a memory bank: it must hold memory_bank and labels, and nothing else")
     rows = torch.cat([bank["memory_bank"].float() for bank in banks], dim=1) / len(banks) ** 0.5
     return {"memory_bank": rows, "labels": banks[0]["labels"].long()}
 
 
 def load_files(config_path: Path, model_path: Path) -> Encoder:
-    """As `load_folder`, from two files that need not lie together."""
+    """As `load_folder`, from two files that may lie in different folders."""
     model = build_from_config(config_path, device="meta")
     assign_weights(model, read_tensors(model_path), model_path)
     return model.eval()
 
 
 def build_from_config(config_path: Path, device: str = "cpu", **overrides: Any) -> Encoder:
-    """An untrained encoder as config.json describes it, `overrides` replacing its model_args."""
+    """Builds an untrained encoder from config.json. `overrides` replace its model_args."""
     config = read_config(config_path)
     try:
         spec = ClipSpec.from_dict(config["clip_spec"])
@@ -173,7 +176,7 @@ def build_from_config(config_path: Path, device: str = "cpu", **overrides: Any) 
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """config.json as it is."""
+    """Reads config.json."""
     try:
         config = json.loads(path.read_text())
         if not isinstance(config, dict):
@@ -190,7 +193,7 @@ def _no_config(path: Path, error: Exception) -> WeightsError:
 
 
 def assign_weights(model: Encoder, state: Mapping[str, Tensor], source: object) -> None:
-    """Gives `model` (on the meta device or not) exactly the tensors of `state`, in float32; strict."""
+    """Sets the weights of `model`, also on the meta device, to the tensors of `state`, in float32. Names must match exactly."""
     expected = model.state_dict()
     missing, unknown = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
     wrong = [k for k in expected if k in state and state[k].shape != expected[k].shape]
@@ -198,7 +201,7 @@ def assign_weights(model: Encoder, state: Mapping[str, Tensor], source: object) 
         example = (
             f"e.g. {', '.join([*missing[:1], *unknown[:1]])}"
             if missing or unknown
-            else f"{wrong[0]} is {list(state[wrong[0]].shape)} there and {list(expected[wrong[0]].shape)} here"
+            else f"{wrong[0]} is {list(state[wrong[0]].shape)} in the file and {list(expected[wrong[0]].shape)} in the model"
         )
         raise WeightsError(
             f"{source} does not fit {model.model_name} {model.model_args}: {len(missing)} tensors missing, "
@@ -210,9 +213,10 @@ def assign_weights(model: Encoder, state: Mapping[str, Tensor], source: object) 
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, in memory of PyTorch's own; a file that is missing or damaged raises.
+    """Reads all tensors of a safetensors file. A file that is missing or damaged raises.
 
-    The file itself aligns tensors to 8 bytes. Kernels, and so the last bits of results, depend on alignment: hence the copies.
+    The file aligns tensors to 8 bytes only. Kernels, and so the last bits of results, depend on alignment. So tensors are
+    copied to memory that PyTorch allocates.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: a weight folder holds {CONFIG} and {MODEL}")
@@ -220,17 +224,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise WeightsError(f"{path} is not a readable safetensors file: {error}; fetch or write it again") from error
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}; download or write it again") from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file, whole or not at all."""
+    """Writes a safetensors file atomically."""
     with replacing(path) as temporary:
         save_file({k: t.detach().contiguous() for k, t in tensors.items()}, temporary, metadata={"format": "pt"})
 
 
 def hash_of_weights(model: Encoder) -> str:
-    """SHA-256 of a model's state_dict, names, types, shapes and values, in hexadecimal; the same on every device."""
+    """Returns the SHA-256 of a model's state_dict (names, types, shapes, values), in hexadecimal; equal on all devices."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         value = value.detach().cpu().contiguous()

@@ -1,4 +1,4 @@
-"""Publishes a weight folder as a Hugging Face Hub repository: checked, in one commit, tagged, and loaded back."""
+"""Publishes a weight folder as a Hugging Face Hub repository: checks it, uploads one commit, verifies and tags it."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 FORBIDDEN = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth", ".tar", ".py"}
-"""Suffixes of files that can hold code, which no weight set has use for."""
+"""Suffixes of files that can hold code. No weight set needs them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """What was published, or with `dry_run` would have been."""
+    """What was published, or would be published in a dry run."""
 
     repo_id: str
     tag: str
     files: dict[str, int]
-    """Bytes of each file."""
+    """Size of each file, in bytes."""
     url: str | None
-    """Of the commit; None for a dry run."""
+    """Address of the commit; None for a dry run."""
 
 
 def publish(
@@ -47,20 +47,20 @@ def publish(
     endpoint: str | None = None,
     dry_run: bool = False,
 ) -> Published:
-    """Uploads a weight folder with its card to the Hub: one commit, loaded back and compared, then tagged.
+    """Uploads a weight folder with its card to the Hub as one commit, downloads and compares it, then tags it.
 
     Args:
-        folder: config.json, model.safetensors, README.md, and perhaps bank.safetensors, classes.txt, training.json. A
-            two-pathway set that is made of two others is uploaded with tensors of its own.
-        repo_id: "org/name"; made where it does not exist.
-        tag: name of the version. Default: "v1", or the next that is free.
-        private: make the repository private where it is made.
+        folder: config.json, model.safetensors, README.md, and optionally bank.safetensors, classes.txt, training.json. A
+            two-pathway set that refers to two other sets is uploaded with tensors of its own.
+        repo_id: "org/name"; created if it does not exist.
+        tag: name of the version. Default: "v1", or the next free number.
+        private: whether a newly created repository is private.
         token, endpoint: as in huggingface_hub.
-        dry_run: check everything here, and touch nothing there.
+        dry_run: check everything locally and upload nothing.
 
     Raises:
-        WeightsError: card, hashes, configuration and tensors do not agree (see `check`), or the Hub has other than was sent.
-        ValueError: the tag is taken.
+        WeightsError: card, hashes, configuration and tensors do not agree (see `check`), or the Hub's files differ from ours.
+        ValueError: the tag exists already.
         huggingface_hub errors: no permission, no network.
     """
     from huggingface_hub import HfApi
@@ -79,7 +79,7 @@ def publish(
         api.create_repo(repo_id, private=private, exist_ok=True)
         taken = {ref.name for ref in api.list_repo_refs(repo_id).tags}
         if tag in taken:
-            raise ValueError(f"{repo_id} has a tag {tag} already, and a version stays what it is: choose another")
+            raise ValueError(f"{repo_id} already has a tag {tag}, and published versions never change: choose another tag")
         tag = tag or next(name for name in (f"v{i}" for i in range(1, len(taken) + 2)) if name not in taken)
         message = f"{model.model_name}, {tag}"
         commit = api.upload_folder(repo_id=repo_id, folder_path=upload, commit_message=message, delete_patterns="*")
@@ -91,14 +91,14 @@ def publish(
 def _refuse_strangers(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if not path.name.startswith(".") and (path.is_dir() or path.suffix in FORBIDDEN):
-            raise WeightsError(f"{path} is no part of a weight set, which has neither folders nor code: move it away")
+            raise WeightsError(f"{path} does not belong in a weight set, which has no folders and no code: move it away")
 
 
 def check(folder: Path) -> Encoder:
-    """The encoder of a whole weight folder, whose card, hashes, configuration and tensors agree.
+    """Checks that the card, hashes, configuration and tensors of a weight folder agree, and returns its encoder.
 
     Raises:
-        WeightsError: what does not, and what is to be done.
+        WeightsError: they do not agree. The message says which, and what to do.
     """
     data = _card_data(folder)
     model = load_folder(folder)
@@ -106,39 +106,37 @@ def check(folder: Path) -> Encoder:
     claimed = data["vie_models"]
     found = facts(model, hashes)
     for name in sorted({*claimed.get("sha256", {}), *hashes}):
-        of_card, of_file = claimed.get("sha256", {}).get(name, "nothing"), hashes.get(name, "no file")
+        of_card, of_file = claimed.get("sha256", {}).get(name, "nothing"), hashes.get(name, "no such file")
         if of_card != of_file:
-            raise WeightsError(f"{CARD} says that {name} has SHA-256 {of_card}, and it has {of_file}: {_AGAIN}")
+            raise WeightsError(f"SHA-256 of {name} differs: {CARD} says {of_card}, the folder has {of_file}. {_AGAIN}")
     for key in ("architecture", "parameters", "gflops"):
         if claimed.get(key) != found[key]:
-            raise WeightsError(f"{CARD} says {key} {claimed.get(key)!r}, and {CONFIG} makes {found[key]!r}: {_AGAIN}")
+            raise WeightsError(f"{CARD} says {key} {claimed.get(key)!r}, but {CONFIG} gives {found[key]!r}. {_AGAIN}")
     if bad := [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]:
-        raise WeightsError(
-            f"{MODEL}: {bad[0]} has values that are infinite or no numbers: train again, or export an earlier step"
-        )
+        raise WeightsError(f"{MODEL}: {bad[0]} has infinite or NaN values: train again, or export an earlier step")
     if (bank := read_bank(folder)) is not None:
         _check_bank(bank, model)
     return model
 
 
-_AGAIN = "one of the two is not what it was; write the card again (vie card)"
+_AGAIN = "If the folder is right, write the card again (vie card)"
 
 
 def _card_data(folder: Path) -> dict[str, Any]:
-    """The YAML block of a card, which says what the Hub and `check` need."""
+    """Returns the YAML block of a card, which the Hub and `check` read."""
     from huggingface_hub import ModelCard
 
     if not (folder / CARD).exists():
-        raise WeightsError(f"there is no {CARD}, the model card: write one (vie card)")
+        raise WeightsError(f"the model card {CARD} is missing: write one (vie card)")
     try:
         data = ModelCard((folder / CARD).read_text()).data.to_dict()
-    except Exception as error:  # of the YAML parser, or of the Hub's reading of what it means
+    except Exception as error:  # from the YAML parser, or from the Hub's checks of its content
         raise WeightsError(f"the YAML block of {CARD} cannot be read: {error}") from error
     for key in ("license", "library_name", "vie_models"):
         if not data.get(key):
-            raise WeightsError(f"{CARD} says nothing of {key} in its YAML block: {_AGAIN}")
+            raise WeightsError(f"the YAML block of {CARD} has no {key}: write the card again (vie card)")
     if not isinstance(data["vie_models"], dict) or data["library_name"] != "vie_models":
-        raise WeightsError(f"{CARD} is not of a weight set of vie_models: its YAML block has {data['library_name']!r}")
+        raise WeightsError(f"{CARD} must be the card of a vie_models weight set, got library_name {data['library_name']!r}")
     return data
 
 
@@ -146,21 +144,19 @@ def _check_bank(bank: Mapping[str, torch.Tensor], model: Encoder) -> None:
     rows, labels = bank["memory_bank"], bank["labels"]
     if rows.ndim != 2 or rows.shape[1] != output_size(model) or labels.shape != rows.shape[:1]:
         raise WeightsError(
-            f"{BANK} has rows {list(rows.shape)} and labels {list(labels.shape)}: {model.model_name} needs "
-            f"[N, {output_size(model)}] and [N]"
+            f"{BANK} must have rows [N, {output_size(model)}] and labels [N] for {model.model_name}, "
+            f"got {list(rows.shape)} and {list(labels.shape)}"
         )
     if not ((rows.norm(dim=1) - 1).abs() < 0.01).all():
-        raise WeightsError(f"{BANK} has rows that are not of unit length: it is not a bank of embeddings")
+        raise WeightsError(f"{BANK} has rows that are not of unit length, so it is not a bank of embeddings")
 
 
 def _verify_upload(api: HfApi, repo_id: str, revision: str, sent: Path, model: Encoder) -> None:
-    """Fetches the commit into a cache of its own, and compares it with what was sent: all files, and the encoder's weights."""
+    """Downloads the commit to a fresh cache, and compares all files and the encoder's weights with what was sent."""
     with tempfile.TemporaryDirectory() as cache:
         there = Path(api.snapshot_download(repo_id, revision=revision, cache_dir=cache))
         for path in sent.iterdir():
             if not (there / path.name).exists() or sha256_of(there / path.name) != sha256_of(path):
-                raise WeightsError(f"{path.name} is not in {repo_id} as it was sent, in commit {revision}: it is not tagged")
+                raise WeightsError(f"{path.name} in {repo_id}, commit {revision}, differs from the file sent: not tagged")
         if hash_of_weights(load_folder(there)) != hash_of_weights(model):
-            raise WeightsError(
-                f"the encoder in {repo_id}, commit {revision}, has other weights than were sent: it is not tagged"
-            )
+            raise WeightsError(f"the weights in {repo_id}, commit {revision}, differ from those sent: not tagged")

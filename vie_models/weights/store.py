@@ -1,9 +1,9 @@
-"""Gets weights and gives models: from the catalog, a local folder or file, or the Hugging Face Hub. What is kept is verified.
+"""Loads models from the catalog, a local folder or file, or the Hugging Face Hub, and verifies the stored files.
 
-A catalog record with files comes with the package, as a weight folder (see folder.py); the record says what each file must be.
-Another's file is fetched once, converted once, and kept as a weight folder under
-`torch.hub.get_dir()/checkpoints/vie_models/<name>`, which follows TORCH_HOME and XDG_CACHE_HOME; hashes.json in it says what
-was fetched and what each file must be, and <name>.sha256 beside it what every later fetch must be.
+A catalog record with files comes with the package as a weight folder (see folder.py); the record has the hash of each file.
+For any other record, the file is downloaded once, converted once, and kept as a weight folder under
+`torch.hub.get_dir()/checkpoints/vie_models/<name>`, which follows TORCH_HOME and XDG_CACHE_HOME. Its hashes.json has the hashes
+of the download and of each file. Beside the folder, <name>.sha256 has the hash that every later download must have.
 Hub repositories stay in the Hub's own cache (HF_HOME, HF_HUB_CACHE).
 """
 
@@ -53,20 +53,22 @@ def create_model(
     """Builds an encoder by name, untrained (in training mode) or with weights (in evaluation mode).
 
     Args:
-        name: a registered model ("vie_3dresnet"), or one of its weight sets ("vie_3dresnet.k400"), which is then loaded.
+        name: a registered model ("vie_3dresnet"), or one of its weight sets ("vie_3dresnet.k400"), which loads that set.
         pretrained: load the model's default published weight set.
-        checkpoint_path: load weights from here instead: a weight folder, a .safetensors file, a TensorFlow checkpoint
+        checkpoint_path: weights to load instead: a weight folder, a .safetensors file, a TensorFlow checkpoint
             (tar, prefix or .index) or a PyTorch state_dict (read with weights_only=True).
-        num_classes: None embeds, 0 gives pooled features, N gives logits: of the checkpoint's head if it has N classes,
-            else of a new one. A weight folder says what its head is: there None keeps it.
-        clip_spec: clips the model is for, where they are not the registered ones.
-        cache_dir: where fetched weights are kept, instead of torch.hub's folder.
-        progress: show a bar while fetching.
-        **sizes: width=, fast_width=, static_width=.
+        num_classes: None for embeddings [B, D], 0 for pooled features [B, F], N for logits [B, N]. N keeps the checkpoint's
+            head if that has N classes, and makes a new head otherwise. None keeps the head of a weight folder.
+        clip_spec: clips that the model takes, if they are not the registered ones.
+        cache_dir: folder for downloaded weights, instead of torch.hub's.
+        progress: show a progress bar while downloading.
+        **sizes: width=, fast_width= and static_width=, in channels.
 
     Raises:
-        ValueError: unknown name, size or combination.
-        WeightsError: nobody has published such weights, or they cannot be fetched, verified or fitted.
+        ValueError: unknown name, size or combination of arguments.
+        FileNotFoundError: nothing exists at `checkpoint_path`.
+        CheckpointError: a TensorFlow checkpoint is damaged or does not fit the model.
+        WeightsError: nobody has published such weights, or they cannot be downloaded, verified or fitted to the model.
     """
     name, _, tag = name.partition(".")
     model_entry(name)
@@ -86,27 +88,24 @@ def create_model(
 
 
 def with_classes(model: Encoder, num_classes: int | None) -> Encoder:
-    """`model` with a new head if `num_classes` asks for another than it has; None keeps the head."""
+    """Returns `model`, with a new head if it has not `num_classes` classes. None keeps the head."""
     if num_classes is not None and num_classes != model.num_classes:
         model.reset_classifier(num_classes)
     return model
 
 
 def check_sizes(model: Encoder, sizes: dict[str, Any], source: str) -> None:
-    """ValueError unless `sizes` are those that loaded weights have."""
+    """Raises ValueError unless `sizes` equal those of the loaded weights."""
     for size, value in sizes.items():
         if size not in model.model_args or model.model_args[size] != value:
             raise ValueError(f"{source} has the sizes {model.model_args}, got {size}={value}; leave it out, or train your own")
 
 
-# --- catalog ---------------------------------------------------------------------------------------------------------
-
-
-# --- files and folders of the user's ---------------------------------------------------------------------------------
+# --- the user's files and folders ------------------------------------------------------------------------------------
 
 
 def load_checkpoint(name: str, path: str | os.PathLike[str], *, num_classes: int | None = None, **sizes: Any) -> Encoder:
-    """The model `name` with the weights at `path`, in evaluation mode; see `create_model` for what `path` can be."""
+    """Loads the weights at `path` into the model `name`, in evaluation mode. `create_model` says what `path` can be."""
     path = Path(path)
     if path.is_dir() and (path / CONFIG).exists():
         model = load_folder(path)
@@ -127,7 +126,7 @@ def load_checkpoint(name: str, path: str | os.PathLike[str], *, num_classes: int
 
 
 def _saved_classes(state: Mapping[str, Tensor], wanted: int) -> int | None:
-    """num_classes of the head in `state`. One of 128 rows embeds, unless 128 classes are wanted: the file does not say."""
+    """Returns num_classes of the head in `state`. 128 rows are taken for an embedding head unless 128 classes are wanted."""
     if "static.head.weight" in state:
         return None
     rows = state["head.weight"].shape[0] if "head.weight" in state else 0
@@ -137,8 +136,8 @@ def _saved_classes(state: Mapping[str, Tensor], wanted: int) -> int | None:
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises UnpicklingError, RuntimeError and others for what it will not read
-        raise WeightsError(f"{path} is not a PyTorch file of tensors alone: {error}") from error
+    except Exception as error:  # torch raises UnpicklingError, RuntimeError and others
+        raise WeightsError(f"{path} must be a PyTorch file that holds only tensors: {error}") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path} must hold a state_dict (names to tensors), or one under the key 'state_dict'")
@@ -157,17 +156,20 @@ def from_pretrained(
     local_files_only: bool = False,
     num_classes: int | None = None,
 ) -> Encoder:
-    """The encoder in a local weight folder or a Hub repository ("org/name"), in evaluation mode; strict.
+    """Loads the encoder of a local weight folder or a Hub repository ("org/name"), in evaluation mode. Loading is strict.
 
     Args:
-        repo_or_folder: an existing folder, else a repository id.
-        revision, token, cache_dir, local_files_only: as in huggingface_hub; for repositories only.
-        num_classes: None keeps the saved head; otherwise a new one if the saved head has not as many classes.
+        repo_or_folder: an existing folder; anything else is a repository id.
+        revision: branch, tag or commit of a repository, as in huggingface_hub.
+        token: access token for a private repository, as in huggingface_hub.
+        cache_dir: where repositories are kept (default: HF_HOME).
+        local_files_only: never ask the Hub; use what is cached.
+        num_classes: None keeps the saved head. Another value makes a new head if the saved one differs in its classes.
 
     Raises:
         FileNotFoundError: neither a folder nor a repository id.
-        WeightsError: files that are damaged or are not a VIE encoder's.
-        huggingface_hub errors: the repository, revision or file cannot be had; offline and not cached.
+        WeightsError: the files are damaged or do not hold a VIE encoder.
+        huggingface_hub errors: the repository, revision or file does not exist, or it is not cached and the Hub is offline.
     """
     if Path(repo_or_folder).is_dir():
         return with_classes(load_folder(repo_or_folder), num_classes)
@@ -184,7 +186,7 @@ def from_pretrained(
 
 
 def hub_files(repo_id: str, names: tuple[str, ...], **options: Any) -> list[Path]:
-    """Files of a Hub repository in the Hub's cache, verified."""
+    """Downloads files of a Hub repository to the Hub's cache, verifies them and returns their paths."""
     from huggingface_hub import hf_hub_download
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
@@ -196,24 +198,27 @@ def hub_files(repo_id: str, names: tuple[str, ...], **options: Any) -> list[Path
 
 
 def _verify_blob(path: Path) -> None:
-    """The Hub's cache names a blob by its ETag: the SHA-256 of a large file, git's SHA-1 of a small one."""
-    name = path.readlink().name if path.is_symlink() else ""  # the blob may itself be a link, to where repositories share
+    """Checks a file against its blob's name in the Hub's cache: SHA-256 of a large file, git's SHA-1 of a small one."""
+    name = path.readlink().name if path.is_symlink() else ""  # the blob may link on to a shared file
     if re.fullmatch(r"[0-9a-f]{64}", name):
         found = sha256_of(path)
     elif re.fullmatch(r"[0-9a-f]{40}", name):
         content = path.read_bytes()
         found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     else:
-        return  # a file system without links: the cache does not say what the file should be
+        return  # a file system without links: the cache has no hash of the file
     if found != name:
         raise WeightsError(
             f"{path} is not what it should be: expected {name}, found {found}. "
-            f"Delete {path.resolve()} and load again to fetch it anew"
+            f"Delete {path.resolve()} and load again to download a new copy"
         )
 
 
 def load_weights(name: str, weights: Path, **sizes: Any) -> Encoder:
-    """The encoder `name` with weights of a published set, by its name, or of what `create_model` takes as checkpoint_path."""
+    """Loads an encoder from the name of a published set, or from a checkpoint_path of `create_model` for the model `name`."""
     if str(weights) in list_weights():
+        model = str(weights).partition(".")[0]
+        if model != name:
+            raise ValueError(f"{weights} holds {model}, not {name}: name that model, or other weights")
         return create_model(str(weights), **sizes)
     return create_model(name, checkpoint_path=weights, **sizes)

@@ -1,4 +1,4 @@
-"""Has our models registered with timm, now or as soon as timm is imported; imports neither timm nor torch by itself."""
+"""Registers our models with timm, now or as soon as timm is imported. Does not import timm or torch itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def register_with_timm() -> None:
 
 
 class _WhenTimmIsImported(importlib.abc.MetaPathFinder):
-    """Finds timm.models as the other finders do, and has it registered with once it is loaded."""
+    """Finds timm.models as the other finders do, and registers our models once it is loaded."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != TIMM_MODULE:

@@ -1,6 +1,6 @@
-"""Makes timm know our models: `timm.create_model("vie_3dresnet")`, `("local-dir:FOLDER")`, `("hf-hub:org/name")`.
+"""Registers our models with timm: `timm.create_model("vie_3dresnet")`, `("local-dir:FOLDER")`, `("hf-hub:org/name")`.
 
-timm < 1.0 has no such registry; there it is left alone.
+timm < 1.0 has no such registry, so nothing is registered there.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from .store import check_sizes, create_model, from_pretrained, hub_files, with_c
 
 
 def register(timm_models: ModuleType) -> None:
-    """Gives every model to timm's registry; `timm_models` is the module timm.models."""
+    """Adds every model to timm's registry. `timm_models` is the module timm.models."""
     if not hasattr(timm_models, "register_model") or not hasattr(timm_models, "PretrainedCfg"):
         return  # timm 0.x
     global default_cfgs
     cfgs: dict[str, Any] = {name: {} for name in list_models() if not any(r.model == name for r in CATALOG.values())}
-    for name, record in CATALOG.items():  # a set that comes with the package has a file where another has an address
+    for name, record in CATALOG.items():  # a set in the package has a file, any other has an address
         where = {"url": record.url} if record.url else {"file": record.name}
         cfgs[name] = {**where, "license": record.licence}
     default_cfgs = timm_models.generate_default_cfgs(cfgs)
@@ -30,8 +30,8 @@ def register(timm_models: ModuleType) -> None:
         timm_models.register_model(_entrypoint(name))
 
 
-default_cfgs: Any = {}  # timm reads it from the module of an entry point
-__all__: list[str] = []  # timm adds the names of entry points
+default_cfgs: Any = {}  # timm reads it from the module that defines an entry point
+__all__: list[str] = []  # timm appends the names of entry points
 
 
 def _entrypoint(name: str) -> Callable[..., Encoder]:
@@ -67,7 +67,7 @@ def _build(name: str, pretrained: bool, cfg: Any, cache_dir: Any, kwargs: dict[s
 
 
 def _fitted(model: Encoder, kwargs: dict[str, Any]) -> Encoder:
-    """`model` with the head that timm's caller wants; other arguments must be those it was saved with."""
+    """Returns `model` with the head that timm's caller asks for. Other arguments must equal the saved ones."""
     num_classes = kwargs.pop("num_classes", None)
     check_sizes(model, kwargs, "the weight set")
     return with_classes(model, num_classes)

@@ -1,1 +1,1 @@
-"""What is learned: each objective, with the network that it needs."""
+"""Training objectives, and the networks that they need."""

@@ -1,4 +1,4 @@
-"""What is trained, and for what: the network and the objective of each of TrainConfig's objectives."""
+"""Builds the network and the objective that the settings name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .supervised import SupervisedObjective
 
 
 def make_network(config: TrainConfig, num_classes: int) -> Encoder:
-    """The network, untrained, for videos of `num_classes` classes where labels are learnt."""
+    """Returns the untrained network. `num_classes` is the number of classes, for objectives that learn labels."""
     if config.objective == "order":
         return OrderClassifier(config.build(0))
     if config.objective == "readout":
@@ -25,16 +25,21 @@ def make_network(config: TrainConfig, num_classes: int) -> Encoder:
 
 
 def encoder_of(network: Encoder) -> Encoder:
-    """The encoder in a network of `make_network`."""
+    """Returns the encoder inside a network of `make_network`."""
     return network.encoder if isinstance(network, LinearReadouts | OrderClassifier) else network
 
 
 def make_objective(config: TrainConfig, videos: VideoList, ranks: World, recluster_every: int) -> Objective:
-    """The objective of a run on `videos`; ValueError where they do not allow it."""
+    """Returns the objective of a run on `videos`.
+
+    Raises:
+        ValueError: the videos have no labels, or are fewer than the clusters or background neighbours.
+    """
     if config.objective in ("supervised", "readout"):
         if int(videos.labels.min()) < 0:
             raise ValueError(
-                f"{config.train_list} has no labels, and objective={config.objective!r} needs them: `path frames label`"
+                f"{config.train_list} has no labels, but objective={config.objective!r} needs them: give lines "
+                "`path frames label`"
             )
         return SupervisedObjective(videos.labels, ranks)
     if config.objective in ("rotation", "order"):
@@ -42,7 +47,7 @@ def make_objective(config: TrainConfig, videos: VideoList, ranks: World, reclust
     if config.steps > config.ir_steps and max(config.clusters, config.background) > len(videos):
         raise ValueError(
             f"{len(videos)} videos cannot have {config.clusters} clusters and {config.background} background neighbours: "
-            "set clusters and background to fewer (about a thirtieth of the videos, say), or ir_steps to steps"
+            "lower clusters and background (say, to a thirtieth of the number of videos), or set ir_steps to steps"
         )
     return InstanceObjective(
         MemoryBank(len(videos), seed=config.seed, momentum=config.bank_momentum, world=ranks),

@@ -1,8 +1,8 @@
-"""The training objectives: instance recognition (IR), local aggregation (LA), and supervised classification beside them.
+"""Instance learning: instance recognition (IR), then local aggregation (LA).
 
-Functions first, as formulas of dot products; then what the training loop calls. Source: Zhuang et al., CVPR 2020, section 3;
-Wu et al., CVPR 2018 (IR); Zhuang, Zhai and Yamins, "Local Aggregation for Unsupervised Learning of Visual Embeddings",
-ICCV 2019.
+The losses come first, as functions of dot products. The objective that the training loop calls follows. Source: Zhuang et al.,
+CVPR 2020, section 3; Wu et al., CVPR 2018 (IR); Zhuang, Zhai and Yamins, "Local Aggregation for Unsupervised Learning of Visual
+Embeddings", ICCV 2019.
 
 b clips of this rank's batch, M noise rows, K background rows, N rows of the memory bank, D dimensions.
 """
@@ -22,20 +22,21 @@ from ..seeds import generator
 from .objective import Objective
 
 Z_PER_ROW = 2876934.2 / 1281167
-"""The constant Z of P(i|v) = exp(b_i . v / temperature) / Z over N: what the original measured once, on ImageNet's N."""
+"""Z / N, where P(i|v) = exp(b_i . v / temperature) / Z. The original measured Z once, on ImageNet's N images."""
 EPS = 1e-7
 
 
 def instance_recognition(positive: Tensor, noise: Tensor, num_rows: int, temperature: float = 0.07) -> Tensor:
-    """The noise-contrastive loss of telling each clip's own row from M noise rows, in log space.
+    """Returns the noise-contrastive loss of telling each clip's own row from M noise rows, computed in log space.
 
         P(i|v) = exp(b_i . v / temperature) / Z,  Z = N * 2876934.2 / 1281167,  q = M / N
         loss = -log(P_i / (P_i + q + eps)) - sum over noise of log(q / (P_noise + q + eps))
 
     Args:
         positive: dot products with the clip's own row, [b].
-        noise: those with rows drawn uniformly with replacement, [b, M].
+        noise: dot products with M rows drawn uniformly with replacement, [b, M].
         num_rows: N.
+        temperature: temperature of the probabilities.
 
     Returns:
         The loss of each clip, [b].
@@ -49,11 +50,12 @@ def instance_recognition(positive: Tensor, noise: Tensor, num_rows: int, tempera
 
 
 def exact_instance_recognition(dots: Tensor, indices: Tensor, temperature: float = 0.07) -> Tensor:
-    """What `instance_recognition` estimates: -log P(i|v), where P is the softmax over all rows. For banks of few rows.
+    """Returns -log P(i|v), where P is the softmax over all rows. `instance_recognition` estimates it. For small banks.
 
     Args:
         dots: dot products with all rows, [b, N].
         indices: each clip's own row, [b].
+        temperature: temperature of the softmax.
 
     Returns:
         The loss of each clip, [b].
@@ -62,13 +64,14 @@ def exact_instance_recognition(dots: Tensor, indices: Tensor, temperature: float
 
 
 def local_aggregation(background: Tensor, close: Tensor, temperature: float = 0.07) -> Tensor:
-    """How little of the probability of a clip's nearest rows lies on those that share a cluster with it.
+    """Returns the loss that pulls a clip towards those of its nearest rows that share a cluster with it.
 
         loss = -log(sum over close of P / sum over background of P + 1e-7)
 
     Args:
         background: dot products with the K nearest rows, [b, K].
         close: which of them share a cluster with the clip, bool [b, K].
+        temperature: temperature of the probabilities P.
 
     Returns:
         The loss of each clip, [b].
@@ -78,12 +81,12 @@ def local_aggregation(background: Tensor, close: Tensor, temperature: float = 0.
 
 
 def shares_cluster(clusters: Tensor, indices: Tensor, others: Tensor) -> Tensor:
-    """Whether rows share a cluster in any clustering.
+    """Returns whether rows share a cluster in any clustering.
 
     Args:
         clusters: cluster of each row in each clustering, [clusterings, N].
-        indices: [b].
-        others: [b, K].
+        indices: row of each clip, [b].
+        others: rows to compare it with, [b, K].
 
     Returns:
         bool [b, K].
@@ -92,18 +95,20 @@ def shares_cluster(clusters: Tensor, indices: Tensor, others: Tensor) -> Tensor:
 
 
 class InstanceObjective(Objective):
-    """IR for the first `ir_steps` steps, LA from then on.
+    """IR for the first `ir_steps` steps, then LA.
 
     Args:
         bank: the memory bank.
-        ir_steps: steps of instance recognition.
-        noise: M, noise rows a clip; 0: no noise but all rows, the exact softmax.
-        background: K, nearest rows a clip.
-        num_clusters: of each clustering.
-        clusterings: how many clusterings; clustering c is seeded with `cluster_seed + c`.
-        kmeans_iterations: of each clustering.
-        recluster_every: steps from one clustering to the next; the first is at the first step of LA.
-        seed: of the noise, which depends on it and on the step alone.
+        ir_steps: number of instance recognition steps.
+        noise: M, number of noise rows per clip. 0 uses all rows, the exact softmax.
+        background: K, number of nearest rows per clip.
+        num_clusters: number of clusters in each clustering.
+        recluster_every: number of steps between clusterings. The first is at the first step of LA.
+        clusterings: number of clusterings. The seed of clustering c is `cluster_seed + c`.
+        kmeans_iterations: maximum number of k-means iterations in each clustering.
+        cluster_seed: seed of the first clustering.
+        temperature: temperature of the probabilities.
+        seed: seed for the noise, which depends only on it and the step.
     """
 
     def __init__(
@@ -131,7 +136,7 @@ class InstanceObjective(Objective):
         self._noise: Tensor | None = None
 
     def begin_step(self, step: int, batch_size: int) -> None:
-        """Clusters the bank when it is time, and draws the noise."""
+        """Draws the noise rows of an IR step. In LA, clusters the bank if a clustering is due."""
         if step < self.ir_steps:
             if not self.noise:
                 return
@@ -141,7 +146,7 @@ class InstanceObjective(Objective):
             self.recluster()
 
     def recluster(self) -> None:
-        """Clusters the bank as it is now."""
+        """Clusters the current rows of the bank."""
         labels = [
             kmeans(
                 self.bank.rows,
@@ -156,7 +161,7 @@ class InstanceObjective(Objective):
         self.clusters = torch.stack(labels)
 
     def losses(self, step: int, output: Tensor, indices: Tensor, part: slice) -> Tensor:
-        """Embeddings [b, D] -> [b]."""
+        """Returns the loss of each clip, [b], from embeddings [b, D]."""
         here = indices.clamp(min=0)
         if step < self.ir_steps and not self.noise:
             everything = torch.arange(self.bank.num_rows, device=output.device).expand(len(output), -1)
@@ -172,11 +177,11 @@ class InstanceObjective(Objective):
         return local_aggregation(dots, shares_cluster(self.clusters, here, nearest), self.temperature)
 
     def end_step(self, indices: Tensor, output: Tensor) -> None:
-        """The rows of the batch's videos move towards its embeddings [b, D]."""
+        """Moves the bank rows of the batch's videos towards their embeddings [b, D]."""
         self.bank.update(indices, output.detach())
 
     def state_dict(self) -> dict[str, Any]:
-        """The clusters; the bank has its own."""
+        """Returns the clusters. The bank has its own state_dict."""
         return {"clusters": self.clusters}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""The pretext tasks that the paper trains again beside VIE: telling how a clip was turned, and in what order frames come.
+"""The pretext tasks that the paper compares with VIE: predicting how a clip was turned, and in what order its frames come.
 
-Their labels are drawn, for each clip of a step, as a function of the seed and the step alone.
+Labels are drawn for each clip of a step, as a function of the seed and the step alone.
 Source: Jing et al., "Self-Supervised Spatiotemporal Feature Learning via Video Rotation Prediction", 2018 (3DRotNet); Lee et
 al., "Unsupervised Representation Learning by Sorting Sequences", ICCV 2017 (OPN).
 
@@ -27,19 +27,19 @@ ORDERS = list(permutations(range(4)))
 """The 24 orders of 4 frames."""
 _CLASSES = sorted({min(order, order[::-1]) for order in ORDERS})
 CLASS_OF_ORDER = [_CLASSES.index(min(order, order[::-1])) for order in ORDERS]
-"""An order and its reverse are one of 12 classes: what is seen forwards may as well happen backwards."""
+"""Class of each order, 12 in all. An order and its reverse are one class: most motions are as plausible backwards."""
 
 
 class PretextObjective(Objective):
-    """Cross-entropy of what was drawn for each clip. Methods are collective.
+    """Cross-entropy with the label of the view that was drawn for each clip. Methods are collective: all ranks call them.
 
     Args:
-        seed: of the draws.
-        world: the ranks.
+        seed: seed for the draws.
+        world: the processes of the run.
     """
 
     num_views: int
-    """How many views there are to be drawn from."""
+    """Number of views to draw from."""
 
     def __init__(self, seed: int, world: World) -> None:
         self.seed, self.world = seed, world
@@ -55,16 +55,16 @@ class PretextObjective(Objective):
         return F.cross_entropy(output, self.classes(self._drawn[part]).to(output.device), reduction="none")
 
     def view(self, frames: Tensor, drawn: Tensor) -> Tensor:
-        """uint8 [b, T, 3, S, S] and which view of each clip [b] -> the views, of the same shape."""
+        """Returns a view of each clip, uint8 [b, T, 3, S, S]. `frames` has the same shape; `drawn` [b] says which view."""
         raise NotImplementedError
 
     def classes(self, drawn: Tensor) -> Tensor:
-        """The label of each view, [b]."""
+        """Returns the label of each view, [b]."""
         raise NotImplementedError
 
 
 class RotationObjective(PretextObjective):
-    """3DRotNet: by how many quarter turns, counter-clockwise, all frames of a clip were turned: 4 classes."""
+    """3DRotNet: the label is the number of counter-clockwise quarter turns of a clip, 4 classes."""
 
     num_views = 4
 
@@ -76,7 +76,7 @@ class RotationObjective(PretextObjective):
 
 
 class OrderObjective(PretextObjective):
-    """OPN: in which of 12 orders, a reversed one being the same, 4 frames of a video come."""
+    """OPN: the label is the order of 4 frames of a video, 12 classes. An order and its reverse are the same class."""
 
     num_views = len(ORDERS)
 
@@ -88,15 +88,18 @@ class OrderObjective(PretextObjective):
 
 
 class OrderClassifier(Encoder):
-    """The network of OPN: a 2-D encoder on each of 4 frames, features of all 6 pairs of frames, and 12 logits.
+    """The network of OPN: a 2-D encoder for each of 4 frames, features of all 6 pairs of frames, and 12 logits.
 
-    Ours, as the release does not say how it was done: frames are 8 of 25 a second apart; what is common to a video's frames,
-    which says nothing of their order, is taken off their features; those of pairs are batch-normalised, and begin as
-    differences of the two frames: a short training that begins with their sums finds nothing.
+    The release does not describe its network, so these choices are ours. Frames are 8/25 s apart. The mean over a video's
+    frames, which says nothing about their order, is subtracted from the features. Features of pairs are batch-normalised.
+    They start as differences of the two frames, because a short training that starts with sums learns nothing.
 
     Args:
         encoder: VIE-Single with num_classes=0.
-        pair_size: features of a pair.
+        pair_size: number of features of a pair.
+
+    Raises:
+        ValueError: the encoder takes more than one frame, or has a head.
     """
 
     num_classes = len(_CLASSES)
@@ -104,7 +107,7 @@ class OrderClassifier(Encoder):
     def __init__(self, encoder: Encoder, pair_size: int = 128) -> None:
         super().__init__()
         if encoder.clip_spec.num_frames != 1 or encoder.num_classes != 0:
-            raise ValueError("the order of frames is told by a model of single frames (vie_single, vie_single_tiny)")
+            raise ValueError("objective='order' needs a model of single frames: choose vie_single or vie_single_tiny")
         self.encoder = encoder
         self.model_name, self.model_args, self.layer_modules = encoder.model_name, encoder.model_args, {}
         self.clip_spec = dataclasses.replace(encoder.clip_spec, num_frames=4, frame_interval=8, placement="ends")
@@ -115,7 +118,7 @@ class OrderClassifier(Encoder):
         self.head = nn.Linear(6 * pair_size, len(_CLASSES))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, 3, 4, H, W] -> [B, 12]."""
+        """Returns logits [B, 12] for clips [B, 3, 4, H, W]."""
         frames = self.encoder(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (-1, 4))  # [B, 4, F]
         frames = frames - frames.mean(1, keepdim=True)
         pairs = torch.stack([torch.cat([frames[:, i], frames[:, j]], dim=1) for i, j in combinations(range(4), 2)], dim=1)

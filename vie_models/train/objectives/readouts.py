@@ -1,4 +1,4 @@
-"""What a trained encoder is good for: linear readouts of its layers, and the settings of fine-tuning.
+"""Linear readouts of the layers of a frozen encoder.
 
 Source: Zhuang et al., CVPR 2020, section 4, and the original release. b clips, L readouts, K classes.
 """
@@ -15,11 +15,11 @@ from ...models import Encoder
 from ...models.encoder import OUTPUT, new_head
 
 MOST_VALUES = 200_000
-"""Maps of more values than these are pooled before they are read out."""
+"""Activations with more values than this per clip are pooled before they are read out."""
 
 
 def default_layers(encoder: Encoder) -> tuple[str, ...]:
-    """The layers that the paper reads out; of both pathways together where there are two."""
+    """Returns the layers that the paper reads out. For a two-pathway encoder, each joins both pathways."""
     layers = ("encode_6", "encode_8", "encode_10")
     if "static.encode_6" in encoder.layer_names:
         return tuple(f"static.{layer}+dynamic.{layer}" for layer in layers)
@@ -27,9 +27,10 @@ def default_layers(encoder: Encoder) -> tuple[str, ...]:
 
 
 def readout_features(maps: Tensor) -> Tensor:
-    """A layer's activations [b, C, T, H, W] -> what is read out, [b, n]: the mean over time, flattened.
+    """Returns a layer's activations [b, C, T, H, W] as features [b, n]: averaged over time and flattened.
 
-    Where that would be over 200,000 values a clip, it is averaged over 2 x 2 pixels, and then, if it is still so, over 4 x 4.
+    Above 200,000 values per clip, they are averaged over 2 x 2 pixels. If that is still too many, they are then averaged over
+    4 x 4 pixels.
     """
     x = maps.mean(2)
     for size in (2, 4):
@@ -39,11 +40,11 @@ def readout_features(maps: Tensor) -> Tensor:
 
 
 class LinearReadouts(Encoder):
-    """Dense layers on layers of a frozen encoder, which stays in evaluation mode, whatever mode this is put in.
+    """Linear readouts of layers of a frozen encoder. The encoder always stays in evaluation mode.
 
     Args:
-        encoder: whose layers are read out.
-        layers: their names; "a+b" reads out two of them together.
+        encoder: the encoder to read out. Its parameters are frozen in place.
+        layers: names of the layers; "a+b" joins two layers.
         num_classes: K.
     """
 
@@ -63,14 +64,14 @@ class LinearReadouts(Encoder):
         return self
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """[b, 3, T, H, W] -> what each readout is given, [b, n] each."""
+        """Returns the input of each readout, [b, n], for clips [b, 3, T, H, W]."""
         names = [layer.split("+") for layer in self.layers]
         with torch.no_grad():
             maps = self.encoder.forward_intermediates(x, sorted({name for group in names for name in group}))
         return [torch.cat([readout_features(maps[name]) for name in group], dim=1) for group in names]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[b, 3, T, H, W] -> logits [b, L, K]."""
+        """Returns logits [b, L, K] for clips [b, 3, T, H, W]."""
         return torch.stack([head(f) for head, f in zip(self.heads, self.features(x), strict=True)], dim=1)
 
     def forward_intermediates(self, x: Tensor, layers: str | Iterable[str]) -> dict[str, Tensor]:

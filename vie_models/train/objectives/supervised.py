@@ -1,4 +1,4 @@
-"""Supervised classification: the paper's baseline, fine-tuning, and readouts."""
+"""Supervised classification: the paper's supervised baseline, fine-tuning and linear readouts."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from .objective import Objective
 
 
 class SupervisedObjective(Objective):
-    """Cross-entropy of the labels: fine-tuning, the paper's supervised baseline, and readouts, each of which trains its own
-    layer alone: theirs are added.
+    """Cross-entropy with the labels. With several readouts, their losses are added; each trains only its own layer.
 
     Args:
-        labels: of all videos, [N].
-        world: the ranks.
+        labels: labels of all videos, [N].
+        world: the processes of the run.
     """
 
     def __init__(self, labels: Tensor, world: World) -> None:
         self.labels = labels.to(world.device)
 
     def losses(self, step: int, output: Tensor, indices: Tensor, part: slice) -> Tensor:
-        """Logits [b, K], or those of L readouts [b, L, K] -> [b]."""
+        """Returns the loss of each clip, [b], from logits [b, K], or [b, L, K] of L readouts."""
         labels = self.labels[indices.clamp(min=0)]
         if output.ndim == 2:
             return F.cross_entropy(output, labels, reduction="none")

@@ -1,1 +1,1 @@
-"""TensorFlow's checkpoints, read without TensorFlow."""
+"""Reads TensorFlow checkpoints without TensorFlow."""

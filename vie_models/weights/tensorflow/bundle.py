@@ -9,7 +9,7 @@ points at the data blocks; the footer points at metaindex and index. Entries map
 (dtype, shape, shard, offset, size, CRC-32C), and "" to BundleHeaderProto. Source: tensorflow/core/util/tensor_bundle,
 tensorflow/core/protobuf/tensor_bundle.proto, LevelDB's doc/table_format.md.
 
-Everything read is checked; what does not hold raises CheckpointError, so a damaged file never gives wrong weights.
+Everything is checked as it is read. Any error raises CheckpointError, so a damaged file never gives wrong weights.
 """
 
 from __future__ import annotations
@@ -51,21 +51,21 @@ DTYPES = {
 
 
 class CheckpointError(ValueError):
-    """A TensorFlow checkpoint that cannot be read as what it should be: damaged, incomplete, unsupported or another model's."""
+    """A TensorFlow checkpoint cannot be used: it is damaged, incomplete, unsupported or of another model."""
 
 
 def read_checkpoint(source: str | os.PathLike[str] | IO[bytes]) -> Mapping[str, np.ndarray]:
     """Opens a V2 checkpoint: variable name -> read-only array in TensorFlow's layout.
 
-    Arrays are read when asked for, and their checksums verified each time. From a file on disk, in a tar or not, they are
-    memory-mapped and cost no memory once dropped.
+    Arrays are read on access, and their checksums are verified each time. Files on disk, in a tar or not, are memory-mapped,
+    so an array costs no memory once dropped.
 
     Args:
         source: a tar with one bundle inside (read by member, never extracted); a bundle's prefix ("checkpoint-3"), its
             ".index" file, or a folder with one bundle; or a seekable binary file object of such a tar.
 
     Raises:
-        FileNotFoundError: there is nothing at that path.
+        FileNotFoundError: nothing exists at that path.
         CheckpointError: damaged, incomplete, compressed or otherwise not a readable bundle.
     """
     if not isinstance(source, str | os.PathLike):
@@ -97,7 +97,7 @@ class _Region:
 
     path: Path | None
     file: IO[bytes] | None
-    """The open tar where there is no path to map."""
+    """The open tar, if there is no path to map."""
     start: int
     size: int
 
@@ -122,7 +122,7 @@ class _Region:
 
 
 class _Headers:
-    """An open tar as tarfile may read it: headers only. A damaged one may claim any size, and would be given that memory."""
+    """An open tar that lets tarfile read headers only. A damaged header can claim any size, which would fill memory."""
 
     MAX_SIZE = 1 << 16  # a long name or an extended header has a few hundred bytes
 
@@ -131,12 +131,12 @@ class _Headers:
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= self.MAX_SIZE:
-            raise CheckpointError(f"a header of the tar claims {size} bytes, {self.MAX_SIZE} are allowed: it is damaged")
+            raise CheckpointError(f"a header of the tar claims {size} bytes, the limit is {self.MAX_SIZE}: it is damaged")
         return self.file.read(size)
 
 
 def _tar_members(file: IO[bytes], path: Path | None) -> dict[str, _Region]:
-    """The regular members of an uncompressed tar by base name, not extracted."""
+    """Returns the regular members of an uncompressed tar by base name, without extracting them."""
     end = file.seek(0, io.SEEK_END)
     file.seek(0)
     headers: Any = _Headers(file)
@@ -145,16 +145,16 @@ def _tar_members(file: IO[bytes], path: Path | None) -> dict[str, _Region]:
     try:
         with tarfile.open(fileobj=headers, mode="r:") as tar:
             for member in tar:
-                if member.offset_data <= position:  # through a negative size: some tarfiles would go round for ever
-                    raise CheckpointError(f"tar member {member.name!r} lies before the one that precedes it: it is damaged")
+                if member.offset_data <= position:  # a negative size, on which some tarfiles loop for ever
+                    raise CheckpointError(f"tar member {member.name!r} lies before the previous member: the tar is damaged")
                 position = member.offset_data
                 name = member.name.rsplit("/", 1)[-1]
                 if not member.isreg() or member.sparse is not None:
                     continue
                 if member.size < 0 or member.offset_data + member.size > end:
                     raise CheckpointError(
-                        f"tar member {member.name!r} needs {member.size} bytes at {member.offset_data}, the tar has {end}: "
-                        "it is cut short; fetch it again"
+                        f"tar member {member.name!r} needs {member.size} bytes at {member.offset_data}, but the tar has {end}: "
+                        "it is cut short; download it again"
                     )
                 if name in regions:
                     raise CheckpointError(f"the tar holds two members named {name!r}; it must hold one checkpoint")
@@ -169,7 +169,7 @@ def _tar_members(file: IO[bytes], path: Path | None) -> dict[str, _Region]:
 
 @dataclasses.dataclass(frozen=True)
 class BundleEntry:
-    """Where a variable is and what it looks like, as the index says."""
+    """Place, type and shape of a variable, from the index."""
 
     dtype: int
     shape: tuple[int, ...]
@@ -180,7 +180,7 @@ class BundleEntry:
 
 
 class TensorBundle(Mapping[str, np.ndarray]):
-    """A V2 checkpoint as a lazy mapping. `entries` tells dtypes and shapes without reading any variable."""
+    """A V2 checkpoint as a lazy mapping. `entries` gives dtypes and shapes without reading any variable."""
 
     def __init__(self, regions: Mapping[str, _Region]) -> None:
         indices = [name for name in regions if name.endswith(".index")]
@@ -193,7 +193,7 @@ class TensorBundle(Mapping[str, np.ndarray]):
         num_shards = _parse_header(values.pop(""))
         names = [f"{self.name}.data-{k:05d}-of-{num_shards:05d}" for k in range(num_shards)]
         if missing := [name for name in names if name not in regions]:
-            raise CheckpointError(f"{indices[0]} wants {num_shards} shard(s), missing: {', '.join(missing[:3])}")
+            raise CheckpointError(f"{indices[0]} needs {num_shards} shard(s), missing: {', '.join(missing[:3])}")
         self._shards = [regions[name] for name in names]
         self.entries = {name: _parse_entry(name, value) for name, value in values.items()}
 
@@ -204,10 +204,10 @@ class TensorBundle(Mapping[str, np.ndarray]):
         dtype, count = np.dtype(DTYPES[entry.dtype]), _product(entry.shape)
         if entry.size != count * dtype.itemsize:
             raise CheckpointError(
-                f"{name} {list(entry.shape)} of {dtype} takes {count * dtype.itemsize} bytes, index says {entry.size}"
+                f"{name} {list(entry.shape)} of {dtype} takes {count * dtype.itemsize} bytes, but the index says {entry.size}"
             )
         if entry.shard >= len(self._shards):
-            raise CheckpointError(f"{name} lies in shard {entry.shard}, there are {len(self._shards)}")
+            raise CheckpointError(f"{name} lies in shard {entry.shard}, but there are {len(self._shards)} shards")
         shard = self._shards[entry.shard]
         if entry.offset + entry.size > shard.size:
             raise CheckpointError(
@@ -217,13 +217,13 @@ class TensorBundle(Mapping[str, np.ndarray]):
         values = shard.array(entry.offset, dtype.str, count)
         if (found := masked_crc32c(values.view(np.uint8))) != entry.crc32c:
             raise CheckpointError(
-                f"{name} is damaged: CRC-32C {found:#010x}, the index says {entry.crc32c:#010x}; fetch the file again"
+                f"{name} is damaged: its CRC-32C is {found:#010x}, the index says {entry.crc32c:#010x}; download it again"
             )
         if entry.dtype == 10 and values.view(np.uint8).max(initial=0) > 1:
             raise CheckpointError(f"{name} holds bytes that are not booleans")
         try:
             values = values.reshape(entry.shape)
-        except ValueError as error:  # more axes, or longer empty ones, than NumPy has
+        except ValueError as error:  # more axes, or longer empty ones, than NumPy allows
             raise CheckpointError(f"{name} has a shape that NumPy cannot hold, {list(entry.shape)}: {error}") from error
         values.flags.writeable = False
         return values
@@ -237,7 +237,7 @@ class TensorBundle(Mapping[str, np.ndarray]):
 
 def _product(shape: tuple[int, ...]) -> int:
     count = 1
-    for size in shape:  # Python integers: no overflow, whatever a damaged index says
+    for size in shape:  # Python integers do not overflow, whatever a damaged index says
         count *= size
     return count
 
@@ -246,7 +246,7 @@ def _product(shape: tuple[int, ...]) -> int:
 
 
 def _read_table(data: bytes) -> dict[str, bytes]:
-    """All entries of a table, in order. Its blocks must fill the file without a gap."""
+    """Returns all entries of a table, in order. Its blocks must fill the file without gaps."""
     if len(data) < FOOTER_SIZE:
         raise CheckpointError(f"the index has {len(data)} bytes, fewer than its footer's {FOOTER_SIZE}")
     footer = _Reader(data[-FOOTER_SIZE:])
@@ -280,13 +280,13 @@ def _block_end(handle: tuple[int, int]) -> int:
 
 
 def _read_block(data: bytes, handle: tuple[int, int]) -> list[tuple[bytes, bytes]]:
-    """The (key, value) pairs of the block at (offset, size), checksum verified."""
+    """Returns the (key, value) pairs of the block at (offset, size), after verifying its checksum."""
     offset, size = handle
     if _block_end(handle) > len(data) - FOOTER_SIZE or size < 4:
         raise CheckpointError(f"the index has no room for a block of {size} bytes at {offset}: it is damaged")
     stored = struct.unpack_from("<I", data, offset + size + 1)[0]
     if masked_crc32c(data[offset : offset + size + 1]) != stored:
-        raise CheckpointError(f"the index block at byte {offset} is damaged: its CRC-32C does not match; fetch the file again")
+        raise CheckpointError(f"the index block at byte {offset} is damaged: its CRC-32C does not match; download it again")
     if (kind := data[offset + size]) != 0:
         raise CheckpointError(
             f"the index block at byte {offset} is compressed (type {kind}); only raw blocks, as TensorFlow writes, are read"
@@ -307,7 +307,7 @@ def _read_block(data: bytes, handle: tuple[int, int]) -> list[tuple[bytes, bytes
 
 
 class _Reader:
-    """Varints and byte strings from a buffer, never past its end."""
+    """Reads varints and byte strings from a buffer, never past its end."""
 
     def __init__(self, data: bytes, end: int | None = None) -> None:
         self.data, self.position = data, 0
@@ -339,7 +339,7 @@ class _Reader:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """(field number, value) of a protobuf message: int for varint and fixed, bytes for length-delimited."""
+    """Yields (field number, value) of a protobuf message: int for varint and fixed, bytes for length-delimited."""
     reader = _Reader(message)
     while not reader.done:
         tag = reader.varint()
@@ -357,7 +357,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _message(message: bytes, kinds: Mapping[int, type]) -> dict[int, Any]:
-    """Fields of a message, those in `kinds` checked for their type; the last value of a field counts."""
+    """Returns the fields of a message, the last value of each. Checks the types of those in `kinds`."""
     values = dict(_fields(message))
     for number, kind in kinds.items():
         if not isinstance(values.get(number, kind()), kind):
@@ -366,7 +366,7 @@ def _message(message: bytes, kinds: Mapping[int, type]) -> dict[int, Any]:
 
 
 def _parse_header(message: bytes) -> int:
-    """Number of shards from a BundleHeaderProto (num_shards 1, endianness 2)."""
+    """Returns the number of shards from a BundleHeaderProto (num_shards 1, endianness 2)."""
     header = _message(message, {1: int, 2: int})
     if header.get(2, 0) != 0:
         raise CheckpointError("the checkpoint is big-endian, which is not supported")
@@ -377,7 +377,7 @@ def _parse_header(message: bytes) -> int:
 
 
 def _parse_entry(name: str, message: bytes) -> BundleEntry:
-    """BundleEntryProto: dtype 1, shape 2, shard_id 3, offset 4, size 5, crc32c 6, slices 7."""
+    """Parses a BundleEntryProto: dtype 1, shape 2, shard_id 3, offset 4, size 5, crc32c 6, slices 7."""
     entry = _message(message, {1: int, 2: bytes, 3: int, 4: int, 5: int, 6: int})
     if 7 in entry:
         raise CheckpointError(f"{name} is stored in slices (a partitioned variable), which is not supported")

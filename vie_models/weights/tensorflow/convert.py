@@ -1,4 +1,4 @@
-"""From a TensorFlow checkpoint to an encoder, or to a weight folder."""
+"""Converts a TensorFlow checkpoint to an encoder or a weight folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .names import tf_memory_bank, tf_to_state_dict, tf_width
 def convert_tensorflow(
     source: str | os.PathLike[str], folder: Path, model_name: str, *, record: WeightRecord | None = None, **sizes: Any
 ) -> Encoder:
-    """Makes a weight folder of a TensorFlow checkpoint: encoder, and memory bank with labels where there is one."""
+    """Writes a TensorFlow checkpoint as a weight folder, with its memory bank if it has one. Returns the encoder."""
     variables = read_checkpoint(source)
     model = load_tensorflow(variables, model_name, source, **sizes)
     model.weights = record
@@ -35,7 +35,7 @@ def convert_tensorflow(
 
 
 def load_tensorflow(variables: Any, name: str, source: object, **sizes: Any) -> Encoder:
-    """The model `name` with TensorFlow variables, in evaluation mode; as wide as they are unless `sizes` say otherwise."""
+    """Builds the model `name` from TensorFlow variables, in evaluation mode. They set its width unless `sizes` do."""
     with torch.device("meta"):
         model = build_model(name, **{"width": tf_width(variables), **sizes})
     assign_weights(model, tf_to_state_dict(variables, model), source)

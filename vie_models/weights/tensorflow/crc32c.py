@@ -1,8 +1,8 @@
 """CRC-32C (Castagnoli) in NumPy: TensorFlow's checksum, fast enough for checkpoints of hundreds of megabytes.
 
-A message is a polynomial over GF(2) and its CRC is linear in it. So the message is laid out in rows of 32-bit words; each
-row is multiplied by x^(bits in a row) and added to the next, all columns at once; the row that remains is folded in half
-until one word is left, and that word times x^32, modulo the polynomial, is the CRC. Bits are reflected, as CRC-32C has it.
+A message is a polynomial over GF(2), and its CRC is linear in it. So the message is laid out in rows of 32-bit words. Each
+row is multiplied by x^(bits in a row) and added to the next, all columns at once. The last row is folded in half until one
+word is left. That word times x^32, modulo the polynomial, is the CRC. Bits are reflected, as CRC-32C defines.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ ROW_WORDS = 1 << 14  # 64 KiB a row: long enough for NumPy, short enough for the
 
 
 def crc32c(data: bytes | memoryview | np.ndarray) -> int:
-    """CRC-32C of a contiguous buffer."""
+    """Returns the CRC-32C of a contiguous buffer."""
     message = np.frombuffer(data, np.uint8)
     initial = _multiply(0xFFFFFFFF, _power(8 * message.size)) if message.size else 0xFFFFFFFF
     return _remainder(message) ^ initial ^ 0xFFFFFFFF
 
 
 def masked_crc32c(data: bytes | memoryview | np.ndarray) -> int:
-    """The CRC as LevelDB and TensorFlow store it: rotated by 15 bits, plus a constant."""
+    """Returns the CRC as LevelDB and TensorFlow store it: rotated by 15 bits, plus a constant."""
     crc = crc32c(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 

@@ -1,4 +1,4 @@
-"""The one map from the names of the reference's TensorFlow variables to ours."""
+"""Maps the names of the reference's TensorFlow variables to ours."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", 
 
 
 def tf_names(model: Encoder) -> dict[str, str]:
-    """TensorFlow variable name -> state_dict key, for every weight of the model's pathways.
+    """Returns TensorFlow variable name -> state_dict key, for every weight of the model's pathways.
 
-    The reference numbers convolutions and norms in the order of creation: stem; in each block norm1, shortcut, conv1, norm2,
-    conv2; in Slowfast all of fast first, and in slow the lateral right after the pool and after each stage.
+    The reference numbers convolutions and norms in order of creation: the stem; then in each block norm1, shortcut, conv1,
+    norm2, conv2. Slowfast creates its fast pathway first. Its slow pathway has a lateral after the pool and after each stage.
     """
     if isinstance(model, VIETwoPathway):
         return {
@@ -78,15 +78,22 @@ def _numbered(kind: str, k: int) -> str:
 
 
 def tf_to_state_dict(variables: Mapping[str, np.ndarray], model: Encoder) -> dict[str, Tensor]:
-    """The state_dict of `model` (which may be on the meta device) from TensorFlow variables. Strict both ways.
+    """Converts TensorFlow variables to the state_dict of `model`. Every variable must have its weight, and the reverse.
 
-    Optimiser slots, the step and the memory bank are known and passed over. A missing variable, an unknown one or one of
-    another shape raises CheckpointError, as does a model without its embedding head.
+    Args:
+        variables: variable name -> array, from `read_checkpoint`. Optimiser slots, the step and the memory bank are ignored.
+        model: an encoder with its embedding head; it may be on the meta device.
+
+    Returns:
+        state_dict key -> tensor, float32 except for the counters of batch norms.
+
+    Raises:
+        CheckpointError: a variable is missing, unknown or of another shape, or the model has no embedding head.
     """
     if model.num_classes is not None:
         raise CheckpointError(
-            f"the reference's weights end in an embedding: build {model.model_name} with num_classes=None, "
-            "then reset_classifier"
+            f"the reference's weights have an embedding head: build {model.model_name} with num_classes=None, "
+            "then call reset_classifier"
         )
     names = tf_names(model)
     expected = model.state_dict()
@@ -105,21 +112,21 @@ def tf_to_state_dict(variables: Mapping[str, np.ndarray], model: Encoder) -> dic
             value = value.transpose(-1, -2, *range(value.ndim - 2))
         if value.shape != expected[key].shape:
             raise CheckpointError(
-                f"{name} gives {key} the shape {list(value.shape)}, {model.model_name} has {list(expected[key].shape)}; "
-                "is its width another?"
+                f"{name} gives {key} the shape {list(value.shape)}, but {model.model_name} has "
+                f"{list(expected[key].shape)}; does its width differ?"
             )
         state[key] = _copied(value, torch.float32)
     return {key: state[key] for key in expected}
 
 
 def tf_memory_bank(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor] | None:
-    """`memory_bank` float32 [N, 128] and `labels` int64 [N], or None where the checkpoint has no bank."""
+    """Returns `memory_bank` float32 [N, 128] and `labels` int64 [N], or None if the checkpoint has no bank."""
     if "instance/memory_bank" not in variables:
         return None
     bank, labels = variables["instance/memory_bank"], variables.get("instance/all_labels")
     if labels is None or bank.ndim != 2 or labels.shape != bank.shape[:1]:
         raise CheckpointError(
-            f"a memory bank {list(bank.shape)} needs one label a row, got {None if labels is None else list(labels.shape)}"
+            f"a memory bank {list(bank.shape)} needs one label per row, got {None if labels is None else list(labels.shape)}"
         )
     return {
         "memory_bank": _copied(bank, torch.float32),
@@ -128,18 +135,18 @@ def tf_memory_bank(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor] | N
 
 
 def _copied(value: np.ndarray, dtype: torch.dtype) -> Tensor:
-    """A tensor in memory of PyTorch's own, which is aligned: kernels, and so the last bits of results, depend on that."""
+    """Copies to memory that PyTorch allocates. It is aligned; kernels, and so the last bits of results, depend on that."""
     tensor = torch.empty(value.shape, dtype=dtype)
     tensor.numpy()[...] = value
     return tensor
 
 
 def tf_width(variables: Mapping[str, np.ndarray]) -> int:
-    """Base width of the encoder behind the variables: the output channels of its (slow pathway's) stem."""
+    """Returns the base width of the encoder in the variables: the output channels of its (slow pathway's) stem."""
     for scope in ("resnet_model_slow", "resnet_model"):
         for kind in ("conv3d", "conv2d"):
             if f"{scope}/{kind}/kernel" in variables:
                 return int(variables[f"{scope}/{kind}/kernel"].shape[-1])
     raise CheckpointError(
-        "these are not the variables of one of the reference's encoders: there is no resnet_model/conv3d/kernel or the like"
+        "these are not the variables of one of the reference's encoders: they have no resnet_model/conv3d/kernel or similar"
     )
