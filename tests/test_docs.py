@@ -102,5 +102,5 @@ def test_readme_runs(clone, capsys):
 
 def _parts(text: str) -> list[tuple[str, str]]:
     """("python", code) and ("", command line), in order."""
-    found = re.finditer(r"^```python\n(.*?)^```|^    (vie [^\n]*)", text, re.M | re.S)
+    found = re.finditer(r"^```python\n(.*?)^```|^    (vie [^\n]*)", text.replace("\\\n", " "), re.M | re.S)
     return [("python", part[1]) if part[1] else ("", part[2]) for part in found]

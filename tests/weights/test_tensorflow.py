@@ -282,7 +282,7 @@ def test_a_table_whose_blocks_lie_is_refused(tmp_path):
 
 def test_sources_that_hold_no_checkpoint(tmp_path):
     for missing in (tmp_path / "nothing", tmp_path / "nothing.index", str(tmp_path / "no" / "folder")):
-        with pytest.raises(FileNotFoundError, match="no TensorFlow checkpoint at"):
+        with pytest.raises(FileNotFoundError, match="no checkpoint at"):
             read_checkpoint(missing)
     refused(tmp_path, r"exactly one \*.index file, found 0")
     (tmp_path / "x.tar.gz").write_bytes(gzip.compress(TAR.read_bytes()))

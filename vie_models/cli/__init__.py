@@ -8,6 +8,7 @@ but some videos failed or are damaged; 130 stopped by Ctrl-C.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -54,6 +55,9 @@ def main(args: list[str] | None = None) -> int:
                 return run(name[0], arguments[len(words) + 1 :])
         command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="vie", description=__doc__, args=arguments)
         return command.run()
+    except BrokenPipeError:  # whoever read what we print has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"vie: {error}", file=sys.stderr)
         return _exit_code(error)

@@ -82,7 +82,7 @@ class Predict:
     """
 
     videos: Positional[tuple[Path, ...]]
-    """Video files, or folders of %06d.jpg frames."""
+    """Video files, folders of %06d.jpg frames, and folders to search for both."""
     model: str
     """Name of the model."""
     weights: Path | None = None
@@ -101,10 +101,11 @@ class Predict:
 
     def run(self) -> int:
         from ..evaluate.predict import predict
+        from ..features.jobs import videos_of
 
         failed = 0
         for found in predict(
-            self.videos,
+            videos_of(self.videos),
             self.model,
             self.weights,
             classes=self.classes,

@@ -77,7 +77,7 @@ def _train(default: Any, flags: Sequence[str], prog: str) -> int:
     config = parse(TrainConfig, flags, prog, default)
     if config.objective == "readout" and config.weights is None and config.resume is None:
         print("no --weights given: training readouts of an untrained encoder", file=sys.stderr)
-    out = pretrain(config, progress=sys.stderr.isatty())
+    out = pretrain(config)
     if (out / RESULTS).exists():
         print(summary(out))
     export = "" if config.objective == "readout" else f"; `vie export {out} OUT` writes its weights"

@@ -126,12 +126,12 @@ class FeatureFolder:
         there = record.settings or {}
         differing = [
             f"{key}={there.get(key)!r} there, {self.settings.get(key)!r} now"
-            for key in sorted({*there, *self.settings})
+            for key in ("model", *sorted({*there, *self.settings} - {"model"}))
             if there.get(key) != self.settings.get(key)
         ]
         raise ValueError(
-            f"{self.folder} has features made with other settings ({'; '.join(differing)}): "
-            "choose another folder, or use the same settings"
+            f"{self.folder} has features made with other settings: choose another folder, or use the same settings. Differing: "
+            + "; ".join(differing)
         )
 
     def _rewrite(self) -> None:

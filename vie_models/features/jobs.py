@@ -49,7 +49,16 @@ def jobs_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], ro
     return jobs
 
 
-def _search(folder: Path, top: Path, out_dir: Path, above: list[os.stat_result]) -> Iterator[Job]:
+def videos_of(paths: Iterable[Path]) -> list[Path]:
+    """Returns the paths, with the videos in it in place of each folder to be searched."""
+    found: list[Path] = []
+    for path in paths:
+        search = path.is_dir() and not FrameFolder.is_one(path)
+        found += [job.path for job in _search(path, path, None, []) if job.is_video] if search else [path]
+    return found
+
+
+def _search(folder: Path, top: Path, out_dir: Path | None, above: list[os.stat_result]) -> Iterator[Job]:
     """Yields the files and folders of frames in a folder, sorted by name, except hidden ones and our own output."""
     here = folder.stat()
     if any(os.path.samestat(here, other) for other in above):  # a link to a folder above
@@ -59,9 +68,9 @@ def _search(folder: Path, top: Path, out_dir: Path, above: list[os.stat_result])
         if path.name.startswith("."):
             continue
         if path.is_dir() and not FrameFolder.is_one(path):
-            if not (out_dir.exists() and out_dir.samefile(path)):
+            if not (out_dir and out_dir.exists() and out_dir.samefile(path)):
                 yield from _search(path, top, out_dir, [*above, here])
         elif path.is_dir() or path.is_file():
-            is_ours = is_output(path) and out_dir.exists() and out_dir.samefile(top)
+            is_ours = is_output(path) and out_dir and out_dir.exists() and out_dir.samefile(top)
             if not is_ours:
                 yield Job(name, path, path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES)

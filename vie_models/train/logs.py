@@ -13,6 +13,7 @@ from typing import Any
 from ..files import replacing
 
 METRICS = "metrics.jsonl"
+_SHOWN = ("loss", "clips_per_s", "data_wait", "knn_top1", "top1")
 
 
 class RunLog:
@@ -24,15 +25,21 @@ class RunLog:
         folder: folder of the run; None writes nothing (ranks other than 0).
         step: number of steps already made.
         steps: number of steps at the end of the run.
-        progress: show a progress bar.
+        progress: show a progress bar, or print a line a minute where there is no terminal.
     """
 
     def __init__(self, folder: Path | None, *, step: int, steps: int, progress: bool = True) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=steps, initial=step, unit="step", disable=folder is None or not progress, smoothing=0.05)
+        bar = progress and folder is not None and sys.stderr.isatty()
+        self._bar = tqdm(total=steps, initial=step, unit="step", disable=not bar, smoothing=0.05)
+        self._steps_to_make = steps
+        self._said: float | None = 0.0 if progress and folder is not None and not bar else None
+        """When a line was last printed; None: none ever is."""
         self._file, self._board = None, None
         self._since, self._waited, self._steps = time.monotonic(), 0.0, 0
+        self.last_wait = 0.0
+        """Seconds that the last `waiting` took."""
         if folder is None:
             return
         path = folder / METRICS
@@ -40,6 +47,8 @@ class RunLog:
         with replacing(path) as made:
             made.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a")
+        if self._said is not None:
+            print(f"training from step {step} to {steps}; metrics in {path}", file=sys.stderr, flush=True)
         try:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -65,7 +74,8 @@ class RunLog:
         """Counts the time inside as waiting for data."""
         began = time.monotonic()
         yield
-        self._waited += time.monotonic() - began
+        self.last_wait = time.monotonic() - began
+        self._waited += self.last_wait
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
@@ -93,8 +103,12 @@ class RunLog:
             return
         self._file.write(json.dumps({"step": step, **metrics, "time": round(time.time(), 3)}) + "\n")
         self._file.flush()
-        shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in metrics.items()}
+        shown = {key: f"{metrics[key]:.4g}" for key in _SHOWN if key in metrics}
         self._bar.set_postfix(shown, refresh=False)
+        if self._said is not None and time.monotonic() > self._said + 60:
+            self._said = time.monotonic()
+            values = ", ".join(f"{key} {value}" for key, value in shown.items())
+            print(f"step {step} of {self._steps_to_make}: {values}", file=sys.stderr, flush=True)
         if self._board:
             for key, value in metrics.items():
                 if isinstance(value, (int, float)):

@@ -42,7 +42,7 @@ def plot(runs: list[Path], out: Path) -> None:
     panels["lr"].set_yscale("log")
     for name, panel in panels.items():
         panel.set_ylabel(name)
-        if panel.lines:
+        if panel.get_legend_handles_labels()[0]:
             panel.legend(fontsize="small")
     panels["top-1"].set_xlabel("step (grey line: IR ends, LA starts)")
     figure.savefig(out, dpi=120)

@@ -45,9 +45,10 @@ def make_objective(config: TrainConfig, videos: VideoList, ranks: World, reclust
     if config.objective in ("rotation", "order"):
         return (RotationObjective if config.objective == "rotation" else OrderObjective)(config.seed, ranks)
     if config.steps > config.ir_steps and max(config.clusters, config.background) > len(videos):
+        fewer = max(min(config.clusters, len(videos) // 6), 2), max(min(config.background, len(videos) // 2), 2)
         raise ValueError(
-            f"{len(videos)} videos cannot have {config.clusters} clusters and {config.background} background neighbours: "
-            "lower clusters and background (say, to a thirtieth of the number of videos), or set ir_steps to steps"
+            f"{len(videos)} videos are too few for {config.clusters} clusters and {config.background} background neighbours: "
+            f"try --clusters {fewer[0]} --background {fewer[1]}, or --ir-steps {config.steps} for instance recognition alone"
         )
     return InstanceObjective(
         MemoryBank(len(videos), seed=config.seed, momentum=config.bank_momentum, world=ranks),

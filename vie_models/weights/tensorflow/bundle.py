@@ -82,7 +82,7 @@ def read_checkpoint(source: str | os.PathLike[str] | IO[bytes]) -> Mapping[str, 
     elif path.suffix != ".index":
         path = path.with_name(path.name + ".index")
     if not path.is_file():
-        raise FileNotFoundError(f"no TensorFlow checkpoint at {source}: {path} does not exist")
+        raise FileNotFoundError(f"no checkpoint at {source}: neither it nor {path} exists")
     shards = path.parent.glob(f"{_glob_escape(path.stem)}.data-*")
     return TensorBundle({p.name: _Region(p, None, 0, p.stat().st_size) for p in (path, *shards)})
 
