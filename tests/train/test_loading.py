@@ -76,11 +76,11 @@ def test_a_broken_video_is_a_failure_of_its_own(videos):
     index, reason = dataset[0, 1]
     assert index == 1
     assert "b.mp4" in reason
-    batch = dataset.collate([dataset[0, i] for i in (1, 0, 3)])
+    batch = dataset.__getitems__([(0, i) for i in (1, 0, 3)])
     assert batch.indices.tolist() == [-1, 0, 3]
     assert batch.failures == [(1, reason)]
     assert torch.equal(batch.frames[0], batch.frames[1])  # its place is taken, and the objective leaves it out
-    assert dataset.collate([dataset[0, 1]]).frames.shape == (1, 4, 3, 32, 32)
+    assert dataset.__getitems__([(0, 1)]).frames.shape == (1, 4, 3, 32, 32)
 
 
 def test_a_video_that_takes_too_long_is_a_failure(videos):
@@ -112,7 +112,7 @@ def test_workers_change_nothing(videos):
     dataset = ClipDataset(videos, SPEC, seed=1)
 
     def batches(workers):
-        made = iter(loader(dataset, EpochSampler(5, 2, seed=1), workers=workers, device=torch.device("cpu")))
+        made = iter(loader(dataset, EpochSampler(5, 2, seed=1), clips=2, workers=workers, device=torch.device("cpu")))
         return [next(made) for _ in range(5)]
 
     for one, other in zip(batches(0), batches(2), strict=True):

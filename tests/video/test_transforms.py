@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 import vie_models as vie
+from vie_models.video.colours import change_colours, draw_colours
 from vie_models.video.transforms import MULTI_SCALES, train_transform
 
 SPEC = vie.ClipSpec(num_frames=3, resize=128, crop=112)
@@ -98,3 +100,54 @@ def test_random_crop_keeps_colours():
     for seed in range(5):
         view = pixels(train_transform(SPEC, "random_crop")(clip, seeded(seed))) * 255
         assert (view - torch.tensor([200.0, 40, 90])[:, None, None, None]).abs().max() < 1
+
+
+def torchvision_recipe(recipe: str) -> v2.Compose:
+    """The recipes as torchvision's own transforms."""
+
+    def multi_scale_crop(frames):
+        height, width = frames.shape[-2:]
+        side = round(min(height, width) * MULTI_SCALES[int(torch.randint(len(MULTI_SCALES), ()))])
+        down, right = height - side, width - side
+        corners = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
+        top, left = corners[int(torch.randint(len(corners), ()))]
+        return v2.functional.resized_crop(frames, top, left, side, side, [SPEC.crop, SPEC.crop], antialias=True)
+
+    colours = [v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4), v2.RandomGrayscale(0.3)]
+    lengths = list(range(SPEC.crop * 8 // 7, SPEC.crop * 10 // 7 + 1))
+    resized = [v2.RandomShortestSize(lengths, antialias=True), v2.RandomCrop(SPEC.crop)]
+    steps = [multi_scale_crop] if recipe == "multi_scale_crop" else resized
+    return v2.Compose([*steps, *(colours if recipe == "color_jitter" else []), v2.RandomHorizontalFlip(0.5)])
+
+
+def coloured(height: int, width: int) -> torch.Tensor:
+    """Smooth colours in the first frame, saturated noise in the second, greys and black in the third."""
+    rows, columns = torch.linspace(0, 255, height)[:, None], torch.linspace(0, 255, width)
+    smooth = torch.stack([rows.expand(-1, width), columns.expand(height, -1), (rows + columns) / 2], dim=-1)
+    grey = torch.randint(0, 40, (height, width, 1)).expand(-1, -1, 3)
+    return torch.stack([smooth.byte(), torch.randint(0, 256, (height, width, 3)).byte(), grey.byte()])
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("size", [(128, 170), (200, 130), (112, 112)])
+def test_views_are_torchvisions_on_the_same_draws(recipe, size):
+    ours, theirs = train_transform(SPEC, recipe), torchvision_recipe(recipe)
+    clip = coloured(*size)
+    differing = 0.0
+    for seed in range(40):
+        view = ours.crop(clip, seeded(seed))
+        torch.manual_seed(int(torch.randint(2**62, (), generator=seeded(seed))))
+        difference = (view.int() - theirs(clip.permute(0, 3, 1, 2)).int()).abs()
+        assert difference.max() <= 2
+        differing += float((difference > 0).float().mean()) / 40
+    assert differing < 1e-4
+
+
+def test_colours_of_many_clips_are_those_of_each():
+    clips = [coloured(64, 64).permute(0, 3, 1, 2).contiguous() for _ in range(9)]
+    draws = torch.tensor([draw_colours(seeded(k)) for k in range(9)], dtype=torch.float64)
+    together = torch.cat(clips)
+    change_colours(together, draws)
+    for k, clip in enumerate(clips):
+        change_colours(clip, draws[k : k + 1])
+        assert torch.equal(together[3 * k : 3 * k + 3], clip)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ..files import replacing
+from ..video.frames import GRID_FPS
 from ..video.sources import open_video
-from .lists import GRID_FPS
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int, *, crf: int = 18) -> None:
@@ -43,16 +43,21 @@ def encode_video(source: Path, target: Path, short_side: int = 320) -> None:
         VideoError: the video cannot be read.
         OSError: a file cannot be read or written.
     """
-    from torchvision.transforms.v2 import functional
-
-    def shrink(image: np.ndarray) -> np.ndarray:
-        height, width = image.shape[:2]
-        scale = min(short_side / min(height, width), 1)
-        size = [max(round(side * scale / 2), 1) * 2 for side in (height, width)]
-        pixels = torch.from_numpy(image).permute(2, 0, 1)
-        return functional.resize(pixels, size, antialias=True).permute(1, 2, 0).contiguous().numpy()
-
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as made, open_video(source, GRID_FPS, threads=1) as video:
-        windows = video.read_windows(itertools.count(), [0], 1, shrink)
+        windows = video.read_windows(itertools.count(), [0], 1, lambda frame: shrink(frame, short_side, multiple=2))
         write_mp4(made, (frames[0] for _, frames in windows), int(GRID_FPS))
+
+
+def shrink(image: np.ndarray, short_side: int, multiple: int = 1) -> np.ndarray:
+    """Resizes a frame, uint8 [H, W, 3], so that its short side is at most `short_side` pixels; it is never enlarged.
+
+    Both sides become multiples of `multiple`.
+    """
+    from torchvision.transforms.v2 import functional
+
+    height, width = image.shape[:2]
+    scale = min(short_side / min(height, width), 1)
+    size = [max(round(side * scale / multiple), 1) * multiple for side in (height, width)]
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    return functional.resize(pixels, size, antialias=True).permute(1, 2, 0).contiguous().numpy()

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..files import sha256_of
+from ..video.packed import INDEX, open_pack
+
 CLASSES = "classes.txt"
-GRID_FPS = 25.0
-"""Frame rate at which a list counts frames, in frames per second."""
 NO_LABEL = -1
 
 
@@ -99,13 +100,15 @@ def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") 
     A path names a video file, an image or a folder of `%06d.jpg` frames. It may have spaces. Empty lines are ignored.
 
     Args:
-        file: the list file.
-        root: folder that the paths are relative to.
+        file: the list file; or a pack (`vie data pack`), which stands for the list that it was made of.
+        root: folder that the paths are relative to; a pack needs none.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the list is empty, names a video twice, or has a negative label.
     """
+    if Path(file).is_dir():
+        return _packed_list(Path(file))
     text = os.fsdecode(Path(file).read_bytes()).removeprefix("\ufeff")
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not lines:
@@ -122,6 +125,17 @@ def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") 
     return VideoList(Paths(paths), labels, torch.tensor([int(row[1]) for row in rows]) if columns == 2 else None)
 
 
+def _packed_list(folder: Path) -> VideoList:
+    pack = open_pack(folder)
+    labels, frames = ([getattr(row, name) for row in pack.rows] for name in ("label", "frames"))
+    return VideoList(Paths(map(pack.entry, range(len(pack.rows)))), torch.tensor(labels), torch.tensor(frames))
+
+
+def list_hash(file: Path) -> str:
+    """SHA-256 of a list file, or of a pack's index, by which a run knows its videos again."""
+    return sha256_of(file / INDEX if file.is_dir() else file)
+
+
 def _trailing_numbers(line: str) -> int:
     """Returns how many integers follow the path at the end of a line: 0, 1 or 2."""
     last = line.rsplit(maxsplit=2)[1:]
@@ -130,6 +144,6 @@ def _trailing_numbers(line: str) -> int:
 
 
 def class_names(list_file: Path) -> list[str] | None:
-    """Returns the lines of the classes.txt beside a list file, or None if there is none. Line i names label i."""
-    path = list_file.with_name(CLASSES)
+    """Returns the lines of the classes.txt beside a list file or in a pack, or None without one. Line i names label i."""
+    path = list_file / CLASSES if list_file.is_dir() else list_file.with_name(CLASSES)
     return path.read_text().splitlines() if path.exists() else None

@@ -14,11 +14,11 @@ from collections import defaultdict
 from pathlib import Path
 
 from ..files import replacing
-from ..video.frames import VideoError
+from ..video.frames import GRID_FPS, VideoError
 from ..video.sources import IMAGE_SUFFIXES, open_video
 from .annotations import Annotations, Entry, videos_in
 from .encode import encode_video
-from .lists import CLASSES, GRID_FPS
+from .lists import CLASSES
 from .processes import map_in_processes
 
 LEFT_OUT = "left_out.txt"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..files import sha256_of
+from ..datasets.lists import list_hash
 from ..models import Encoder
 from ..weights import WeightsError, read_checkpoint, tf_to_state_dict
 from ..weights.store import load_weights
@@ -117,11 +117,11 @@ def _resume_run(
     return int(state["step"])
 
 
-def _check_same_list(config: TrainConfig, source: TrainConfig, list_hash: str) -> None:
+def _check_same_list(config: TrainConfig, source: TrainConfig, videos: str) -> None:
     """Raises ValueError unless both runs have the same list of videos, since row i of a memory bank belongs to video i."""
     names = ("part", "binned", "seed") if config.part < 1 else ("part", "binned")
     differing = [name for name in names if getattr(config, name) != getattr(source, name)]
-    if list_hash != sha256_of(config.train_list):
+    if videos != list_hash(config.train_list):
         differing.append("train_list")
     if differing:
         raise ValueError(

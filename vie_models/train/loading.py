@@ -6,6 +6,9 @@ b clips of this rank's batch, B clips of all ranks' batches, T time, S side of t
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+import os
 import signal
 import sys
 import threading
@@ -16,17 +19,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from ..bank.ranks import World
 from ..clip_spec import ClipSpec
 from ..datasets.lists import VideoList
 from ..datasets.processes import clean_context
 from ..video.clips import Clip, train_clip
+from ..video.colours import change_colours
 from ..video.frames import Video, VideoError
 from ..video.sources import open_video, read_clip
 from ..video.transforms import Recipe, train_transform
 from .seeds import generator
+
+_AHEAD = 1 << 30  # bytes of batches that wait, of all workers together
+_NICENESS = 10
 
 
 @dataclasses.dataclass
@@ -39,6 +46,12 @@ class Batch:
     """int64 [b]: the video of each clip; -1 for a clip that could not be read."""
     failures: list[tuple[int, str]]
     """(index, reason) of each video that could not be read."""
+    colours: Tensor | None = None
+    """float64 [b, 9]: the change of colours that is still to be made, by `change_colours`; None: there is none."""
+    reading: float = 0.0
+    """Seconds that a worker took to read the clips,"""
+    augmenting: float = 0.0
+    """and to resize, crop, mirror and colour them."""
 
     def pin_memory(self) -> Batch:
         """Returns the batch in page-locked memory, so that it can be copied to a GPU while the GPU computes."""
@@ -52,37 +65,55 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
         videos: the instances.
         spec: clip length, frame rate and crop.
         recipe: the augmentation.
+        colour: change colours here; otherwise batches say how they are to be changed.
         seed: seed for clips and augmentation.
         time_limit: seconds after which reading one clip counts as failed.
     """
 
     def __init__(
-        self, videos: VideoList, spec: ClipSpec, *, recipe: Recipe = "color_jitter", seed: int = 0, time_limit: float = 60.0
+        self,
+        videos: VideoList,
+        spec: ClipSpec,
+        *,
+        recipe: Recipe = "color_jitter",
+        colour: bool = True,
+        seed: int = 0,
+        time_limit: float = 60.0,
     ) -> None:
-        self.videos, self.spec, self.seed, self.time_limit = videos, spec, seed, time_limit
+        self.videos, self.spec, self.colour, self.seed, self.time_limit = videos, spec, colour, seed, time_limit
         self._transform = train_transform(spec, recipe)
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, which: tuple[int, int]) -> tuple[int, Tensor | str]:
-        epoch, index = which
-        draws = generator(self.seed, epoch, index)
-        try:
-            return index, self._transform.crop(self._clip(index, draws), draws)
-        except (VideoError, OSError) as error:
-            return index, str(error)
+        batch = self.__getitems__([which])
+        return which[1], batch.failures[0][1] if batch.failures else batch.frames[0]
 
-    def collate(self, samples: Sequence[tuple[int, Tensor | str]]) -> Batch:
-        """Returns a batch of fixed size: a clip that could not be read gets the frames of another clip, and index -1."""
-        there = [frames for _, frames in samples if isinstance(frames, Tensor)]
-        blank = torch.zeros(self.spec.num_frames, 3, self.spec.crop, self.spec.crop, dtype=torch.uint8)
-        instead = there[0] if there else blank
-        return Batch(
-            torch.stack([frames if isinstance(frames, Tensor) else instead for _, frames in samples]),
-            torch.tensor([index if isinstance(frames, Tensor) else -1 for index, frames in samples]),
-            [(index, frames) for index, frames in samples if isinstance(frames, str)],
-        )
+    def __getitems__(self, which: Sequence[tuple[int, int]]) -> Batch:
+        """The batch of some (epoch, index). It has its size whatever could be read: see `Batch`."""
+        began = time.perf_counter()
+        frames = _batch_memory((len(which), self.spec.num_frames, 3, self.spec.crop, self.spec.crop))
+        colours: list[list[float] | None] = [None] * len(which)
+        batch = Batch(frames, torch.tensor([index for _, index in which]), [])
+        for slot, (epoch, index) in enumerate(which):
+            draws = generator(self.seed, epoch, index)
+            before = time.perf_counter()
+            try:
+                clip = self._clip(index, draws)
+            except (VideoError, OSError) as error:
+                batch.indices[slot] = -1
+                batch.failures.append((index, str(error)))
+                continue
+            finally:
+                batch.reading += time.perf_counter() - before
+            frames[slot], colours[slot] = self._transform.view(clip, draws)
+        _fill(batch, colours)
+        if self.colour and batch.colours is not None:
+            change_colours(frames.flatten(0, 1), batch.colours)
+            batch.colours = None
+        batch.augmenting = time.perf_counter() - began - batch.reading
+        return batch
 
     def _clip(self, index: int, draws: torch.Generator) -> np.ndarray:
         """Reads a random clip of a video, uint8 [T, H, W, 3]."""
@@ -124,7 +155,9 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     ) -> None:
         self.world = world or World()
         if not 1 <= batch_size <= num_videos:
-            raise ValueError(f"batch_size must be from 1 to the {num_videos} videos of the list, got {batch_size}")
+            raise ValueError(
+                f"batch_size must be from 1 to the {num_videos} videos of the list, got {batch_size}: lower --batch-size"
+            )
         if batch_size % self.world.size:
             raise ValueError(f"batch_size must be a multiple of the {self.world.size} processes, got {batch_size}")
         self.num_videos, self.batch_size, self.seed, self.first_step = num_videos, batch_size, seed, first_step
@@ -145,12 +178,19 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
 
 def loader(
-    dataset: ClipDataset, sampler: Iterable[list[tuple[int, int]]], *, workers: int, device: torch.device
+    dataset: ClipDataset, sampler: Iterable[list[tuple[int, int]]], *, clips: int, workers: int, device: torch.device
 ) -> DataLoader[Any]:
-    """Returns a loader of the batches of `sampler`. `workers` processes read ahead; with 0, this process reads them on demand.
+    """Returns the batches of `sampler`.
 
-    Workers are not forked from this process but from a server that has imported what they need: decoders, GPUs and threads do
-    not survive a fork. A script that trains with workers therefore needs `if __name__ == "__main__"`.
+    Workers start from a server process that imported what they need, and not as forks of this process, because decoders,
+    GPUs and threads do not survive a fork. A script that trains with workers therefore needs `if __name__ == "__main__"`.
+
+    Args:
+        dataset: the videos.
+        sampler: yields the (epoch, index) of the clips of each batch.
+        clips: number of clips in a batch, which decides how many batches workers make ahead of time.
+        workers: number of processes that read; 0 reads in this process, when a batch is asked for.
+        device: where the batches are going. Beside a network on the CPU, workers give way to it.
     """
     context = None
     if workers:
@@ -158,20 +198,44 @@ def loader(
         if sys.platform != "win32":
             context.set_forkserver_preload([__name__])
             _start_forkserver()
+    size = clips * dataset.spec.num_frames * 3 * dataset.spec.crop**2
     return DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
-        collate_fn=dataset.collate,
+        collate_fn=_as_it_is,  # type: ignore[arg-type]
         pin_memory=device.type == "cuda",
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=min(max(_AHEAD // (max(workers, 1) * size), 2), 8) if workers else None,
         multiprocessing_context=context,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=functools.partial(_begin_worker, device.type == "cpu"),
     )
 
 
+def _fill(batch: Batch, colours: list[list[float] | None]) -> None:
+    """Puts another clip, or black, where one could not be read; and the changes of colours, if there are any, together."""
+    there = next((slot for slot, index in enumerate(batch.indices.tolist()) if index >= 0), None)
+    for slot, index in enumerate(batch.indices.tolist()):
+        if index < 0:
+            batch.frames[slot] = 0 if there is None else batch.frames[there]
+            colours[slot] = None if there is None else colours[there]
+    if None not in colours:
+        batch.colours = torch.tensor(colours, dtype=torch.float64)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _batch_memory(shape: tuple[int, ...]) -> Tensor:
+    """Memory for a batch, uint8; in a worker it is shared with the training process, and so is not copied again."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)  # type: ignore[call-overload]
+
+
 def _start_forkserver() -> None:
-    """Starts the fork server with SIGTERM ignored. Its children inherit that: see `_ignore_signals`."""
+    """Starts the fork server with SIGTERM ignored. Its children inherit that: see `_begin_worker`."""
     from multiprocessing import forkserver
 
     if threading.current_thread() is not threading.main_thread():
@@ -183,10 +247,9 @@ def _start_forkserver() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def _ignore_signals(worker: int) -> None:
-    """Makes a worker ignore SIGINT and SIGTERM, so that it lives until the training process has saved.
-
-    Ctrl-C, torchrun and job schedulers send their signal to all processes.
-    """
+def _begin_worker(give_way: bool, worker: int) -> None:
+    """Ctrl-C, torchrun and job schedulers signal all processes: a worker ends only once the training process has saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if give_way:
+        os.nice(_NICENESS)

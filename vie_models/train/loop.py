@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..bank.ranks import world
 from ..files import replacing
+from ..video.colours import change_colours
 from .guards import locked, stop_signals
 from .loading import Batch
 from .logs import RunLog
@@ -33,7 +34,7 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
 
     Args:
         config: settings of the run. If `config.out` holds a stopped run, that run continues.
-        progress: show a progress bar.
+        progress: show a progress bar; where there is no terminal, print a line a minute.
 
     Raises:
         ValueError: the settings do not fit the videos, or differ from those of the run in that folder.
@@ -48,7 +49,7 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
         run = Run(config, ranks)
         run.write_settings()
         batches = run.batches()
-        config = run.config
+        config, pace = run.config, run.pace()
         with RunLog(config.out if ranks.is_first else None, step=run.step, steps=config.steps, progress=progress) as log:
             while run.step < config.steps:
                 with log.waiting():
@@ -58,6 +59,8 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
                     raise KeyboardInterrupt
                 run.train_step(batch)
                 log.step()
+                if said := pace.step(batch, log.last_wait):
+                    log.say(said)
                 if run.due(config.log_every):
                     log.write(run.step, {**run.metrics(), **log.rates(config.batch_size)})
                 with log.aside():
@@ -83,7 +86,8 @@ class Run(RunState):
         for start in range(0, len(indices), size):
             part = slice(start, start + size)
             with self._last_only(start + size == len(indices)):
-                output = self._forward(self.objective.views(batch.frames[part], part))
+                colours = None if batch.colours is None else batch.colours[part]
+                output = self._forward(self.objective.views(batch.frames[part], part), colours)
                 losses = self.objective.losses(self.step, output, indices[part], part) * there[part]
                 (losses.sum() * share).backward()
             outputs.append(output.detach())
@@ -94,9 +98,12 @@ class Run(RunState):
         self.objective.end_step(indices, torch.cat(outputs))
         self.step += 1
 
-    def _forward(self, frames: Tensor) -> Tensor:
+    def _forward(self, frames: Tensor, colours: Tensor | None = None) -> Tensor:
         """Returns the encoder's float32 output for clips uint8 [b, T, 3, S, S]."""
-        x = self._normalise(frames.to(self.ranks.device, non_blocking=True))
+        frames = frames.to(self.ranks.device, non_blocking=True).contiguous()
+        if colours is not None:
+            change_colours(frames.flatten(0, 1), colours)
+        x = self._normalise(frames)
         if self.config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last_3d)
         dtype = getattr(torch, self.config.dtype)

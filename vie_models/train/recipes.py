@@ -51,7 +51,15 @@ def recipe(name: str, **settings: Any) -> TrainConfig:
     return TrainConfig(**{"model": name, **RECIPES[name], **settings})
 
 
-_OF_MACHINES = ("device", "workers", "log_every", "save_every", "keep", "max_failures")  # they do not change what is learned
+_OF_MACHINES = (
+    "device",
+    "workers",
+    "log_every",
+    "save_every",
+    "keep",
+    "max_failures",
+    "augment",
+)  # they do not change what is learned
 
 
 def command_line(config: TrainConfig) -> str:

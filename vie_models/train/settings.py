@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -58,7 +59,7 @@ class TrainConfig:
     background: int = 512
     """LA: number of background neighbours of each clip, its nearest rows of the memory bank (the paper's k)."""
     clusters: int = 8000
-    """LA: number of clusters in each clustering."""
+    """LA: number of clusters in each clustering, at most the number of videos. A sixth of them suits a short list."""
     clusterings: int = 1
     """LA: number of clusterings. Close neighbours share a cluster in at least one of them."""
     kmeans_iterations: int = 20
@@ -74,6 +75,9 @@ class TrainConfig:
     """Cut each video into stretches of at most 130 frames, each an instance of its own. The list must give frame counts."""
     augmentation: Augmentation = "color_jitter"
     """Augmentation of training clips, after their frames are chosen."""
+
+    augment: Literal["workers", "device"] = "workers"
+    """Where colours are changed: by the workers, or on the device that trains, which then gets clips as uint8."""
 
     batch_size: int = 64
     """Number of clips per step, summed over all processes."""
@@ -115,7 +119,7 @@ class TrainConfig:
     """Recompute activations in the backward pass. This saves memory and takes about a third more time."""
     sync_norms: bool = False
     """Compute batch norm statistics over the clips of all processes. The original uses the clips of each GPU."""
-    workers: int = 8
+    workers: int = dataclasses.field(default_factory=lambda: min(os.cpu_count() or 1, 8))
     """Number of worker processes that read videos, per training process. 0: the training process reads them itself."""
     max_failures: int = 100
     """Number of unreadable videos that a run tolerates. With more, it stops and lists them."""
@@ -148,7 +152,7 @@ class TrainConfig:
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high or not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be from {low:g} to {high:g}, got {getattr(self, name)}")
-        for name in ("objective", "augmentation", "schedule", "dtype"):
+        for name in ("objective", "augmentation", "augment", "schedule", "dtype"):
             choices = get_args(get_type_hints(TrainConfig)[name])
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
@@ -222,7 +226,8 @@ FIXED = (
 """Settings that cannot change when a run continues. The others can."""
 
 _LEAST = {
-    **dict.fromkeys("background clusters clusterings kmeans_iterations batch_size".split(), 1),  # noqa: SIM905
+    **dict.fromkeys(("background", "clusters"), 2),  # with one, every neighbour is close, and there is nothing to learn
+    **dict.fromkeys(("clusterings", "kmeans_iterations", "batch_size"), 1),
     **dict.fromkeys("accumulate validate_every val_clips neighbours save_every keep log_every".split(), 1),  # noqa: SIM905
     **dict.fromkeys(("steps", "ir_steps", "noise", "workers", "max_failures", "seed"), 0),
 }

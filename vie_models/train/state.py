@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
 from ..bank.ranks import World
-from ..datasets.lists import VideoList, read_list
+from ..datasets.lists import VideoList, list_hash, read_list
 from ..evaluate.results import write_results
-from ..files import replacing, sha256_of
+from ..files import replacing
 from ..models.precision import check_convolutions
 from ..video.transforms import clip_transform
 from .begin import begin, check_settings, fitted
@@ -23,6 +24,7 @@ from .loading import Batch, ClipDataset, EpochSampler, loader
 from .norms import synchronise_norms
 from .objectives.choose import make_network, make_objective
 from .objectives.instance import InstanceObjective
+from .pace import Pace
 from .settings import TrainConfig
 from .validation import validate, validation_videos
 
@@ -58,7 +60,7 @@ class RunState:
         self.step = 0
         self._failed: dict[int, dict[str, Any]] = {}
         self._losses = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)  # sum and number since the last metrics
-        self._list_hash = sha256_of(config.train_list)
+        self._list_hash = list_hash(config.train_list)
         self.checkpoints = Checkpoints(config.out / CHECKPOINTS, keep=config.keep, world=self.ranks)
         self._begin()
         self._normalise = clip_transform(self.model).normalise
@@ -118,8 +120,28 @@ class RunState:
 
     def batches(self) -> Iterator[Batch]:
         """Returns an endless iterator over this rank's batches, from the next step on."""
-        dataset = ClipDataset(self.videos, self.model.clip_spec, recipe=self.config.augmentation, seed=self.config.seed)
-        return iter(loader(dataset, self.sampler, workers=self.config.workers, device=self.ranks.device))
+        config = self.config
+        dataset = ClipDataset(
+            self.videos,
+            self.model.clip_spec,
+            recipe=config.augmentation,
+            colour=config.augment == "workers",
+            seed=config.seed,
+        )
+        clips = config.batch_size // self.ranks.size
+        return iter(loader(dataset, self.sampler, clips=clips, workers=config.workers, device=self.ranks.device))
+
+    def pace(self) -> Pace:
+        """What will say what limits the speed of the run."""
+        config = self.config
+        root = "" if config.root == Path() else f" --root {config.root}"
+        return Pace(
+            clips=config.batch_size // self.ranks.size,
+            workers=config.workers,
+            packed=config.train_list.is_dir(),
+            on_gpu=self.ranks.device.type == "cuda",
+            pack_command=f"vie data pack {config.train_list} PACK{root} --model {config.model}, and --train-list PACK",
+        )
 
     def validate(self) -> dict[str, Any]:
         """Returns the accuracy on the videos of val_list, or {} without such a list. Writes results.json at the last step."""

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+GRID_FPS = 25.0
+"""Frames per second of the grid on which the original's frames lie, and on which lists and packs count."""
 Convert = Callable[[np.ndarray], np.ndarray]
 
 
@@ -141,7 +143,7 @@ class Video:
         return math.floor(seconds * self.rate + Fraction(1, 2))
 
 
-class _EvenVideo(Video):
+class EvenVideo(Video):
     """`count` images, at `source_fps` images per second."""
 
     def __init__(self, name: object, fps: float, source_fps: float, count: int) -> None:
@@ -166,7 +168,7 @@ class _EvenVideo(Video):
                 yield begin, end, i
 
 
-class ArrayVideo(_EvenVideo):
+class ArrayVideo(EvenVideo):
     """Frames in memory: uint8 [T, H, W, 3] RGB."""
 
     def __init__(self, frames: np.ndarray | Tensor, fps: float, source_fps: float) -> None:
@@ -181,10 +183,10 @@ class ArrayVideo(_EvenVideo):
         return self._frames[frame]
 
 
-class FrameFolder(_EvenVideo):
+class FrameFolder(EvenVideo):
     """A folder of images `%06d.jpg`, starting at 000001.jpg, as the original's frames were extracted (at 25 fps)."""
 
-    def __init__(self, folder: str | os.PathLike[str], fps: float, source_fps: float = 25.0) -> None:
+    def __init__(self, folder: str | os.PathLike[str], fps: float, source_fps: float = GRID_FPS) -> None:
         self._folder = Path(folder)
         numbers = {int(file.stem) for file in self._folder.glob("[0-9][0-9][0-9][0-9][0-9][0-9].jpg")}
         count = next(i for i in range(len(numbers) + 1) if i + 1 not in numbers)

@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +17,17 @@ from .clips import test_clips, window_offsets
 from .frames import Convert, LengthError, Video, VideoError
 from .sources import open_video
 from .transforms import ClipTransform
+
+
+class Reading(Protocol):
+    """What is done with an open video."""
+
+    @property
+    def fps(self) -> float:
+        """The grid, in frames per second."""
+
+    def read(self, video: Video) -> Iterator[ClipRead | None]:
+        """Yields parts of the video. None means that reading starts again: discard what came before it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +62,11 @@ class Sampling:
         if self.stride is not None and self.window_length < self.spec.num_frames:
             shortest = f"{self.spec.num_frames / self.spec.fps:g} s ({self.spec.num_frames} frames at {self.spec.fps:g} fps)"
             raise ValueError(f"window must be at least {shortest}, got {self.window}")
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the grid that the model expects."""
+        return self.spec.fps
 
     @property
     def window_length(self) -> int:
@@ -125,19 +142,19 @@ class VideoRead:
 
 
 def read_video(
-    path: Path, sampling: Sampling, *, threads: int | None = None, progress: Callable[[], None] | None = None
+    path: Path, sampling: Reading, *, threads: int | None = None, progress: Callable[[], None] | None = None
 ) -> Iterator[ClipRead | VideoRead | None]:
     """Yields what `read_open_video` yields, for a file or a folder of frames. Any problem with it raises VideoError.
 
     `progress` is called repeatedly during reading.
     """
-    with _as_video_error(path), open_video(path, sampling.spec.fps, threads=threads) as video:
+    with _as_video_error(path), open_video(path, sampling.fps, threads=threads) as video:
         video.progress = progress
         yield from read_open_video(video, sampling)
 
 
-def read_open_video(video: Video, sampling: Sampling) -> Iterator[ClipRead | VideoRead | None]:
-    """Yields what `Sampling.read` yields, and a VideoRead at the end.
+def read_open_video(video: Video, sampling: Reading) -> Iterator[ClipRead | VideoRead | None]:
+    """Yields what `sampling.read` yields, and a VideoRead at the end.
 
     Raises:
         VideoError: the video cannot be read, for whatever reason.

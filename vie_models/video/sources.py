@@ -15,7 +15,8 @@ from torch import Tensor
 from ..clip_spec import ClipSpec
 from .clips import Clip, regular_clip, train_clip
 from .decode import VideoFile
-from .frames import ArrayVideo, FrameFolder, LengthError, Video
+from .frames import GRID_FPS, ArrayVideo, FrameFolder, LengthError, Video
+from .packed import packed_video
 
 VIDEO_SUFFIXES = frozenset(  # of containers; other files are tried only if named explicitly
     ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split()  # noqa: SIM905
@@ -44,8 +45,10 @@ def open_video(source: Source, fps: float, *, source_fps: float | None = None, t
         if source_fps is None:
             raise ValueError("an array has no frame rate of its own: pass it, in frames per second")
         return ArrayVideo(source, fps, source_fps)
+    if isinstance(source, (str, os.PathLike)) and (packed := packed_video(source, fps)):
+        return packed
     if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
-        return FrameFolder(source, fps, source_fps or 25.0)
+        return FrameFolder(source, fps, source_fps or GRID_FPS)
     if source_fps is not None:
         raise ValueError(f"a video file has its own frame times; a rate is for arrays and folders, got {source_fps}")
     return VideoFile(source, fps, threads=threads)

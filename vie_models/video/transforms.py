@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from ..clip_spec import ClipSpec
+from .colours import change_colours, draw_colours
 
 MULTI_SCALES = (1.0, 0.841, 0.707, 0.595, 0.5)
 Recipe = Literal["color_jitter", "multi_scale_crop", "random_crop"]
@@ -34,7 +35,6 @@ class ClipTransform:
 
     def __init__(self, spec: ClipSpec) -> None:
         self.spec = spec
-        self._normalise = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(spec.mean, spec.std)])
         self._crop = v2.Compose([v2.Resize(spec.resize, self._interpolation, antialias=True), v2.CenterCrop(spec.crop)])
 
     @property
@@ -51,7 +51,9 @@ class ClipTransform:
 
     def normalise(self, frames: Tensor) -> Tensor:
         """uint8 [..., T, 3, H, W] -> float32 [..., 3, T, H, W]: the second half, for one clip or a batch, on any device."""
-        return self._normalise(frames).transpose(-4, -3).contiguous()
+        x = frames.transpose(-4, -3).to(torch.float32, memory_format=torch.contiguous_format)
+        mean, std = (torch.tensor(values, device=x.device)[:, None, None, None] for values in (self.spec.mean, self.spec.std))
+        return x.mul_(1 / 255).sub_(mean).div_(std)
 
     def _frames(self, clip: Tensor | np.ndarray) -> Tensor:
         """[T, H, W, 3] -> [T, 3, H, W]."""
@@ -80,46 +82,68 @@ class TrainTransform(ClipTransform):
 
     def __init__(self, spec: ClipSpec, recipe: Recipe = "color_jitter") -> None:
         super().__init__(spec)
-        self.recipe = recipe
-        if recipe in ("color_jitter", "random_crop"):
-            lengths = list(range(spec.crop * 8 // 7, spec.crop * 10 // 7 + 1))
-            colours = [v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4), v2.RandomGrayscale(0.3)]
-            self._crop = v2.Compose(
-                [
-                    v2.RandomShortestSize(lengths, interpolation=self._interpolation, antialias=True),
-                    v2.RandomCrop(spec.crop),
-                    *(colours if recipe == "color_jitter" else []),
-                    v2.RandomHorizontalFlip(0.5),
-                ]
-            )
-        elif recipe == "multi_scale_crop":
-            self._crop = v2.Compose([self._multi_scale_crop, v2.RandomHorizontalFlip(0.5)])
-        else:
+        if recipe not in get_args(Recipe):
             raise ValueError(f"recipe must be one of {', '.join(get_args(Recipe))}, got {recipe!r}")
+        self.recipe = recipe
 
     def __call__(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> Tensor:
-        """uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]; only `generator` decides the draw (default: torch's global one)."""
+        """uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]; `generator` decides the draw (default: torch's global one)."""
         return self.normalise(self.crop(clip, generator))
 
     def crop(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> Tensor:
-        """uint8 [T, H, W, 3] -> uint8 [T, 3, crop, crop]: the first half of the transform, with all its random steps."""
-        frames = self._frames(clip)
-        seed = int(torch.randint(2**62, (), generator=generator))
-        state = torch.get_rng_state()  # torchvision draws from torch's global generator
-        try:
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU too, and record each call
-            return self._crop(frames)
-        finally:
-            torch.set_rng_state(state)
+        """uint8 [T, H, W, 3] -> uint8 [T, 3, crop, crop]: the first half of the transform, with everything random in it."""
+        frames, colours = self.view(clip, generator)
+        if colours is None:
+            return frames
+        frames = frames.contiguous()
+        change_colours(frames, torch.tensor([colours], dtype=torch.float64))
+        return frames
 
-    def _multi_scale_crop(self, frames: Tensor) -> Tensor:
+    def view(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> tuple[Tensor, list[float] | None]:
+        """Resizes, crops and mirrors a clip, and draws the change of its colours without making it.
+
+        Returns:
+            uint8 [T, 3, crop, crop], and the numbers that `change_colours` needs; None for a recipe that keeps colours.
+        """
+        frames = self._frames(clip)
+        draws = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        place = self._square_resized if self.recipe == "multi_scale_crop" else self._resized_square
+        frames = place(frames, draws)
+        colours = draw_colours(draws) if self.recipe == "color_jitter" else None
+        if torch.rand(1, generator=draws) < 0.5:
+            frames = frames.flip(-1)
+        return frames, colours
+
+    def _resized_square(self, frames: Tensor, draws: torch.Generator) -> Tensor:
+        """A square anywhere in frames whose short side was resized to a random length."""
         height, width = frames.shape[-2:]
-        side = round(min(height, width) * MULTI_SCALES[int(torch.randint(len(MULTI_SCALES), ()))])
+        crop = self.spec.crop
+        shortest, longest = short_sides(self.spec)
+        ratio = (shortest + _below(longest - shortest + 1, draws)) / min(height, width)
+        height, width = int(height * ratio), int(width * ratio)
+        frames = functional.resize(frames, [height, width], self._interpolation, antialias=True)
+        top = _below(height - crop + 1, draws) if height > crop else 0
+        left = _below(width - crop + 1, draws) if width > crop else 0
+        return frames[..., top : top + crop, left : left + crop]
+
+    def _square_resized(self, frames: Tensor, draws: torch.Generator) -> Tensor:
+        """A square of one of five sizes, at one of five places, resized to the crop."""
+        height, width = frames.shape[-2:]
+        side = round(min(height, width) * MULTI_SCALES[_below(len(MULTI_SCALES), draws)])
         down, right = height - side, width - side
         corners = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
-        top, left = corners[int(torch.randint(len(corners), ()))]
+        top, left = corners[_below(len(corners), draws)]
         size = [self.spec.crop, self.spec.crop]
         return functional.resized_crop(frames, top, left, side, side, size, self._interpolation, antialias=True)
+
+
+def short_sides(spec: ClipSpec) -> tuple[int, int]:
+    """The least and the greatest short side, in pixels, to which "color_jitter" resizes frames."""
+    return spec.crop * 8 // 7, spec.crop * 10 // 7
+
+
+def _below(number: int, draws: torch.Generator) -> int:
+    return int(torch.randint(number, (), generator=draws))
 
 
 def clip_transform(model_or_spec: HasClipSpec | ClipSpec) -> ClipTransform:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from .frames import VideoError
-from .sampling import ClipRead, Sampling, VideoRead, read_video
+from .sampling import ClipRead, Reading, VideoRead, read_video
 
 Message = ClipRead | VideoRead | VideoError | None
 _ALIVE = "alive"
@@ -49,7 +49,7 @@ class VideoReader:
     def __init__(
         self,
         paths: Iterable[Path],
-        sampling: Sampling,
+        sampling: Reading,
         *,
         workers: int,
         threads: int | None = None,
