@@ -1,8 +1,7 @@
-"""Measures reading on one core: whole videos with several decoders, and training clips from several kinds of storage.
+"""Measures decoding on one core: whole videos with several decoders.
 
-First, it repeats each VIDEO up to --seconds and decodes it whole on one thread with vie_models (frames on a 25 fps grid), with
-`ffmpeg -f null`, and with torchcodec and decord if they are installed. Then it reads random clips as in training from the
-file, from a copy with short side 320 (as `vie data --encode` makes) and from a folder of JPEG frames. Needs ffmpeg.
+It repeats each VIDEO up to --seconds and decodes it whole on one thread with vie_models (frames on a 25 fps grid), with
+`ffmpeg -f null`, and with torchcodec and decord if they are installed. Needs ffmpeg.
 """
 
 from __future__ import annotations
@@ -16,37 +15,24 @@ from typing import Any
 
 import torch
 
-from vie_models.datasets.encode import encode_video
-from vie_models.datasets.lists import read_list
-from vie_models.models.registry import model_entry
-from vie_models.train.loading import ClipDataset
 from vie_models.video.decode import VideoFile
 
 from .measure import Table, add_common, medians, ratio, report, turns
-
-CLIPS = 8  # clips per video and round
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("videos", nargs="+", type=Path, help="video files to decode")
     add_common(parser, rounds=5)
-    parser.add_argument(
-        "--models", nargs="+", default=["vie_3dresnet", "vie_slowfast", "vie_single"], help="models whose clips are read"
-    )
     parser.add_argument("--seconds", type=float, default=60, help="repeat each video up to this length")
 
 
 def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     whole = Table("Every frame, one thread", ["video", "decoder", "frames/s", "time over ffmpeg's"])
-    clips = Table(
-        "Training clips, one core", ["video", "model", "read from", "ms per clip", "clips/s", "time over the file's", "MB"]
-    )
     for video in options.videos:
         with tempfile.TemporaryDirectory() as folder:
             whole.rows += every_frame(video, options, Path(folder))
-            clips.rows += training(video, options, Path(folder))
-    report("decode", "cpu", [whole, clips], options.out)
+    report("decode", "cpu", [whole], options.out)
 
 
 def long_file(path: Path, seconds: float, folder: Path) -> tuple[Path, int]:
@@ -103,32 +89,3 @@ def every_frame(video: Path, options: argparse.Namespace, folder: Path) -> list[
     return [
         [video.name, name, frames / median, ratio(seconds, name, "ffmpeg -f null")] for name, median in medians(seconds).items()
     ]
-
-
-def training(video: Path, options: argparse.Namespace, folder: Path) -> list[list[Any]]:
-    small, frames = folder / "small.mp4", folder / "frames"
-    encode_video(video, small)
-    frames.mkdir()
-    link = folder / video.name
-    link.symlink_to(video.resolve())
-    scale = "scale='if(gt(iw,ih),-2,320)':'if(gt(iw,ih),320,-2)'"
-    command = ["ffmpeg", "-v", "error", "-i", str(video), "-vf", f"fps=25,{scale}", "-q:v", "2", str(frames / "%06d.jpg")]
-    subprocess.run(command, check=True)
-    sources = {"file": link, "short side 320": small, "JPEG frames": frames}
-    rows = []
-    for model in options.models:
-        jobs = {name: reader(path, model) for name, path in sources.items()}
-        seconds = turns(jobs, options.rounds, warmup=1)
-        for name, median in medians(seconds).items():
-            path = sources[name]
-            size = sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path])) / 1e6
-            rows.append([video.name, model, name, 1000 * median / CLIPS, CLIPS / median, ratio(seconds, name, "file"), size])
-    return rows
-
-
-def reader(path: Path, model: str) -> Callable[[], Any]:
-    """Returns a job that reads random clips as a training worker does."""
-    listing = path.with_suffix(".list")
-    listing.write_text(f"{path.absolute()}\n")
-    dataset = ClipDataset(read_list(listing), model_entry(model).clip_spec)
-    return lambda: [dataset[epoch, 0] for epoch in range(CLIPS)]

@@ -1,12 +1,15 @@
 """Measures training: whole steps of IR and of LA, and the share of them spent outside the encoder.
 
 Each recipe runs at its own batch size (or --batch), with clips in memory. With --list, it also measures how many clips the
-workers deliver, and steps on these clips. With --bank, it also measures the memory bank's part of a step as the bank grows.
+workers deliver and steps on these clips, read from the files, from a JPEG pack and from a raw pack. With --bank, it also
+measures the memory bank's part of a step as the bank grows.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,11 +20,15 @@ import torch
 import torch.nn.functional as F
 
 from vie_models.bank.memory_bank import MemoryBank
+from vie_models.datasets.pack import Packing
 from vie_models.models.cost import count_flops
 from vie_models.models.precision import WrongArithmeticError
+from vie_models.models.registry import model_entry
 from vie_models.train.loading import Batch
 from vie_models.train.loop import Run
 from vie_models.train.recipes import RECIPES, recipe
+from vie_models.video.packed import PackHeader
+from vie_models.video.transforms import short_sides
 
 from .measure import Table, add_common, medians, report, turns
 
@@ -36,12 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help="compile the encoder with torch.compile")
     parser.add_argument("--list", type=Path, help="list file of real videos for the workers to read")
     parser.add_argument("--root", type=Path, default=Path(), help="folder that paths in --list are relative to")
-    parser.add_argument("--workers", type=int, default=2, help="processes that read videos, with --list")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="processes that read videos, with --list")
+    parser.add_argument("--short-side", type=int, help="short side of the packs (default: what the recipe asks for)")
+    parser.add_argument("--seconds", type=float, default=4, help="seconds per measurement, with --list")
     parser.add_argument("--bank", action="store_true", help="also measure the memory bank alone")
 
 
 def make_run(name: str, folder: Path, options: argparse.Namespace, **settings: Any) -> Run:
     """Returns a run whose list names as many videos as the bank has rows. The files need not exist."""
+    folder.mkdir(parents=True, exist_ok=True)
     listing = folder / "list"
     if not listing.exists():
         listing.write_text("".join(f"{i}.mp4\n" for i in range(options.rows)))
@@ -88,20 +98,67 @@ def steps(run: Run, options: argparse.Namespace) -> list[Any]:
     return [run.config.model, size, *shares[0], *shares[1], rate, memory]
 
 
-def fed(name: str, folder: Path, options: argparse.Namespace) -> list[Any]:
-    """Returns a table row: clips per second that the workers deliver, and of training steps on them."""
-    settings = {"train_list": options.list, "root": options.root, "ir_steps": 10**9, "steps": 10**9, "workers": options.workers}
-    run = make_run(name, folder, options, **settings)
-    batches, size = run.batches(), run.config.batch_size
+def fed(name: str, folder: Path, options: argparse.Namespace) -> list[list[Any]]:
+    """Returns table rows: steps on clips in memory, and fed by workers from each source, in turns."""
+    spec = model_entry(name).clip_spec
+    sources = {"files": options.list}
+    for coding in ("jpeg", "raw"):
+        sources[f"{coding} pack"] = folder / f"{name}-{coding}"
+        short_side = options.short_side or short_sides(spec)[1]
+        header = PackHeader(coding, short_side, 90 if coding == "jpeg" else None)
+        Packing(options.list, sources[f"{coding} pack"], root=options.root, header=header).write(workers=os.cpu_count() or 1)
+    found: dict[tuple[str, int], list[list[float]]] = {}
+    for turn in range(options.rounds):
+        for source, path in sources.items():
+            for workers in options.workers:
+                found.setdefault((source, workers), []).append(one_turn(name, folder / f"{turn}", path, workers, options))
+    rows = []
+    for (source, workers), measured in found.items():
+        memory, trained, ratio, waiting, delivered, gigabytes = (statistics.median(one) for one in zip(*measured, strict=True))
+        rows.append([name, source, workers, memory, trained, ratio, 100 * waiting, delivered, gigabytes])
+    return rows
+
+
+def one_turn(name: str, folder: Path, source: Path, workers: int, options: argparse.Namespace) -> list[float]:
+    """Returns clips/s in memory and fed, their ratio, share of time waiting, clips/s without the network, and GB of memory."""
+    settings = {"train_list": source, "root": options.root, "ir_steps": 10**9, "steps": 10**9, "workers": workers}
+    run = make_run(name, folder / f"{source.name}-{workers}", options, **settings)
+    size, batches = run.config.batch_size, run.batches()
+    batch = next(batches)
     seconds = {}
-    for kind, work in (("delivered", lambda batch: None), ("trained", run.train_step)):
-        for _ in range(2 + options.workers):  # skips clips that were read in advance
-            work(next(batches))
-        began = time.perf_counter()
-        for _ in range(options.rounds * 3):
-            work(next(batches))
-        seconds[kind] = (time.perf_counter() - began) / (options.rounds * 3)
-    return [name, options.workers, size / seconds["delivered"], size / seconds["trained"]]
+    for kind in ("memory", "trained", "delivered"):
+        steps, waited, began = 0, 0.0, time.perf_counter()
+        warm = 10 * workers + 3 if kind != "memory" else 2  # batches that were made in advance
+        while steps < warm + 3 or time.perf_counter() - began < options.seconds:
+            asked = time.perf_counter()
+            if kind != "memory":
+                batch = next(batches)
+            waited += time.perf_counter() - asked
+            if kind != "delivered":
+                run.train_step(batch)
+            steps += 1
+            if steps == warm:
+                waited, began = 0.0, time.perf_counter()
+        if options.device == "cuda":
+            torch.cuda.synchronize()
+        passed = time.perf_counter() - began
+        seconds[kind] = passed / (steps - warm)
+        if kind == "trained":
+            waiting, gigabytes = waited / passed, memory_of_processes() / 1e9
+    memory, trained, delivered = (size / seconds[kind] for kind in ("memory", "trained", "delivered"))
+    return [memory, trained, trained / memory, waiting, delivered, gigabytes]
+
+
+def memory_of_processes() -> int:
+    """Returns the bytes of memory of this process and its workers, shared pages counted once (Linux)."""
+    total, own = 0, os.getsid(0)
+    for rollup in Path("/proc").glob("[0-9]*/smaps_rollup"):
+        try:
+            if os.getsid(int(rollup.parent.name)) == own:
+                total += 1024 * sum(int(line.split()[1]) for line in rollup.read_text().splitlines() if line.startswith("Pss:"))
+        except OSError:  # it has ended
+            continue
+    return total
 
 
 def bank_costs(rows: int, options: argparse.Namespace) -> list[Any]:
@@ -130,7 +187,11 @@ def run(options: argparse.Namespace) -> None:
         ["recipe", "batch size", "IR: clips/s", "outside the encoder, %", "LA: clips/s", "outside the encoder, %"]
         + ["encoder: GFLOP/s", "GiB"],
     )
-    readers = Table("Clips from workers", ["recipe", "workers", "clips/s delivered", "clips/s trained"])
+    readers = Table(
+        "Fed by workers",
+        ["recipe", "read from", "workers", "in memory: clips/s", "trained: clips/s", "over that in memory"]
+        + ["waiting, %", "without the network: clips/s", "GB"],
+    )
     banks = Table(
         "The memory bank, 64 clips",
         ["rows", "4097 dot products, ms", "nearest 4096, ms", "update, ms", *(f"MiB per rank, of {n}" for n in (1, 8, 64))],
@@ -142,7 +203,7 @@ def run(options: argparse.Namespace) -> None:
             except WrongArithmeticError as error:
                 table.rows.append([name, str(error), *[None] * 6])
             if options.list:
-                readers.rows.append(fed(name, Path(folder), options))
+                readers.rows += fed(name, Path(folder), options)
     if options.bank:
         banks.rows += [bank_costs(rows, options) for rows in (options.rows, 1_000_000, 10_000_000)]
     report("train", options.device, [found for found in (table, readers, banks) if found.rows], options.out)

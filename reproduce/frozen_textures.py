@@ -5,6 +5,8 @@ It checks the published numbers of the weights that come with the package, in se
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,9 @@ from vie_models.video.clips import test_clips
 from vie_models.video.transforms import clip_transform
 
 VIDEOS, CLIPS, NEIGHBOURS, TEMPERATURE = 96, 5, 10, 0.07
+
+
+_rendered = functools.lru_cache(VIDEOS)(render)  # the same videos for every model
 
 
 @torch.inference_mode()
@@ -28,7 +33,7 @@ def frozen_test(model: Encoder, bank: Tensor) -> dict[str, float]:
     transform, clips = clip_transform(model), test_clips(FRAMES, model.clip_spec, CLIPS)
     values = []
     for factors in shown:
-        frames = render(factors)
+        frames = _rendered(factors)
         values.append(model(torch.stack([transform(frames[list(clip.indices)]) for clip in clips])))
     found = {}
     for name, names, of in (("object", OBJECTS, "thing"), ("motion", MOTIONS, "motion")):

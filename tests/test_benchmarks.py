@@ -27,18 +27,23 @@ def test_forward(tmp_path):
     assert (tmp_path / "forward.png").exists()
 
 
-def test_train_and_kmeans(tmp_path):
-    (table,) = run(tmp_path, "train", "--recipes", "vie_single_tiny", "--rows", 20_000)
+def test_train_and_kmeans(tmp_path, corpus):
+    flags = ("--list", corpus / "train", "--root", corpus, "--workers", 0, 1, "--batch", 4, "--seconds", 0.1)
+    table, fed = run(tmp_path, "train", "--recipes", "vie_single_tiny", "--rows", 20_000, *flags)
     assert [row[0] for row in table["rows"]] == ["vie_single_tiny"]
+    assert [row[1:3] for row in fed["rows"]] == [[s, w] for s in ("files", "jpeg pack", "raw pack") for w in (0, 1)]
     (table,) = run(tmp_path, "kmeans", "--rows", 2000, "--clusters", 40, "--iterations", 3)
     assert table["rows"][0][0] == "vie_models"
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
-def test_decode_and_extract(tmp_path, corpus):
-    whole, clips = run(tmp_path, "decode", corpus / "0.mp4", "--seconds", 2, "--models", "vie_single_tiny")
+def test_decode_load_and_extract(tmp_path, corpus):
+    (whole,) = run(tmp_path, "decode", corpus / "0.mp4", "--seconds", 2)
     assert [row[1] for row in whole["rows"]][:2] == ["vie_models", "ffmpeg -f null"]
-    assert [row[2] for row in clips["rows"]] == ["file", "short side 320", "JPEG frames"]
+    clips, cores = run(tmp_path, "load", corpus / "0.mp4", "--models", "vie_single_tiny", "--clips", 2)
+    sources = ["file", "copy, short side 320", "JPEG frames", "JPEG pack", "raw pack", "file, torchvision's transforms"]
+    assert [row[3] for row in clips["rows"]][:6] == sources
+    assert len(cores["rows"]) == len(clips["rows"])
     flags = ("--models", "vie_single_tiny", "--copies", 6, "--clips", 2)
     costs, hours = run(tmp_path, "extract", corpus / "0.mp4", *flags)
     assert len(costs["rows"]) == len(hours["rows"]) == 1

@@ -1,39 +1,33 @@
 """Writes packs (video/packed.py): every video of a list decoded once, small and upright, in shards with an index.
 
-Worker processes decode. This process appends what they send to the shards in the order of the list, so that the bytes do not
-depend on who was first. A video that is done before its turn waits in a file of its own. A line of the index is written after
-its frames: a killed job continues after the last whole line, and cuts off what follows.
+Worker processes decode. This process writes what they send to a file per video, and appends these to the shards in the order of
+the list (pack_writer.py), so that the bytes do not depend on who was first.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import itertools
-import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from ..files import sha256_of
 from ..video.frames import GRID_FPS, Video, VideoError
-from ..video.packed import INDEX, PackHeader, PackRow, shard_name
+from ..video.packed import PackHeader, PackRow
 from ..video.sampling import ClipRead, VideoRead
 from ..video.sources import open_video
 from ..video.workers import VideoReader
 from .encode import shrink
 from .lists import CLASSES, VideoList, read_list
+from .pack_writer import SHARD_BYTES, PackWriter, check_hash
 from .processes import map_in_processes
 
-SHARD_BYTES = 1_000_000_000
-"""A shard that has so many bytes is full."""
 _CHUNK = 1 << 22  # bytes of raw frames that a worker sends at once
 
 
@@ -97,135 +91,41 @@ class Packing:
             BlockingIOError: another process writes this pack.
             OSError: the pack could not be written; what was written is kept.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.out / f".{INDEX}.lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise BlockingIOError(f"another process is writing {self.out}: wait for it, or choose another folder") from None
-        try:
-            return self._write(workers, time_limit, progress)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            raise OSError(
-                error.errno,
-                f"{self.out} could not be written: {error.strerror}. Make room, and start the same command again: it continues "
-                "where it stopped",
-            ) from error
-        finally:
-            shutil.rmtree(self._waiting, ignore_errors=True)
-            lock.release()
-
-    def _write(self, workers: int, time_limit: float, progress: bool) -> list[PackRow]:
-        from tqdm import tqdm
-
-        finished, unfinished = self.out / INDEX, self.out / f".{INDEX}"
-        source = finished if finished.exists() else unfinished
-        rows = self._rows(source)
-        self._check_sources(rows, workers, progress)
-        if source == finished:
-            return rows
-        shutil.rmtree(self._waiting, ignore_errors=True)
-        self._waiting.mkdir()
-        self._cut(rows)
-        lines = [self.header.to_json(), *map(_line, rows)]
-        size, failed = sum(row.size for row in rows), sum(not row.frames for row in rows)
-        unfinished.write_text("".join(f"{line}\n" for line in lines))
-        with unfinished.open("a") as index, tqdm(
-            total=len(self.videos), initial=len(rows), unit="video", disable=not progress
-        ) as bar:  # fmt: skip
-            for row in self._packed(rows, workers, time_limit):
-                index.write(_line(row) + "\n")
-                index.flush()
-                rows.append(row)
-                bar.update()
-                size, failed = size + row.size, failed + (not row.frames)
-                bar.set_postfix({"GB": f"{size / 1e9:.2f}", "failed": failed})
-        if (classes := self.list.with_name(CLASSES)).exists():
-            shutil.copyfile(classes, self.out / CLASSES)
-        for path in (*self.out.glob(shard_name(0).replace("00000", "*")), unfinished):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        unfinished.rename(finished)
-        return rows
-
-    @property
-    def _waiting(self) -> Path:
-        """Folder of videos that were done before their turn."""
-        return self.out / ".waiting"
-
-    def _rows(self, index: Path) -> list[PackRow]:
-        """The whole lines of an index that is there, checked against the list and the settings."""
-        if not index.exists():
-            return []
-        header, *lines = [line for line in index.read_text().splitlines(keepends=True) if line.endswith("\n")] or [""]
-        if header and (before := PackHeader.from_json(header, index)) != self.header:
-            raise ValueError(
-                f"{self.out} was begun as {before}, not {self.header}: choose another folder, or the same settings"
-            )
-        rows = [PackRow(**json.loads(line)) for line in lines]
         listed = [(self._name(i), int(self.videos.labels[i])) for i in range(len(self.videos))]
-        if [(row.path, row.label) for row in rows] != listed[: len(rows)]:
-            raise ValueError(f"{self.out} is a pack of another list than {self.list}: choose another folder")
-        return rows
+        with PackWriter(self.out, self.header, listed, self.list, self.shard_bytes) as writer:
+            self._check_sources(writer.rows, workers, progress)
+            if not writer.finished:
+                names = self.list.with_name(CLASSES)
+                classes = names.read_bytes() if names.exists() else None
+                writer.write(self._packed(writer, workers, time_limit), classes=classes, progress=progress)
+        return writer.rows
 
     def _check_sources(self, rows: list[PackRow], workers: int, progress: bool) -> None:
         """ValueError where a video is not the file that was packed."""
         paths = [self.videos.paths[i] for i in range(len(rows))]
         for row, path, found in zip(rows, paths, map_in_processes(_hash, paths, workers, progress=progress), strict=True):
-            if row.sha256 != found:
-                raise ValueError(
-                    f"{path} changed since it was packed: its SHA-256 was {row.sha256}, and is {found}. Write a new pack, or "
-                    "bring the old file back"
-                )
+            check_hash(path, row.sha256, found)
 
-    def _cut(self, rows: list[PackRow]) -> None:
-        """Removes from the shards what no row knows of."""
-        ends: dict[str, int] = {}
-        for row in rows:
-            if row.frames:
-                ends[shard_name(row.shard)] = row.offset + row.size
-        for path in self.out.glob(shard_name(0).replace("00000", "*")):
-            if path.name not in ends:
-                path.unlink()
-            elif path.stat().st_size < ends[path.name]:
-                raise ValueError(f"{path} is shorter than {self.out / INDEX} says: delete the pack and write it again")
-            else:
-                os.truncate(path, ends[path.name])
-
-    def _packed(self, rows: list[PackRow], workers: int, time_limit: float) -> Iterator[PackRow]:
-        """Appends the frames of the videos to come to the shards, and yields their rows, in order."""
-        first = len(rows)
+    def _packed(self, writer: PackWriter, workers: int, time_limit: float) -> Iterator[PackRow]:
+        """The rows to come, in order, each once its coded frames wait for the writer."""
+        first = turn = len(writer.rows)
         done: dict[int, PackRow] = {}
-        turn = first
-        last = max((row for row in rows if row.frames), key=lambda row: (row.shard, row.offset), default=None)
-        shard, offset = (last.shard, last.offset + last.size) if last else (0, 0)
         paths = [self.videos.paths[i] for i in range(first, len(self.videos))]
         with VideoReader(
             paths, self._reading, workers=min(workers, len(paths)), threads=1, time_limit=time_limit
         ) as reader:  # fmt: skip
-            for number, row in self._decoded(reader, first):
+            for number, row in self._decoded(reader, first, writer):
                 done[number] = row
                 while turn in done:
-                    row, part = done.pop(turn), self._waiting / str(turn)
-                    if row.frames:
-                        if offset >= self.shard_bytes:
-                            shard, offset = shard + 1, 0
-                        row = dataclasses.replace(row, shard=shard, offset=offset)
-                        with part.open("rb") as file, (self.out / shard_name(shard)).open("ab") as target:
-                            shutil.copyfileobj(file, target, 1 << 22)
-                        offset += row.size
-                    part.unlink(missing_ok=True)
-                    yield row
+                    yield done.pop(turn)
                     turn += 1
 
-    def _decoded(self, reader: VideoReader, first: int) -> Iterator[tuple[int, PackRow]]:
+    def _decoded(self, reader: VideoReader, first: int, writer: PackWriter) -> Iterator[tuple[int, PackRow]]:
         """(number in the list, row without its place) of each video, once its coded frames wait in a file."""
         sizes: dict[int, list[int]] = {}
         for number, message in reader:
             i = first + number
-            part = self._waiting / str(i)
+            part = writer.part(i)
             if message is None:
                 sizes.pop(i, None)
                 part.unlink(missing_ok=True)
@@ -243,7 +143,6 @@ class Packing:
                     row = dataclasses.replace(
                         row, sha256=facts["sha256"], frames=number_of, height=height, width=width, damage=message.damage
                     )
-                    row = dataclasses.replace(row, size=part.stat().st_size)
                 else:
                     part.unlink(missing_ok=True)
                     reason = message.reason if isinstance(message, VideoError) else "has no frames"
@@ -296,10 +195,6 @@ class _Frames:
 
 def _message(content: np.ndarray) -> ClipRead:
     return ClipRead((), False, 0.0, 0.0, content)
-
-
-def _line(row: PackRow) -> str:
-    return json.dumps(dataclasses.asdict(row))
 
 
 def _prepend(path: Path, start: bytes) -> None:
