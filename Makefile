@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/python examples/demo.py demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
