@@ -217,7 +217,7 @@ def test_epochs_make_steps(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("kills", "changes"),
     [
-        (1, {"objective": "readout", "workers": 2}),
+        pytest.param(1, {"objective": "readout", "workers": 2}, marks=pytest.mark.slow),
         pytest.param(1, {"objective": "supervised", "workers": 2}, marks=pytest.mark.slow),
         pytest.param(2, {"objective": "order", "workers": 0}, marks=pytest.mark.slow),
         pytest.param(10, {"objective": "supervised", "workers": 2}, marks=pytest.mark.slow),

@@ -209,7 +209,7 @@ def losses_from(ranks: World, corpus: Path, out: Path) -> list[float]:
 MANY_TIMES = [pytest.param(10, ranks, workers, marks=pytest.mark.slow) for ranks in (1, 2) for workers in (0, 2)]
 
 
-@pytest.mark.parametrize(("kills", "ranks", "workers"), [(1, 1, 2), (1, 2, 0), *MANY_TIMES])
+@pytest.mark.parametrize(("kills", "ranks", "workers"), [(1, 2, 1), *MANY_TIMES])
 def test_a_killed_run_goes_on_to_the_same_bits(corpus, tmp_path, kills, ranks, workers):
     changes = {"workers": workers, "steps": 20 * kills, "save_every": 4}
     process = start(flags(corpus, tmp_path / "whole", **changes), ranks)

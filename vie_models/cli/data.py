@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -217,9 +218,61 @@ class Pack:
         return EXIT_SOME_FAILED if failed or damaged else 0
 
 
+@dataclasses.dataclass(kw_only=True)
+class PhotoMotion:
+    """Renders videos from photographs, to train on without any real video: `vie data photo-motion PHOTOS OUT`.
+
+    OUT is a pack, as `vie data pack` writes it: `vie train ... --train-list OUT` trains on it. A video's label is the folder
+    that its photograph lies in. You can stop the job at any time; the same command continues it. The command says first how
+    large OUT will be. Exit code 3: some photographs cannot be read; OUT/pack.jsonl says which.
+    """
+
+    photos: Positional[Path]
+    """Folder of photographs (.jpg, .jpeg, .png; subfolders are searched), or a list file with one path per line."""
+    out: Positional[Path]
+    """Folder to write to."""
+    root: Path = Path()
+    """Folder that the paths of a list file are relative to."""
+    videos: int = 1
+    """Number of videos per photograph."""
+    frames: int = 75
+    """Frames per video, 25 per second. A path lasts as long as the video, so in a short one all is quick."""
+    size: int = 91
+    """Side of the square frames in pixels."""
+    level: int = 5
+    """What moves: 0 nothing; 1 the camera, at constant speed; 2 it also accelerates, turns and shakes; 3 cut-outs of other
+    photographs also move; 4 they also change shape and light; 5 with motion blur."""
+    seed: int = 0
+    """Seed that decides what the videos show."""
+    workers: int = 2
+    """Number of processes that render."""
+
+    def run(self) -> int:
+        from ..datasets import photo_motion
+
+        settings = photo_motion.PhotoMotion(
+            videos=self.videos, frames=self.frames, size=self.size, level=self.level, seed=self.seed
+        )
+        photos = photo_motion.find_photos(self.photos, self.root)
+        there = next(folder for folder in (self.out, *self.out.absolute().parents) if folder.exists())
+        print(
+            f"{len(photos.names)} photographs in {len(photos.classes)} folders, {self.videos} videos of each: "
+            f"{photo_motion.pack_size(photos, settings) / 1e9:.3g} GB; {shutil.disk_usage(there).free / 1e9:.3g} GB are free"
+        )
+        rows = photo_motion.make_pack(photos, self.out, settings, workers=self.workers, progress=sys.stderr.isatty())
+        failed = {row.path.rpartition("#")[0]: row.damage for row in rows if row.damage}
+        for path, reason in failed.items():
+            print(f"failed: {path}: {reason}", file=sys.stderr)
+        print(
+            f"{sum(row.frames > 0 for row in rows)} videos, {sum(row.size for row in rows) / 1e9:.3g} GB; {len(failed)} "
+            f"photographs skipped: `vie train ... --train-list {self.out}`"
+        )
+        return EXIT_SOME_FAILED if failed else 0
+
+
 DATASETS: dict[str, Any] = {
     **{"kinetics": Kinetics, "ucf101": UCF101, "hmdb51": HMDB51, "imagenet": ImageNet, "folder": Folder},
-    **{"pack": Pack, "moving-textures": MovingTextures},
+    **{"pack": Pack, "moving-textures": MovingTextures, "photo-motion": PhotoMotion},
 }
 
 
@@ -232,7 +285,8 @@ class Data:
     """
 
     dataset: Positional[str]
-    """Name of the dataset: kinetics, ucf101, hmdb51, imagenet, folder (your own) or moving-textures (rendered)."""
+    """Name of the dataset: kinetics, ucf101, hmdb51, imagenet, folder (your own), moving-textures (rendered) or photo-motion
+    (rendered from photographs)."""
 
     def run(self) -> int:
         return data(self.dataset, ())
@@ -242,5 +296,5 @@ def data(name: str, flags: Sequence[str]) -> int:
     """Runs `vie data NAME` with flags."""
     if name not in DATASETS:
         raise ValueError(f"unknown dataset {name!r}; choose one of {', '.join(DATASETS)}")
-    command: _Lists | MovingTextures | Pack = parse(DATASETS[name], flags, f"vie data {name}")
+    command: _Lists | MovingTextures | Pack | PhotoMotion = parse(DATASETS[name], flags, f"vie data {name}")
     return command.run()

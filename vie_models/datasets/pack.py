@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class Packing:
         for row, path, found in zip(rows, paths, map_in_processes(_hash, paths, workers, progress=progress), strict=True):
             check_hash(path, row.sha256, found)
 
-    def _packed(self, writer: PackWriter, workers: int, time_limit: float) -> Iterator[PackRow]:
+    def _packed(self, writer: PackWriter, workers: int, time_limit: float) -> Generator[PackRow]:
         """The rows to come, in order, each once its coded frames wait for the writer."""
         first = turn = len(writer.rows)
         done: dict[int, PackRow] = {}

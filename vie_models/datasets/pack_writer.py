@@ -6,13 +6,14 @@ written after its frames: a killed job continues after the last whole line, and 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -87,11 +88,12 @@ class PackWriter:
         """The file where the coded frames of a video wait for their turn."""
         return self.waiting / str(number)
 
-    def write(self, made: Iterator[PackRow], *, classes: bytes | None = None, progress: bool = False) -> None:
+    def write(self, made: Generator[PackRow], *, classes: bytes | None = None, progress: bool = False) -> None:
         """Appends all videos that are missing, and finishes the pack.
 
         Args:
-            made: the rows to come, in order, without their places. The frames of a row that has some wait in their part.
+            made: the rows to come, in order, without their places. The frames of a row that has some wait in their part. It is
+                closed in any case.
             classes: content of classes.txt, if there are names for the labels.
             progress: show a progress bar.
         """
@@ -102,9 +104,8 @@ class PackWriter:
         lines = [self.header.to_json(), *map(_line, self.rows)]
         size, failed = sum(row.size for row in self.rows), sum(not row.frames for row in self.rows)
         unfinished.write_text("".join(f"{line}\n" for line in lines))
-        with unfinished.open("a") as index, tqdm(
-            total=len(self.listed), initial=len(self.rows), unit="video", disable=not progress
-        ) as bar:  # fmt: skip
+        bar = tqdm(total=len(self.listed), initial=len(self.rows), unit="video", disable=not progress)
+        with unfinished.open("a") as index, bar, contextlib.closing(made):
             for row in made:
                 row = self._append(row)
                 index.write(_line(row) + "\n")
