@@ -31,10 +31,14 @@ class Paths(Sequence[Path]):
         return len(self._ends) - 1
 
     def __getitem__(self, i: Any) -> Any:
+        return Path(self.name(i))
+
+    def name(self, i: int) -> str:
+        """Returns a path as text, which takes less time to make than a Path."""
         if not -len(self) <= i < len(self):
             raise IndexError(f"the index must be less than the number of paths, {len(self)}, got {i}")
         first, last = self._ends[i % len(self)], self._ends[i % len(self) + 1]
-        return Path(os.fsdecode(self._bytes[first:last].numpy().tobytes()))
+        return os.fsdecode(self._bytes[first:last].numpy().tobytes())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,7 +33,7 @@ from ..video.transforms import Recipe, train_transform
 from .seeds import generator
 
 _AHEAD = 1 << 30  # bytes of batches that wait, of all workers together
-_NICENESS = 10
+_NICENESS = 19
 
 
 @dataclasses.dataclass
@@ -118,7 +118,7 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
     def _clip(self, index: int, draws: torch.Generator) -> np.ndarray:
         """Reads a random clip of a video, uint8 [T, H, W, 3]."""
         deadline = time.monotonic() + self.time_limit
-        path = self.videos.paths[index]
+        path = self.videos.paths.name(index)
 
         def check() -> None:
             if time.monotonic() > deadline:

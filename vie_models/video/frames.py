@@ -6,6 +6,7 @@ each frame's time is rounded to the nearest grid point, and the frame holds unti
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from bisect import bisect_left
@@ -51,7 +52,7 @@ class Video:
         if not fps > 0:
             raise ValueError(f"fps must be > 0 frames per second, got {fps}")
         self.name = name
-        self.rate = Fraction(fps).limit_denominator(100_000)
+        self.rate = _rate(fps)
         self.damage: str | None = None
         self.facts: dict[str, Any] = {}
         self.progress: Callable[[], None] | None = None
@@ -143,6 +144,11 @@ class Video:
         return math.floor(seconds * self.rate + Fraction(1, 2))
 
 
+@functools.lru_cache
+def _rate(fps: float) -> Fraction:
+    return Fraction(fps).limit_denominator(100_000)
+
+
 class EvenVideo(Video):
     """`count` images, at `source_fps` images per second."""
 
@@ -153,7 +159,7 @@ class EvenVideo(Video):
         if count < 1:
             raise VideoError(name, "has no frames")
         self.count = count
-        self._interval = 1 / Fraction(source_fps).limit_denominator(100_000)
+        self._interval = 1 / _rate(source_fps)
         self.facts = {"fps": float(source_fps), "frames": count}
 
     @property

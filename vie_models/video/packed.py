@@ -148,7 +148,7 @@ class Pack:
 class PackedVideo(EvenVideo):
     """A video in a pack."""
 
-    def __init__(self, path: Path, pack: Pack, row: int, fps: float) -> None:
+    def __init__(self, path: str | os.PathLike[str], pack: Pack, row: int, fps: float) -> None:
         self._pack, self._row = pack, row
         video = pack.rows[row]
         if not video.frames:
@@ -156,6 +156,10 @@ class PackedVideo(EvenVideo):
         super().__init__(path, fps, GRID_FPS, video.frames)
         self.damage = video.damage
         self.facts |= {"codec": f"pack, {pack.header.coding}", "height": video.height, "width": video.width}
+
+    @property
+    def num_frames(self) -> int:
+        return self.count if self.rate == GRID_FPS else super().num_frames
 
     def read(self, clips: Sequence[Sequence[int]], convert: Convert | None = None) -> Iterator[np.ndarray]:
         if convert is not None or self.rate != GRID_FPS:
@@ -177,7 +181,7 @@ def packed_video(path: str | os.PathLike[str], fps: float) -> PackedVideo | None
         return None
     pack = open_pack(folder)
     row = int(rest.partition(os.sep)[0])
-    return PackedVideo(Path(path), pack, row, fps)
+    return PackedVideo(path, pack, row, fps)
 
 
 def open_pack(folder: str | os.PathLike[str]) -> Pack:
