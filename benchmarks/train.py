@@ -8,6 +8,7 @@ measures the memory bank's part of a step as the bank grows.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import statistics
 import tempfile
@@ -151,13 +152,18 @@ def one_turn(name: str, folder: Path, source: Path, workers: int, options: argpa
 
 def memory_of_processes() -> int:
     """Returns the bytes of memory of this process and its workers, shared pages counted once (Linux)."""
-    total, own = 0, os.getsid(0)
-    for rollup in Path("/proc").glob("[0-9]*/smaps_rollup"):
-        try:
-            if os.getsid(int(rollup.parent.name)) == own:
-                total += 1024 * sum(int(line.split()[1]) for line in rollup.read_text().splitlines() if line.startswith("Pss:"))
-        except OSError:  # it has ended
-            continue
+    parents, total = {}, 0
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    for process in parents:
+        above = process
+        while above not in (0, os.getpid()):
+            above = parents.get(above, 0)
+        if above:
+            with contextlib.suppress(OSError):
+                lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+                total += 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total
 
 
