@@ -49,7 +49,7 @@ class Pace:
         read, augment = (1000 * value / clips for value in (self._reading, self._augmenting))
         facts = (
             f"{'reading' if reading else 'augmentation'} sets the pace: {share}. Reading takes {read:.2f} ms per clip, and "
-            f"augmentation {augment:.2f} ms: {cores:.1f} cores would keep this network busy, and {self.workers or 'no'} workers run"
+            f"augmentation {augment:.2f} ms: {cores:.1f} cores would keep this network busy, {self.workers or 'no'} workers run"
         )
         if reading and not self.packed:
             return f"{facts}. Decode the videos once: {self.pack_command}"
