@@ -184,7 +184,7 @@ class Pack:
     model: str | None = None
     """Name of the model that will be trained, for the default of --short-side."""
     coding: Literal["raw", "jpeg"] = "raw"
-    """raw: uint8, read without any decoding. jpeg: about a tenth of the space, and decoded at every read."""
+    """raw: uint8, read without any decoding. jpeg: about an eighth of the space, and decoded at every read."""
     quality: int = 90
     """Quality of --coding jpeg, from 1 to 100."""
     workers: int = 4

@@ -46,9 +46,10 @@ class RunState:
         self.config = config = fitted(config, len(self.videos))
         self._val = validation_videos(config, self.videos.labels)
         self.sampler = EpochSampler(len(self.videos), config.batch_size, seed=config.seed, world=self.ranks)
-        if (config.batch_size // self.ranks.size) % config.accumulate:
+        self._clips = config.batch_size // self.ranks.size  # of this rank, per step
+        if self._clips % config.accumulate:
             raise ValueError(
-                f"each of {self.ranks.size} processes has {config.batch_size // self.ranks.size} clips per step, which must be "
+                f"each of {self.ranks.size} processes has {self._clips} clips per step, which must be "
                 f"a multiple of accumulate ({config.accumulate})"
             )
         self.objective = make_objective(config, self.videos, self.ranks, self.sampler.steps_per_epoch)
@@ -98,8 +99,7 @@ class RunState:
         config = self.config
         self.model.train()
         if config.dtype != "float32":
-            clips = config.batch_size // self.ranks.size // config.accumulate
-            check_convolutions(self.model, clips, getattr(torch, config.dtype))
+            check_convolutions(self.model, self._clips // config.accumulate, getattr(torch, config.dtype))
         self.model.set_grad_checkpointing(config.grad_checkpointing)
         if config.sync_norms and self.ranks.size > 1:
             synchronise_norms(self.model, self.ranks)
@@ -128,15 +128,14 @@ class RunState:
             colour=config.augment == "workers",
             seed=config.seed,
         )
-        clips = config.batch_size // self.ranks.size
-        return iter(loader(dataset, self.sampler, clips=clips, workers=config.workers, device=self.ranks.device))
+        return iter(loader(dataset, self.sampler, clips=self._clips, workers=config.workers, device=self.ranks.device))
 
     def pace(self) -> Pace:
         """What will say what limits the speed of the run."""
         config = self.config
         root = "" if config.root == Path() else f" --root {config.root}"
         return Pace(
-            clips=config.batch_size // self.ranks.size,
+            clips=self._clips,
             workers=config.workers,
             packed=config.train_list.is_dir(),
             on_gpu=self.ranks.device.type == "cuda",
