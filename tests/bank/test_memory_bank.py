@@ -48,6 +48,14 @@ def test_dots_and_their_gradient(monkeypatch):
     torch.testing.assert_close(v.grad, (bank.rows[indices] * weights[:, :, None]).sum(1))
 
 
+def test_dots_with_every_row_and_their_gradient():
+    bank, v, weights = MemoryBank(30, 8), units(6, 8).requires_grad_(), torch.randn(6, 30)
+    dots = bank.all_dots(v)
+    (dots * weights).sum().backward()
+    torch.testing.assert_close(dots.detach(), v.detach() @ bank.rows.T)
+    torch.testing.assert_close(v.grad, weights @ bank.rows)
+
+
 def test_nearest_is_exact_and_breaks_ties_by_index(monkeypatch):
     monkeypatch.setattr("vie_models.bank.memory_bank.BLOCK", 16)
     bank = MemoryBank(70, 8)

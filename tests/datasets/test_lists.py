@@ -24,7 +24,7 @@ def test_list_files(tmp_path, lines, paths, labels, frames):
 
 @pytest.mark.parametrize(
     ("lines", "message"),
-    [([], "names no video"), (["a.mp4 1", "b.mp4 0", "a.mp4 0"], "a.mp4 twice"), (["a.mp4 30 -2"], "label below zero, -2")],
+    [([], "names no video"), (["a.mp4 1", "b.mp4 0", "a.mp4 0"], "a.mp4 twice"), (["a.mp4 30 -2"], "a label -2")],
 )
 def test_wrong_lists(tmp_path, lines, message):
     with pytest.raises(ValueError, match=message):

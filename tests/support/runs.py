@@ -18,6 +18,7 @@ from vie_models.train.settings import TrainConfig
 SMALL = {
     **{"width": 4, "batch_size": 4, "noise": 8, "background": 8, "clusters": 4, "ir_steps": 7, "steps": 20, "workers": 0},
     **{"augmentation": "color_jitter", "lr": 0.03, "weight_decay": 1e-4, "temperature": 0.07, "bank_momentum": 0.5},
+    **{"schedule": "boundaries", "warmup_steps": 0, "bank_start": "random", "norm_momentum": 0.03},
     **{"save_every": 5, "log_every": 1, "validate_every": 10**6, "device": "cpu"},
 }
 

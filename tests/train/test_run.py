@@ -23,6 +23,7 @@ from vie_models.cli import main
 from vie_models.models import precision
 from vie_models.models.blocks import norm_act
 from vie_models.train.checkpoint import DamagedCheckpointError
+from vie_models.train.export import export
 from vie_models.train.logs import read_metrics
 from vie_models.train.loop import NotFiniteError, Run, TooManyFailuresError, pretrain
 from vie_models.train.norms import synchronise_norms
@@ -285,6 +286,38 @@ def statistics_after_validation(ranks: World, corpus: Path, out: Path) -> list[t
     return [buffer.clone() for buffer in run.model.buffers()]
 
 
+def test_a_bank_can_begin_with_embeddings(corpus, tmp_path):
+    """The rows are unit vectors that the untrained encoder gives, and nothing but the bank has changed."""
+    run = Run(config(corpus, tmp_path / "run", bank_start="embeddings", noise=0))
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    random = run.objective.bank.rows.clone()
+    run.fill_bank()
+    rows = run.objective.bank.rows
+    assert run.objective.bank.momentum == 0.5
+    changed = (rows != random).any(1)
+    assert changed.sum() == run.sampler.steps_per_epoch * run.config.batch_size
+    torch.testing.assert_close(rows[changed].norm(dim=1), torch.ones(int(changed.sum())))
+    assert rows[changed].std(0).mean() < random[changed].std(0).mean()  # an untrained encoder gives all videos about the same
+    assert all(torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
+
+
+def test_small_clips_train_the_same_encoder(corpus, tmp_path):
+    small = pretrain(config(corpus, tmp_path / "small", crop=32, steps=4), progress=False)
+    model = export(small, tmp_path / "weights")
+    assert (model.clip_spec.crop, model.clip_spec.resize) == (32, 36)
+    whole = Run(config(corpus, tmp_path / "whole", weights=tmp_path / "weights"))
+    assert whole.model.clip_spec.crop == 64
+    assert torch.equal(whole.model.state_dict()["stem.conv.weight"], model.state_dict()["stem.conv.weight"])
+
+
+def test_the_learning_rate_warms_up(corpus, tmp_path):
+    warm = config(corpus, tmp_path, warmup_steps=4, lr=0.4)
+    assert [round(warm.lr_at(step), 6) for step in range(6)] == [0.1, 0.2, 0.3, 0.4, 0.4, 0.4]
+    cosine = config(corpus, tmp_path, warmup_steps=4, lr=0.4, schedule="cosine")
+    assert cosine.lr_at(1) == pytest.approx(0.2, rel=0.05)
+    assert cosine.lr_at(19) < 0.01
+
+
 def test_two_runs_do_not_share_a_folder(corpus, finished):
     from filelock import FileLock
 
@@ -360,7 +393,7 @@ def test_a_loss_that_is_no_number_ends_the_run(corpus, tmp_path):
 def test_recipes_are_the_papers():
     """REFERENCE, section 3."""
     made = {name: recipe(name, out="x", train_list="y") for name in RECIPES}
-    assert {name: made[name].batch_size for name in RECIPES if "tiny" not in name} == {
+    assert {name: made[name].batch_size for name in RECIPES if not name.endswith(("_tiny", "_small"))} == {
         **{"vie_single": 128, "vie_slow": 64, "vie_slowfast": 64, "vie_3dresnet": 64, "vie_trn": 64}
     }
     ours = made["vie_3dresnet"]

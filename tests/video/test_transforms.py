@@ -7,11 +7,12 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import vie_models as vie
-from vie_models.video.colours import change_colours, draw_colours
+from vie_models.video.colours import change_colours, change_colours_affinely, draw_colours
 from vie_models.video.transforms import MULTI_SCALES, train_transform
 
 SPEC = vie.ClipSpec(num_frames=3, resize=128, crop=112)
 RECIPES = ("color_jitter", "multi_scale_crop", "random_crop")
+"""Those that are torchvision's to the bit."""
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -49,7 +50,7 @@ def test_what_is_no_clip_is_named(bad):
             transform(bad)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [*RECIPES, "affine_jitter"])
 def test_a_draw_is_the_generators_and_the_whole_clips(recipe):
     transform = pickle.loads(pickle.dumps(train_transform(SPEC, recipe)))
     clip = noise(1).repeat(3, 1, 1, 1)
@@ -150,4 +151,29 @@ def test_colours_of_many_clips_are_those_of_each():
     change_colours(together, draws)
     for k, clip in enumerate(clips):
         change_colours(clip, draws[k : k + 1])
+        assert torch.equal(together[3 * k : 3 * k + 3], clip)
+
+
+def test_affine_colours_are_almost_torchvisions():
+    """Where nothing leaves the range of colours, the only difference is that hue turns in YIQ and not in HSV."""
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(90, 160, (3, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    for k in range(20):
+        draws = torch.tensor([draw_colours(seeded(k))], dtype=torch.float64)
+        draws[:, 4:7] = 1 + 0.2 * (draws[:, 4:7] - 1)
+        for hue, most in ((float(draws[0, 7]), 13), (0.0, 4)):  # the other way round, hue would differ by 20
+            draws[0, 7] = hue
+            exact, affine = frames.clone(), frames.clone()
+            change_colours(exact, draws)
+            change_colours_affinely(affine, draws)
+            assert (exact.int() - affine.int()).abs().float().mean() <= most
+
+
+def test_affine_colours_are_a_matter_of_each_clip():
+    clips = [coloured(64, 64).permute(0, 3, 1, 2).contiguous() for _ in range(5)]
+    draws = torch.tensor([draw_colours(seeded(k)) for k in range(5)], dtype=torch.float64)
+    together = torch.cat(clips)
+    change_colours_affinely(together, draws)
+    for k, clip in enumerate(clips):
+        change_colours_affinely(clip, draws[k : k + 1])
         assert torch.equal(together[3 * k : 3 * k + 3], clip)

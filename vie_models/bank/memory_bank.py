@@ -70,11 +70,7 @@ class MemoryBank:
 
     def dots(self, v: Tensor, indices: Tensor) -> Tensor:
         """Returns dot products of this rank's `v` [b, D] with rows `indices` [b, M]: float32 [b, M], differentiable in `v`."""
-        v = v.float()
-        if self.world.size > 1:
-            everyone = v.new_zeros(self.world.size, *v.shape)
-            everyone[self.world.rank] = v
-            v = self.world.sum(everyone).flatten(0, 1)  # [B, D]
+        v = self._of_all_ranks(v)
         ours, place = self._place(self.world.gather(indices))
         if not len(self.rows):
             place, rows = torch.zeros_like(place), self.rows.new_zeros(1, self.dim)
@@ -82,6 +78,24 @@ class MemoryBank:
             rows = self.rows
         dots = _RowDots.apply(v, rows, place)  # type: ignore[no-untyped-call]
         return self.world.own(self.world.sum(dots * ours))  # one rank has each product; the others add zero
+
+    def all_dots(self, v: Tensor) -> Tensor:
+        """Returns dot products of this rank's `v` [b, D] with every row of the bank: float32 [b, N], differentiable in `v`."""
+        dots = self._of_all_ranks(v) @ self.rows.T
+        if self.world.size == 1:
+            return dots
+        whole = dots.new_zeros(len(dots), self.num_rows)
+        whole[:, self.world.rank :: self.world.size] = dots
+        return self.world.own(self.world.sum(whole))  # one rank has each product; the others add zero
+
+    def _of_all_ranks(self, v: Tensor) -> Tensor:
+        """The ranks' `v` [b, D], one after the other: float32 [B, D], differentiable in this rank's own."""
+        v = v.float()
+        if self.world.size == 1:
+            return v
+        everyone = v.new_zeros(self.world.size, *v.shape)
+        everyone[self.world.rank] = v
+        return self.world.sum(everyone).flatten(0, 1)
 
     @torch.no_grad()
     def nearest(self, v: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -101,7 +101,8 @@ class VideoList:
 def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") -> VideoList:
     """Reads a list file, with one line per video: `path frames label`, `path label` or `path`, the same on every line.
 
-    A path names a video file, an image or a folder of `%06d.jpg` frames. It may have spaces. Empty lines are ignored.
+    A path names a video file, an image or a folder of `%06d.jpg` frames. It may have spaces. Label -1 stands for a video
+    without one. Empty lines are ignored.
 
     Args:
         file: the list file; or a pack (`vie data pack`), which stands for the list that it was made of.
@@ -109,7 +110,7 @@ def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") 
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the list is empty, names a video twice, or has a negative label.
+        ValueError: the list is empty, names a video twice, or has a label below -1.
     """
     if Path(file).is_dir():
         return _packed_list(Path(file))
@@ -124,8 +125,10 @@ def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") 
     if times > 1:
         raise ValueError(f"{file} names {twice} twice: remove one, because each video is one instance")
     labels = torch.tensor([int(row[-1]) if columns else NO_LABEL for row in rows])
-    if columns and int(labels.min()) < 0:
-        raise ValueError(f"{file} has a label below zero, {int(labels.min())}: labels must be 0 or more")
+    if int(labels.min()) < NO_LABEL:
+        raise ValueError(
+            f"{file} has a label {int(labels.min())}: labels must be 0 or more, or {NO_LABEL} for a video without one"
+        )
     return VideoList(Paths(paths), labels, torch.tensor([int(row[1]) for row in rows]) if columns == 2 else None)
 
 

@@ -46,11 +46,11 @@ class ModelEntry:
         return getattr(importlib.import_module(f".{module}", __package__), name)
 
 
-def _tiny(entry: ModelEntry, **sizes: int) -> ModelEntry:
-    """Returns the same model with base width 16 and 64-pixel crops, for tests, demonstrations and teaching."""
-    spec = dataclasses.replace(entry.clip_spec, resize=72, crop=64)
-    summary = f"{entry.summary}; base width 16, 64-pixel crop"
-    return ModelEntry(entry.builder, spec, "", summary, {"width": 16, **sizes})
+def _smaller(entry: ModelEntry, resize: int, crop: int, **sizes: int) -> ModelEntry:
+    """Returns the same model with other sizes."""
+    spec = dataclasses.replace(entry.clip_spec, resize=resize, crop=crop)
+    summary = f"{entry.summary}; base width {sizes['width']}, {crop}-pixel crop"
+    return ModelEntry(entry.builder, spec, "", summary, sizes)
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -67,8 +67,11 @@ MODELS: dict[str, ModelEntry] = {
         "twopathway.with_slowfast", FAST, "slowfastsingle_avg", "static (Single) and dynamic (Slowfast) pathways"
     ),
 }
-for _name, _sizes in {"single": {}, "3dresnet": {}, "slowfast": {"fast_width": 4}, "twopathway": {"fast_width": 4}}.items():
-    MODELS[f"vie_{_name}_tiny"] = _tiny(MODELS[f"vie_{_name}"], **_sizes)
+for _name in ("single", "3dresnet", "slowfast", "twopathway"):
+    _fast = _name in ("slowfast", "twopathway")
+    _entry = MODELS[f"vie_{_name}"]
+    MODELS[f"vie_{_name}_tiny"] = _smaller(_entry, 72, 64, width=16, **({"fast_width": 4} if _fast else {}))
+    MODELS[f"vie_{_name}_small"] = _smaller(_entry, 128, 112, width=32, **({"fast_width": 8} if _fast else {}))
 
 
 def list_models(pattern: str = "*") -> list[str]:

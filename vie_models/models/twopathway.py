@@ -113,6 +113,7 @@ def two_pathway(static: Encoder, dynamic: Encoder) -> Encoder:
         ("vie_single", "vie_slow"): "vie_twopathway_slow",
         ("vie_single", "vie_slowfast"): "vie_twopathway",
         ("vie_single_tiny", "vie_slowfast_tiny"): "vie_twopathway_tiny",
+        ("vie_single_small", "vie_slowfast_small"): "vie_twopathway_small",
     }
     pair = (static.model_name, dynamic.model_name)
     if pair not in names:

@@ -26,10 +26,9 @@ from ..clip_spec import ClipSpec
 from ..datasets.lists import VideoList
 from ..datasets.processes import clean_context
 from ..video.clips import Clip, train_clip
-from ..video.colours import change_colours
 from ..video.frames import Video, VideoError
 from ..video.sources import open_video, read_clip
-from ..video.transforms import Recipe, train_transform
+from ..video.transforms import COLOUR_CHANGES, Recipe, train_transform
 from .seeds import generator
 
 _AHEAD = 1 << 30  # bytes of batches that wait, of all workers together
@@ -47,7 +46,7 @@ class Batch:
     failures: list[tuple[int, str]]
     """(index, reason) of each video that could not be read."""
     colours: Tensor | None = None
-    """float64 [b, 9]: the change of colours that is still to be made, by `change_colours`; None: there is none."""
+    """float64 [b, 9]: the change of colours that is still to be made, by the recipe's `COLOUR_CHANGES`; None: there is none."""
     reading: float = 0.0
     """Seconds that a worker took to read the clips,"""
     augmenting: float = 0.0
@@ -110,7 +109,7 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
             frames[slot], colours[slot] = self._transform.view(clip, draws)
         _fill(batch, colours)
         if self.colour and batch.colours is not None:
-            change_colours(frames.flatten(0, 1), batch.colours)
+            COLOUR_CHANGES[self._transform.recipe](frames.flatten(0, 1), batch.colours)
             batch.colours = None
         batch.augmenting = time.perf_counter() - began - batch.reading
         return batch

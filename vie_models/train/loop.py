@@ -9,6 +9,7 @@ draws the same numbers as an uninterrupted one, on any number of ranks.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ..bank.ranks import world
 from ..files import replacing
-from ..video.colours import change_colours
+from ..video.transforms import COLOUR_CHANGES
 from .guards import locked, stop_signals
 from .loading import Batch
 from .logs import RunLog
@@ -48,6 +49,8 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
     with world(config.device) as ranks, locked(config.out, ranks), stop_signals() as stop:
         run = Run(config, ranks)
         run.write_settings()
+        if run.step == 0 and config.bank_start == "embeddings":
+            run.fill_bank()
         batches = run.batches()
         config, pace = run.config, run.pace()
         with RunLog(config.out if ranks.is_first else None, step=run.step, steps=config.steps, progress=progress) as log:
@@ -73,6 +76,18 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
 
 class Run(RunState):
     """A run that can make training steps. Methods are collective: all ranks call them."""
+
+    @torch.no_grad()
+    def fill_bank(self) -> None:
+        """Replaces the memory bank's rows by the embeddings of one pass over the videos, without learning."""
+        assert isinstance(self.objective, InstanceObjective)
+        bank, buffers = self.objective.bank, [buffer.clone() for buffer in self.model.buffers()]
+        momentum, bank.momentum = bank.momentum, 0.0
+        for batch in itertools.islice(self.batches(), self.sampler.steps_per_epoch):
+            bank.update(batch.indices.to(self.ranks.device), self._forward(batch.frames, batch.colours))
+        bank.momentum = momentum
+        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
 
     def train_step(self, batch: Batch) -> None:
         """Makes one optimiser step on the clips of all ranks."""
@@ -102,7 +117,7 @@ class Run(RunState):
         """Returns the encoder's float32 output for clips uint8 [b, T, 3, S, S]."""
         frames = frames.to(self.ranks.device, non_blocking=True).contiguous()
         if colours is not None:
-            change_colours(frames.flatten(0, 1), colours)
+            COLOUR_CHANGES[self.config.augmentation](frames.flatten(0, 1), colours)
         x = self._normalise(frames)
         if self.config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last_3d)

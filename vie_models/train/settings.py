@@ -35,6 +35,9 @@ class TrainConfig:
     """Name of the model to train."""
     width: int | None = None
     """Base width of the model, in channels. Default: the width of the given weights, or the model's registered width."""
+    crop: int | None = None
+    """Side of the clips to train on, in pixels. Default: the model's own. Small clips train faster: begin with them, then go on
+    from those weights with the model's own size."""
     weights: Path | None = None
     """Weights to start from. Default: random weights.
     Give the name of a published weight set, a weight folder, .safetensors file, PyTorch state_dict or TensorFlow checkpoint."""
@@ -68,6 +71,10 @@ class TrainConfig:
     """Temperature of the probabilities in the loss and of the kNN votes in validation."""
     bank_momentum: float = 0.5
     """Weight of a memory bank row's old value when the row is updated, from 0 to 1."""
+    bank_start: Literal["random", "embeddings"] = "random"
+    """What the memory bank begins with.
+    random: random unit vectors, as in the paper.
+    embeddings: the embeddings of one pass over the videos, before the first step."""
 
     part: float = 1.0
     """Fraction of the training list to use, above 0 and at most 1. The videos are drawn at random."""
@@ -93,6 +100,8 @@ class TrainConfig:
     cosine: the rate falls along half a cosine, to zero at the end."""
     lr_boundaries: tuple[int, ...] = ()
     """Steps after which the learning rate drops to a tenth, in ascending order."""
+    warmup_steps: int = 0
+    """Number of first steps in which the learning rate rises in a straight line to that of the schedule."""
     momentum: float = 0.9
     """Momentum of SGD."""
     weight_decay: float = 1e-4
@@ -152,10 +161,12 @@ class TrainConfig:
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high or not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be from {low:g} to {high:g}, got {getattr(self, name)}")
-        for name in ("objective", "augmentation", "augment", "schedule", "dtype"):
+        for name in ("objective", "bank_start", "augmentation", "augment", "schedule", "dtype"):
             choices = get_args(get_type_hints(TrainConfig)[name])
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.crop is not None and self.crop < 32:
+            raise ValueError(f"crop must be at least 32 pixels, got {self.crop}")
         if not 0 < self.part <= 1:
             raise ValueError(f"part must be in (0, 1], got {self.part}")
         if list(self.lr_boundaries) != sorted(set(self.lr_boundaries)):
@@ -174,7 +185,10 @@ class TrainConfig:
 
     def build(self, num_classes: int | None = None) -> Encoder:
         """Returns the untrained encoder."""
-        model = build_model(self.model, num_classes=num_classes, **self.sizes)
+        spec = model_entry(self.model).clip_spec
+        if self.crop is not None:
+            spec = dataclasses.replace(spec, crop=self.crop, resize=round(spec.resize * self.crop / spec.crop))
+        model = build_model(self.model, clip_spec=spec, num_classes=num_classes, **self.sizes)
         for module in model.modules():
             if isinstance(module, NormAct):
                 module.momentum = self.norm_momentum
@@ -194,9 +208,10 @@ class TrainConfig:
 
     def lr_at(self, step: int) -> float:
         """Returns the learning rate of a step. Steps count from 0."""
+        lr = self.lr * min((step + 1) / max(self.warmup_steps, 1), 1)
         if self.schedule == "cosine":
-            return self.lr * (1 + math.cos(math.pi * step / self.steps)) / 2
-        return self.lr * 0.1 ** sum(step > boundary for boundary in self.lr_boundaries)
+            return lr * (1 + math.cos(math.pi * step / self.steps)) / 2
+        return lr * 0.1 ** sum(step > boundary for boundary in self.lr_boundaries)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON-ready values."""
@@ -219,9 +234,20 @@ class TrainConfig:
 
 
 FIXED = (
-    *("model", "width", "objective", "layers", "ir_steps", "noise", "background", "clusters", "clusterings"),
-    *("kmeans_iterations", "temperature", "bank_momentum", "part", "binned", "augmentation", "batch_size", "lr", "schedule"),
-    *("lr_boundaries", "momentum", "weight_decay", "norm_momentum", "seed", "dtype", "sync_norms"),
+    *("model", "width", "crop", "objective", "layers", "ir_steps", "noise", "background", "clusters", "clusterings"),
+    *(
+        "kmeans_iterations",
+        "temperature",
+        "bank_momentum",
+        "bank_start",
+        "part",
+        "binned",
+        "augmentation",
+        "batch_size",
+        "lr",
+        "schedule",
+    ),
+    *("lr_boundaries", "warmup_steps", "momentum", "weight_decay", "norm_momentum", "seed", "dtype", "sync_norms"),
 )
 """Settings that cannot change when a run continues. The others can."""
 
@@ -229,7 +255,7 @@ _LEAST = {
     **dict.fromkeys(("background", "clusters"), 2),  # with one, every neighbour is close, and there is nothing to learn
     **dict.fromkeys(("clusterings", "kmeans_iterations", "batch_size"), 1),
     **dict.fromkeys("accumulate validate_every val_clips neighbours save_every keep log_every".split(), 1),  # noqa: SIM905
-    **dict.fromkeys(("steps", "ir_steps", "noise", "workers", "max_failures", "seed"), 0),
+    **dict.fromkeys(("steps", "warmup_steps", "ir_steps", "noise", "workers", "max_failures", "seed"), 0),
 }
 _RANGES = {
     "lr": (0.0, math.inf),

@@ -8,6 +8,7 @@ F frames, S side, n frames of a block.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -18,6 +19,9 @@ STRENGTH = 0.4
 GREY_SHARE = 0.3
 """How often a clip loses its colours altogether."""
 _BLOCK = 1 << 17  # pixels at a time
+_LUMA = torch.tensor([0.2989, 0.587, 0.114], dtype=torch.float64)
+_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64)
+"""Rows: brightness, and two directions of colour."""
 
 
 def draw_colours(generator: torch.Generator) -> list[float]:
@@ -47,6 +51,54 @@ def change_colours(frames: Tensor, colours: Tensor) -> None:
         x = part.transpose(0, 1).float()  # [3, n, S, S]
         _change(x, colours[of_frame[start : start + block]])
         part.copy_(x.transpose(0, 1))
+
+
+def change_colours_affinely(frames: Tensor, colours: Tensor) -> None:
+    """Changes the colours of frames in place, as `change_colours` does but for rounding: many times as fast.
+
+    All changes of a clip become one affine map of (red, green, blue). Hue turns around the axis of greys in YIQ, and values are
+    cut off at 0 and 255 once, at the end. Contrast changes around the clip's mean, not each frame's.
+
+    Args:
+        frames: uint8 [F, 3, S, S], the frames of one clip after the other.
+        colours: float64 [clips, 9], what `draw_colours` gave for each; F is a multiple of `clips`.
+    """
+    if not len(colours):
+        return
+    clips = frames.view(len(colours), -1, 3, frames.shape[-2] * frames.shape[-1])  # [clips, frames of a clip, 3, S * S]
+    for clip, drawn in zip(clips, colours.cpu(), strict=True):
+        x = clip.float()
+        matrix, offset = _affine(drawn, x.mean((0, 2)).double().cpu())
+        changed = torch.baddbmm(offset.to(x)[:, None], matrix.to(x).expand(len(x), 3, 3), x)
+        clip.copy_(changed.add_(0.5).clamp_(0, 255))
+
+
+def _affine(drawn: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """The 3 x 3 matrix and the 3 offsets, float64, of all changes in a clip [9] whose mean colour is `mean` [3]."""
+    matrix, offset = torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    luma = _LUMA.expand(3, 3)  # a colour to its grey
+    amounts = drawn[4:8].tolist()
+
+    def then(step: Tensor, shift: Tensor | float = 0.0) -> None:
+        nonlocal matrix, offset
+        matrix, offset = step @ matrix, step @ offset + shift
+
+    for kind in drawn[:4].int().tolist():
+        by = amounts[kind]
+        if kind == 0:
+            then(torch.eye(3, dtype=torch.float64) * by)
+        elif kind == 1:
+            grey = _LUMA @ (matrix @ mean + offset)
+            then(torch.eye(3, dtype=torch.float64) * by, (1 - by) * grey)
+        elif kind == 2:
+            then(by * torch.eye(3, dtype=torch.float64) + (1 - by) * luma)
+        else:
+            cos, sin = math.cos(2 * math.pi * by), math.sin(-2 * math.pi * by)
+            turn = torch.tensor([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], dtype=torch.float64)
+            then(torch.linalg.solve(_YIQ, turn @ _YIQ))
+    if drawn[8] > 0:
+        then(luma)
+    return matrix, offset
 
 
 def _change(x: Tensor, colours: Tensor) -> None:

@@ -164,8 +164,7 @@ class InstanceObjective(Objective):
         """Returns the loss of each clip, [b], from embeddings [b, D]."""
         here = indices.clamp(min=0)
         if step < self.ir_steps and not self.noise:
-            everything = torch.arange(self.bank.num_rows, device=output.device).expand(len(output), -1)
-            return exact_instance_recognition(self.bank.dots(output, everything), here, self.temperature)
+            return exact_instance_recognition(self.bank.all_dots(output), here, self.temperature)
         if step < self.ir_steps:
             assert self._noise is not None
             noise = self._noise[part].to(output.device)

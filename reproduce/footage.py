@@ -1,0 +1,133 @@
+"""Measures encoders on real video and photographs: `python -m reproduce.footage DATA --weights NAME_OR_FOLDER ... [--out OUT]`.
+
+Names 20 sorts of action (UCF101, leaving each clip's group out), fights among street scenes (leaving videos out), states of a
+loading bay, and objects in photographs (Caltech-101, 15 and 30 to learn from), by kNN and by logistic regression on the
+embedding and on layers. `--untrained MODEL` measures an encoder with random weights, and `--raw-pixels` pixels. Features and
+predictions are kept in OUT; what is there is not computed again. Prints a table of everything in OUT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import vie_models as vie
+from vie_models.datasets.lists import Paths, VideoList
+from vie_models.evaluate.protocols import encoder
+from vie_models.features.extractor import Extractor
+from vie_models.files import replacing
+from vie_models.models import Encoder
+
+from . import raw_pixels
+from .footage_tests import Split, Videos, knn_predictions, logistic_predictions, read_sets, read_splits, score
+
+PIXELS = "raw pixels"
+EMBEDDING = "embedding"
+LAYERS = ("encode_4", "encode_6", "encode_8", "encode_10")
+
+
+def outputs(model: Encoder, videos: Videos, data: Path, workers: int) -> dict[str, np.ndarray]:
+    """The embedding and the mean over space and time of layers, float32 [V, C, D] each.
+
+    The layers of two pathways are joined: encode_10 is static.encode_10 beside dynamic.encode_10.
+    """
+    own = [name for name in model.layer_names if name.rpartition(".")[2] in LAYERS]
+    extractor = Extractor(model, layers=own, clips=videos.clips, workers=workers, batch_size=8)
+    found: dict[int, dict[str, np.ndarray]] = {}
+    for number, record, arrays in extractor.results([data / path for path in videos.paths]):
+        if arrays is None:
+            raise SystemExit(f"{videos.paths[number]} cannot be read: {record}")
+        layers = {layer: [name for name in own if name.rpartition(".")[2] == layer] for layer in LAYERS}
+        found[number] = {layer: np.concatenate([arrays[name] for name in names], 1) for layer, names in layers.items()}
+        if model.num_classes is None:
+            found[number][EMBEDDING] = arrays[EMBEDDING]
+    return {name: np.stack([found[i][name] for i in range(len(found))]) for name in found[0]}
+
+
+def pixels(videos: Videos, data: Path) -> dict[str, np.ndarray]:
+    """Small frames as features, float32 [V, C, D]."""
+    paths = Paths(data / path for path in videos.paths)
+    found = raw_pixels.pixels(VideoList(paths, torch.from_numpy(videos.labels)))
+    return {PIXELS: found[:, : videos.clips].numpy()}
+
+
+def measure(name: str, model: Encoder | None, options: argparse.Namespace) -> None:
+    """Writes OUT/NAME/SPLIT.json: predictions by every protocol on every output. `model` None: raw pixels."""
+    sets = read_sets(options.data)
+    folder = options.out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in read_splits(options.data, sets).values():
+        file = folder / f"{split.name}.json"
+        if split.name not in options.tests or file.exists():
+            continue
+        videos = sets[split.videos]
+        features = folder / f"{split.videos}.npz"
+        if not features.exists():
+            arrays = pixels(videos, options.data) if model is None else outputs(model, videos, options.data, options.workers)
+            with replacing(features) as path, path.open("wb") as stream:
+                np.savez(stream, **arrays)
+        with np.load(features) as stored:
+            arrays = dict(stored)
+        found = answers(arrays, videos, split, options.logistic)
+        with replacing(file) as path:
+            path.write_text(json.dumps(found) + "\n")
+
+
+def answers(arrays: dict[str, np.ndarray], videos: Videos, split: Split, logistic: list[str]) -> dict[str, list[int]]:
+    """Predictions [V] by "PROTOCOL OUTPUT"."""
+    found = {}
+    for name, values in arrays.items():
+        found[f"knn {name}"] = knn_predictions(values, videos, split, standardise=name != EMBEDDING).tolist()
+        if name in logistic:
+            found[f"logistic {name}"] = logistic_predictions(values, videos, split).tolist()
+    return found
+
+
+def table(options: argparse.Namespace) -> str:
+    """Everything in OUT as Markdown: percent, with 95 % intervals."""
+    sets = read_sets(options.data)
+    lines = ["| test | protocol | encoder | % (95 %) | of it videos that training did not see, % |", "|---|---|---|---|---|"]
+    for split in read_splits(options.data, sets).values():
+        videos, rows = sets[split.videos], []
+        for file in sorted(options.out.glob(f"*/{split.name}.json")):
+            for protocol, predictions in json.loads(file.read_text()).items():
+                values = np.array(predictions)
+                parts = [score(values, videos, split)]
+                if (unseen := ~videos.seen & (values >= 0)).any() and (videos.seen & (values >= 0)).any():
+                    parts.append(score(values, videos, split, unseen))
+                shown = [f"{100 * mean:.1f} ({100 * low:.1f} to {100 * high:.1f})" for mean, low, high in parts]
+                rows.append(f"| {split.name} | {protocol} | {file.parent.name} | {shown[0]} | {' '.join(shown[1:])} |")
+        lines += sorted(rows)
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder of photos/, footage/, ucf101_subset20/ and tank_state4/")
+    parser.add_argument("--out", type=Path, default=Path("runs/footage"), help="folder for everything")
+    parser.add_argument("--weights", nargs="+", default=[], help="weight folders, or names of published sets")
+    parser.add_argument("--untrained", nargs="+", default=[], help="models to measure with random weights")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the random weights")
+    parser.add_argument("--raw-pixels", action="store_true", help="measure raw pixels")
+    parser.add_argument("--tests", nargs="+", default=["ucf", "ucf official", "fights", "tank", "caltech 15", "caltech 30"])
+    parser.add_argument("--logistic", nargs="*", default=["encode_10", PIXELS], help="outputs for logistic regression")
+    parser.add_argument("--workers", type=int, default=2, help="processes that read videos")
+    options = parser.parse_args()
+    if options.raw_pixels:
+        measure(PIXELS, None, options)
+    for weights in options.weights:
+        path = Path(weights)
+        model = vie.from_pretrained(path) if path.is_dir() else vie.create_model(weights, pretrained=True)
+        measure(path.name, model, options)
+    for name in options.untrained:
+        for seed in options.seeds:
+            measure(f"{name}-untrained-{seed}", encoder(name, None, seed), options)
+    print(table(options))
+
+
+if __name__ == "__main__":
+    main()

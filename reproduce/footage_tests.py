@@ -1,0 +1,177 @@
+"""The tests of reproduce.footage: which videos are asked, what is learnt from, and how answers are scored.
+
+V videos, C clips each, D dimensions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from vie_models.bank.knn import knn_of_rows
+
+from .footage_world import MOST, caltech, read_table, trains_on
+
+NEIGHBOURS, TEMPERATURE = 10, 0.07
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
+"""Values of C, from which cross-validation over training groups chooses."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Videos:
+    """A set of labelled videos or photographs."""
+
+    paths: list[str]
+    """V paths from the data's folder."""
+    labels: np.ndarray
+    """int64 [V]."""
+    groups: np.ndarray
+    """int64 [V]: videos of one group are alike, and never on both sides of a split."""
+    seen: np.ndarray
+    """bool [V]: whether the weights were trained on it, without its label."""
+    clips: int = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One question: learn from some videos, name the others."""
+
+    name: str
+    videos: str
+    """Name of the set."""
+    folds: list[tuple[np.ndarray, np.ndarray]]
+    """Indices to learn from, and indices to ask."""
+    balanced: bool = False
+    """Score the mean over classes, instead of the mean over videos."""
+
+
+def read_sets(data: Path) -> dict[str, Videos]:
+    """The four sets."""
+    ucf = read_table(data / "ucf101_subset20" / "labels.csv")
+    fights = [row for row in read_table(data / "footage" / "footage.csv") if row["label"]]
+    tank = read_table(data / "tank_state4" / "labels.csv")
+    photos = caltech(data)
+    classes = _numbers([name for _, name, _ in photos])
+    places = np.array([place for _, _, place in photos])
+    return {
+        "ucf": Videos(
+            [f"ucf101_subset20/{row['path']}" for row in ucf],
+            _numbers([row["label"] for row in ucf]),
+            _numbers([f"{row['label']} {row['group']}" for row in ucf]),
+            np.array([row["suggested_split"] != "test" for row in ucf]),
+        ),
+        "fights": Videos(
+            [f"footage/{row['path']}" for row in fights],
+            _numbers([row["label"] for row in fights]),
+            _numbers([row["video"] for row in fights]),
+            np.array([trains_on(row["video"]) for row in fights]),
+        ),
+        "tank": Videos(
+            [f"tank_state4/{row['path']}" for row in tank],
+            _numbers([row["label"] for row in tank]),
+            np.array([row["suggested_split"] == "train" for row in tank]).astype(np.int64),
+            np.zeros(len(tank), bool),
+        ),
+        "caltech": Videos([path for path, *_ in photos], classes, np.arange(len(photos)), places < MOST, clips=1),
+    }
+
+
+def read_splits(data: Path, sets: dict[str, Videos]) -> dict[str, Split]:
+    """The questions asked of the sets."""
+    ucf, fights, tank = sets["ucf"], sets["fights"], sets["tank"]
+    numbers = np.array([row["group"] for row in read_table(data / "ucf101_subset20" / "labels.csv")])
+    places = np.array([place for *_, place in caltech(data)])
+    splits = [
+        Split("ucf", "ucf", [_fold(numbers != number, numbers == number) for number in np.unique(numbers)]),
+        Split("ucf official", "ucf", [_fold(ucf.seen, ~ucf.seen)]),
+        Split("fights", "fights", list(GroupKFold(10).split(fights.labels, groups=fights.groups))),
+        Split("tank", "tank", [_fold(tank.groups == 1, tank.groups == 0)], balanced=True),
+        *(Split(f"caltech {n}", "caltech", [_fold(places < n, places >= MOST)], balanced=True) for n in (15, MOST)),
+    ]
+    return {split.name: split for split in splits}
+
+
+def knn_predictions(values: np.ndarray, videos: Videos, split: Split, standardise: bool) -> np.ndarray:
+    """Names by the nearest of the training videos' mean vectors, as `vie eval knn`.
+
+    Args:
+        values: [V, C, D].
+        videos: the set.
+        split: the question.
+        standardise: scale each dimension by the training videos before directions are compared; embeddings need it not.
+
+    Returns:
+        int64 [V]; -1 for a video that is not asked.
+    """
+    found = np.full(len(videos.labels), -1)
+    for known, asked in split.folds:
+        rows, clips = values[known].mean(1), values[asked]
+        if standardise:
+            mean, spread = rows.mean(0), rows.std(0) + 1e-6
+            rows, clips = (rows - mean) / spread, (clips - mean) / spread
+        unit_rows = F.normalize(torch.from_numpy(rows), dim=1)
+        unit_clips = F.normalize(torch.from_numpy(clips), dim=2)
+        labels = torch.from_numpy(videos.labels)
+        number = int(labels.max()) + 1
+        found[asked] = knn_of_rows(unit_clips, unit_rows, labels[known], NEIGHBOURS, TEMPERATURE, number).predictions
+    return found
+
+
+def logistic_predictions(values: np.ndarray, videos: Videos, split: Split) -> np.ndarray:
+    """Names by logistic regression on means over clips; the penalty is chosen by cross-validation over training groups.
+
+    Args and returns as for `knn_predictions`.
+    """
+    found, means = np.full(len(videos.labels), -1), values.mean(1)
+    for known, asked in split.folds:
+        line = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+        groups = videos.groups[known]
+        inner = GroupKFold(3) if len(np.unique(groups)) > 3 else 3
+        fit = GridSearchCV(line, {"logisticregression__C": PENALTIES}, cv=inner)
+        found[asked] = fit.fit(means[known], videos.labels[known], groups=groups).predict(means[asked])
+    return found
+
+
+def score(predictions: np.ndarray, videos: Videos, split: Split, which: np.ndarray | None = None) -> tuple[float, float, float]:
+    """Accuracy, and its 95 % bootstrap interval over groups.
+
+    Args:
+        predictions: int64 [V]; -1 for a video that is not asked.
+        videos: the set.
+        split: the question.
+        which: count these only, bool [V].
+    """
+    asked = predictions >= 0 if which is None else (predictions >= 0) & which
+    hits, labels = (predictions == videos.labels)[asked], videos.labels[asked]
+    groups = np.unique(videos.groups[asked], return_inverse=True)[1]
+    if split.balanced:  # the groups of these sets are single photographs, or one for all
+        groups = np.arange(len(hits))
+    sums = np.zeros((groups.max() + 1, labels.max() + 1, 2))
+    np.add.at(sums, (groups, labels), np.stack([hits, np.ones(len(hits))], 1))
+    draws = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), 2000)
+
+    def accuracy(total: np.ndarray) -> np.ndarray:  # [..., classes, 2]
+        if not split.balanced:
+            return total[..., 0].sum(-1) / total[..., 1].sum(-1)
+        with np.errstate(invalid="ignore"):
+            return np.nanmean(total[..., 0] / total[..., 1], -1)
+
+    drawn = accuracy((draws @ sums.reshape(len(sums), -1)).reshape(len(draws), *sums.shape[1:]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(accuracy(sums.sum(0))), float(low), float(high)
+
+
+def _numbers(names: list[str]) -> np.ndarray:
+    return np.unique(names, return_inverse=True)[1]
+
+
+def _fold(known: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.flatnonzero(known), np.flatnonzero(asked)
