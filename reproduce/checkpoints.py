@@ -72,7 +72,7 @@ def about(model: str, commands: list[str], measured: list[Measured], table: str)
             motion and real footage. It sees {SEES[family]}. It comes with vie_models and is loaded without a network.""",
         "procedure": "Both pathways were trained by themselves and put together."
         if model in JOINED
-        else f"""Instance recognition with the softmax over the whole memory bank, which began with the embeddings of one pass.
+        else """Instance recognition with the softmax over the whole memory bank, which began with the embeddings of one pass.
             Crops of 64 pixels. training.json has every setting. Trained on a CPU, in bfloat16; weights and bank were rounded
             to float16. ROOT is made by `python -m reproduce.footage_world DATA WORLD` and is WORLD/91.""",
         "intended_use": """Features of real video on small machines, teaching, tests, and trying out code that will run larger

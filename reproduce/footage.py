@@ -3,13 +3,14 @@
 Names 20 sorts of action (UCF101, leaving each clip's group out), fights among street scenes (leaving videos out), states of a
 loading bay, and objects in photographs (Caltech-101, 15 and 30 to learn from), by kNN and by logistic regression on the
 embedding and on layers. `--untrained MODEL` measures an encoder with random weights, and `--raw-pixels` pixels. Features and
-predictions are kept in OUT; what is there is not computed again. Prints a table of everything in OUT.
+predictions are kept in OUT; what is there is not computed again. Prints tables of everything in OUT.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -88,21 +89,47 @@ def answers(arrays: dict[str, np.ndarray], videos: Videos, split: Split, logisti
 
 
 def table(options: argparse.Namespace) -> str:
-    """Everything in OUT as Markdown: percent, with 95 % intervals."""
+    """Everything in OUT as Markdown, in percent: a table for each protocol and output, a row for each encoder.
+
+    A cell has the mean and standard deviation over seeds, or of one run the 95 % interval over groups. The columns "unseen" count
+    the videos alone that training did not see.
+    """
     sets = read_sets(options.data)
-    lines = ["| test | protocol | encoder | % (95 %) | of it videos that training did not see, % |", "|---|---|---|---|---|"]
-    for split in read_splits(options.data, sets).values():
-        videos, rows = sets[split.videos], []
+    splits = read_splits(options.data, sets)
+    cells: dict[str, dict[str, dict[str, list[tuple[float, ...]]]]] = {}  # protocol, encoder, column: a triple for each seed
+    for split in splits.values():
+        videos = sets[split.videos]
         for file in sorted(options.out.glob(f"*/{split.name}.json")):
+            encoder_name, _, seed = file.parent.name.rpartition("-")
+            name = encoder_name if seed.isdigit() else file.parent.name
             for protocol, predictions in json.loads(file.read_text()).items():
                 values = np.array(predictions)
-                parts = [score(values, videos, split)]
-                if (unseen := ~videos.seen & (values >= 0)).any() and (videos.seen & (values >= 0)).any():
-                    parts.append(score(values, videos, split, unseen))
-                shown = [f"{100 * mean:.1f} ({100 * low:.1f} to {100 * high:.1f})" for mean, low, high in parts]
-                rows.append(f"| {split.name} | {protocol} | {file.parent.name} | {shown[0]} | {' '.join(shown[1:])} |")
-        lines += sorted(rows)
-    return "\n".join(lines) + "\n"
+                row = cells.setdefault(protocol, {}).setdefault(name, {})
+                row.setdefault(split.name, []).append(score(values, videos, split))
+                unseen = ~videos.seen & (values >= 0)
+                if unseen.any() and not unseen[values >= 0].all():
+                    row.setdefault(f"{split.name}, unseen", []).append(score(values, videos, split, unseen))
+    tables = []
+    for protocol, encoders in sorted(cells.items()):
+        names = [
+            name for split in splits for name in (split, f"{split}, unseen") if any(name in row for row in encoders.values())
+        ]
+        lines = [f"| {protocol} | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
+        lines += [
+            f"| {name} | {' | '.join(_cell(encoders[name].get(column, [])) for column in names)} |" for name in sorted(encoders)
+        ]
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables) + "\n"
+
+
+def _cell(runs: list[tuple[float, ...]]) -> str:
+    """One number of a table, or its mean over several seeds."""
+    if not runs:
+        return ""
+    means = [100 * run[0] for run in runs]
+    if len(runs) > 1:
+        return f"{statistics.mean(means):.1f} ± {statistics.stdev(means):.1f} ({len(runs)} seeds)"
+    return f"{means[0]:.1f} ({100 * runs[0][1]:.1f} to {100 * runs[0][2]:.1f})"
 
 
 def main() -> None:
@@ -126,7 +153,9 @@ def main() -> None:
     for name in options.untrained:
         for seed in options.seeds:
             measure(f"{name}-untrained-{seed}", encoder(name, None, seed), options)
-    print(table(options))
+    text = table(options)
+    (options.out / "report.md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

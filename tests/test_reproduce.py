@@ -1,0 +1,84 @@
+"""What reproduce/ measures with: splits, votes, scores, and the commands of its runs."""
+
+import numpy as np
+import pytest
+
+from reproduce.footage_tests import Split, Videos, knn_predictions, logistic_predictions, read_sets, read_splits, score
+from reproduce.footage_training import RUNS
+from reproduce.footage_world import MOST
+from vie_models.cli.flags import parse
+from vie_models.train.recipes import recipe
+from vie_models.train.settings import TrainConfig
+
+
+def fold(known, asked):
+    return np.array(known), np.array(asked)
+
+
+@pytest.fixture
+def four_groups():
+    """Two classes, two groups of each, 8 videos of 2 clips. Groups differ a little, classes a lot."""
+    labels, groups = np.repeat([0, 1], 16), np.repeat(np.arange(4), 8)
+    videos = Videos([str(i) for i in range(32)], labels, groups, np.zeros(32, bool), clips=2)
+    values = np.random.default_rng(0).normal(0, 0.1, (32, 2, 4)).astype(np.float32)
+    values[np.arange(32), :, labels] += 1
+    values[:, :, 3] += 0.1 * (groups[:, None] % 2)
+    everyone = np.arange(32)
+    folds = [(everyone[groups % 2 != g], everyone[groups % 2 == g]) for g in range(2)]
+    return videos, values, Split("groups", "x", folds)
+
+
+def test_groups_are_left_out(four_groups):
+    videos, values, split = four_groups
+    assert (knn_predictions(values, videos, split, standardise=False) == videos.labels).all()
+    assert (logistic_predictions(values, videos, split) == videos.labels).all()
+    swapped = Split("swapped", "x", [fold(range(16), range(16, 32))])  # one class alone is known
+    assert (knn_predictions(values, videos, swapped, standardise=True)[16:] == 0).all()
+    assert (knn_predictions(values, videos, swapped, standardise=True)[:16] == -1).all()
+
+
+def test_scores_count_groups():
+    labels, groups = np.zeros(40, int), np.repeat(np.arange(4), 10)
+    videos = Videos([""] * 40, labels, groups, np.zeros(40, bool))
+    split = Split("x", "x", [])
+    hits = np.where(groups < 2, 0, 1)  # two groups are right, two are wrong
+    mean, low, high = score(hits, videos, split)
+    assert (mean, low, high) == (0.5, 0.0, 1.0)
+    alone = Videos([""] * 40, labels, np.arange(40), np.zeros(40, bool))
+    assert score(hits, alone, split)[1] == pytest.approx(0.35, abs=0.03)
+    assert score(hits, videos, split, groups < 2)[0] == 1.0
+    assert score(np.where(np.arange(40) < 4, -1, hits), videos, split)[0] == pytest.approx(16 / 36)
+
+
+def test_balanced_scores_are_means_over_classes():
+    labels = np.repeat([0, 1], [30, 10])
+    videos = Videos([""] * 40, labels, np.arange(40), np.zeros(40, bool))
+    assert score(np.zeros(40, int), videos, Split("x", "x", [], balanced=True))[0] == 0.5
+
+
+def test_nothing_is_asked_that_was_learnt_with_its_name(labelled_data):
+    sets = read_sets(labelled_data)
+    splits = read_splits(labelled_data, sets)
+    assert {name: len(videos.paths) for name, videos in sets.items()} == {
+        "ucf": 197,
+        "fights": 293,
+        "tank": 490,
+        "caltech": 6746,
+    }
+    for split in splits.values():
+        groups = sets[split.videos].groups
+        for known, asked in split.folds:
+            assert not set(known) & set(asked)
+            assert not set(groups[known]) & set(groups[asked])
+    assert sum(len(asked) for _, asked in splits["ucf"].folds) == 197
+    assert len(splits["caltech 30"].folds[0][0]) == 84 * MOST
+    assert not sets["caltech"].seen[splits["caltech 15"].folds[0][1]].any()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_runs_are_commands(name):
+    run = RUNS[name]
+    given = recipe(run.model, out="x", train_list="y")
+    config = parse(TrainConfig, ["--out", "x", "--train-list", "y", *run.flags], "vie train", given)
+    assert config.model == run.model
+    assert not run.start or run.start in RUNS
