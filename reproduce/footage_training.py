@@ -52,6 +52,10 @@ RUNS: dict[str, TrainingRun] = {
     # local aggregation against instance recognition, from the same weights and for as many steps
     **{f"{TINY}-ir-{s}": TrainingRun(TINY, (*_seed(s), *_steps(MORE), *AGAIN), f"{TINY}-{s}") for s in range(3)},
     **{f"{TINY}-la-{s}": TrainingRun(TINY, (*_seed(s), *_steps(MORE, la=True), *AGAIN), f"{TINY}-{s}") for s in range(3)},
+    **{
+        f"{SMALL}-{name}-0": TrainingRun(SMALL, ("--crop", "64", *_steps(MORE, la=name == "la"), *AGAIN), f"{SMALL}-0")
+        for name in ("ir", "la")
+    },
     # what local aggregation needs
     **{
         f"{TINY}-la-{name}-0": TrainingRun(TINY, (*_steps(MORE, la=True), *AGAIN, *flags), f"{TINY}-0")

@@ -71,7 +71,7 @@ for _name in ("single", "3dresnet", "slowfast", "twopathway"):
     _fast = _name in ("slowfast", "twopathway")
     _entry = MODELS[f"vie_{_name}"]
     MODELS[f"vie_{_name}_tiny"] = _smaller(_entry, 72, 64, width=16, **({"fast_width": 4} if _fast else {}))
-    MODELS[f"vie_{_name}_small"] = _smaller(_entry, 128, 112, width=32, **({"fast_width": 8} if _fast else {}))
+    MODELS[f"vie_{_name}_small"] = _smaller(_entry, 73, 64, width=32, **({"fast_width": 8} if _fast else {}))
 
 
 def list_models(pattern: str = "*") -> list[str]:
