@@ -50,7 +50,7 @@ def test_what_is_no_clip_is_named(bad):
             transform(bad)
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES, "affine_jitter"])
+@pytest.mark.parametrize("recipe", [*RECIPES, "affine_jitter", "resized_crop"])
 def test_a_draw_is_the_generators_and_the_whole_clips(recipe):
     transform = pickle.loads(pickle.dumps(train_transform(SPEC, recipe)))
     clip = noise(1).repeat(3, 1, 1, 1)
@@ -177,3 +177,18 @@ def test_affine_colours_are_a_matter_of_each_clip():
     for k, clip in enumerate(clips):
         change_colours_affinely(clip, draws[k : k + 1])
         assert torch.equal(together[3 * k : 3 * k + 3], clip)
+
+
+def test_resized_crops_show_a_fifth_to_all():
+    """A frame whose colours are its coordinates says what was cut out of it."""
+    rows, columns = torch.arange(80)[:, None].expand(80, 120), torch.arange(120).expand(80, 120)
+    clip = torch.stack([rows, columns, torch.zeros(80, 120)], -1)[None].byte()
+    transform, shares = train_transform(SPEC, "resized_crop"), []
+    for seed in range(200):
+        view, _ = transform.view(clip, seeded(seed))
+        height, width = (float(view[0, channel].max()) - float(view[0, channel].min()) + 2 for channel in (0, 1))
+        assert view.shape == (1, 3, SPEC.crop, SPEC.crop)
+        assert 0.55 < width / height < 1.8
+        shares.append(height * width / (80 * 120))
+    assert min(shares) == pytest.approx(0.2, abs=0.05)
+    assert max(shares) > 0.85

@@ -17,8 +17,14 @@ from ..clip_spec import ClipSpec
 from .colours import change_colours, change_colours_affinely, draw_colours
 
 MULTI_SCALES = (1.0, 0.841, 0.707, 0.595, 0.5)
-Recipe = Literal["color_jitter", "affine_jitter", "multi_scale_crop", "random_crop"]
-COLOUR_CHANGES = {"color_jitter": change_colours, "affine_jitter": change_colours_affinely}
+SHARES, SHAPES = (0.2, 1.0), (3 / 4, 4 / 3)
+"""Least and greatest area, as a share of the frame, and width over height of what "resized_crop" cuts out."""
+Recipe = Literal["color_jitter", "affine_jitter", "resized_crop", "multi_scale_crop", "random_crop"]
+COLOUR_CHANGES = {
+    "color_jitter": change_colours,
+    "affine_jitter": change_colours_affinely,
+    "resized_crop": change_colours_affinely,
+}
 """What changes the colours of frames in place, for each recipe that does."""
 
 
@@ -77,6 +83,9 @@ class TrainTransform(ClipTransform):
 
     "affine_jitter" makes the same changes of colours as one affine map: much faster, and almost the same pictures.
 
+    "resized_crop" changes colours as "affine_jitter" does, and cuts out more or less: a rectangle of 20 to 100 % of the frame,
+    resized to the crop. It is the usual one for images (Wu et al., CVPR 2018).
+
     "multi_scale_crop" is the original's recipe for fine-tuning. It cuts a square at one of the four corners or the centre,
     whose side is the short side times 1, 0.841, 0.707, 0.595 or 0.5. It resizes the square to the crop, and mirrors it with
     probability 0.5.
@@ -111,8 +120,8 @@ class TrainTransform(ClipTransform):
         """
         frames = self._frames(clip)
         draws = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        place = self._square_resized if self.recipe == "multi_scale_crop" else self._resized_square
-        frames = place(frames, draws)
+        places = {"multi_scale_crop": self._square_resized, "resized_crop": self._rectangle_resized}
+        frames = places.get(self.recipe, self._resized_square)(frames, draws)
         colours = draw_colours(draws) if self.recipe in COLOUR_CHANGES else None
         if torch.rand(1, generator=draws) < 0.5:
             frames = frames.flip(-1)
@@ -139,6 +148,17 @@ class TrainTransform(ClipTransform):
         top, left = corners[_below(len(corners), draws)]
         size = [self.spec.crop, self.spec.crop]
         return functional.resized_crop(frames, top, left, side, side, size, self._interpolation, antialias=True)
+
+    def _rectangle_resized(self, frames: Tensor, draws: torch.Generator) -> Tensor:
+        """A rectangle of a random area and shape, anywhere, resized to the crop."""
+        height, width = frames.shape[-2:]
+        share, shape = torch.rand(2, generator=draws, dtype=torch.float64).tolist()
+        area = (SHARES[0] + share * (SHARES[1] - SHARES[0])) * height * width
+        ratio = SHAPES[0] * (SHAPES[1] / SHAPES[0]) ** shape
+        down, right = min(round((area / ratio) ** 0.5), height), min(round((area * ratio) ** 0.5), width)
+        top, left = _below(height - down + 1, draws), _below(width - right + 1, draws)
+        size = [self.spec.crop, self.spec.crop]
+        return functional.resized_crop(frames, top, left, down, right, size, self._interpolation, antialias=True)
 
 
 def short_sides(spec: ClipSpec) -> tuple[int, int]:
