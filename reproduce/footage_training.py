@@ -44,17 +44,13 @@ MORE, SHORT = 1000, 1500
 RUNS: dict[str, TrainingRun] = {
     **{f"{TINY}-{seed}": TrainingRun(TINY, _seed(seed)) for seed in range(3)},
     **{f"vie_{name}_tiny-0": TrainingRun(f"vie_{name}_tiny") for name in ("3dresnet", "slowfast")},
-    f"{SMALL}-0": TrainingRun(SMALL, ("--crop", "64", *_steps(9000))),
-    **{
-        f"vie_{name}_small-0": TrainingRun(f"vie_{name}_small", ("--crop", "64", *_steps(2000)))
-        for name in ("3dresnet", "slowfast")
-    },
+    f"{SMALL}-0": TrainingRun(SMALL, _steps(12_000)),
+    **{f"vie_{name}_small-0": TrainingRun(f"vie_{name}_small") for name in ("3dresnet", "slowfast")},
     # local aggregation against instance recognition, from the same weights and for as many steps
     **{f"{TINY}-ir-{s}": TrainingRun(TINY, (*_seed(s), *_steps(MORE), *AGAIN), f"{TINY}-{s}") for s in range(3)},
     **{f"{TINY}-la-{s}": TrainingRun(TINY, (*_seed(s), *_steps(MORE, la=True), *AGAIN), f"{TINY}-{s}") for s in range(3)},
     **{
-        f"{SMALL}-{name}-0": TrainingRun(SMALL, ("--crop", "64", *_steps(MORE, la=name == "la"), *AGAIN), f"{SMALL}-0")
-        for name in ("ir", "la")
+        f"{SMALL}-{name}-0": TrainingRun(SMALL, (*_steps(MORE, la=name == "la"), *AGAIN), f"{SMALL}-0") for name in ("ir", "la")
     },
     # what local aggregation needs
     **{
