@@ -25,7 +25,7 @@ PATHWAYS = {"appearance": slice(0, 128), "motion": slice(128, 256)}
 STRIDE, APART = 0.5, 2.0
 """Seconds from one moment to the next, and between moments that count as different."""
 QUERIES, NEIGHBOURS = 4, 2
-HEIGHT, CAPTION, GAP = 90, 16, 8
+HEIGHT, CAPTION, GAP = 100, 30, 8
 """Sizes of the picture, in pixels."""
 
 
@@ -60,7 +60,7 @@ def matrix(similarity: torch.Tensor, width: int, caption: str) -> Image.Image:
     low = float(similarity.min())
     grey = ((similarity - low) / max(1 - low, 1e-6) * 255).clamp(0, 255).byte().numpy()
     sheet = Image.new("RGB", (width, width + CAPTION), "white")
-    ImageDraw.Draw(sheet).text((0, 2), f"{caption}: {low:.2f} (black) to 1 (white)", fill="black")
+    ImageDraw.Draw(sheet).multiline_text((0, 2), f"{caption}\n{low:.2f} (black) to 1 (white)", fill="black")
     sheet.paste(Image.fromarray(grey).resize((width, width), Image.Resampling.NEAREST).convert("RGB"), (0, CAPTION))
     return sheet
 
@@ -82,12 +82,12 @@ def main(video: Path | None, out: Path) -> None:
     pictures = frames_at(video, middles)
     rows = []
     for query in queries:
-        row = [(f"{middles[query]:.1f} s", pictures[middles[query]])]
+        row = [(f"moment\n{middles[query]:.1f} s", pictures[middles[query]])]
         for name, values in similarity.items():
             others = values[query].masked_fill(~far[query], -1)
             for found in others.topk(min(NEIGHBOURS, int(far[query].sum()))).indices.tolist():
-                row.append((f"{name}: {middles[found]:.1f} s, {values[query, found]:.2f}", pictures[middles[found]]))
-        print("; ".join(caption for caption, _ in row))
+                row.append((f"{name}\n{middles[found]:.1f} s, {values[query, found]:.2f}", pictures[middles[found]]))
+        print("; ".join(caption.replace("\n", " ") for caption, _ in row))
         rows.append(row)
     for found in predict([video], MODEL):
         names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.names[:3])
@@ -99,7 +99,7 @@ def main(video: Path | None, out: Path) -> None:
     sheet = Image.new("RGB", (width * (1 + 2 * NEIGHBOURS), height * len(rows) + side + CAPTION + GAP), "white")
     for i, row in enumerate(rows):
         for j, (caption, picture) in enumerate(row):
-            ImageDraw.Draw(sheet).text((j * width, i * height + 2), caption, fill="black")
+            ImageDraw.Draw(sheet).multiline_text((j * width, i * height + 2), caption, fill="black")
             sheet.paste(picture, (j * width, i * height + CAPTION))
     for i, (name, values) in enumerate(similarity.items()):
         sheet.paste(matrix(values, side, f"all moments, {name}"), (i * (side + GAP), height * len(rows) + GAP))

@@ -55,6 +55,15 @@ def test_nearest_neighbours(features, tmp_path):
         assert sheet.size == (6 * 112, 3 * (112 + 14))
 
 
+def test_demo_looks_through_your_video(tmp_path):
+    video = write_video(tmp_path / "mine.mp4", grey_levels(150))
+    printed = run("demo.py", "--video", video, "--out", tmp_path / "out")
+    assert f"moments of {video} (6.0 s), 256 numbers each" in printed
+    assert "the memory bank's votes for the whole video: " in printed
+    assert np.load(tmp_path / "out" / "moments.npz")["embedding"].shape[1] == 256
+    assert (tmp_path / "out" / "moments.png").stat().st_size > 1000
+
+
 @pytest.fixture
 def colours(tmp_path):
     """Two class folders with videos of red and of blue noise."""

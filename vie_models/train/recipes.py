@@ -36,7 +36,8 @@ RECIPES |= {f"vie_{name}_tiny": _TINY for name in ("single", "3dresnet", "slowfa
 # for several thousand instances, such as those of reproduce/footage_world.py; chosen in short trials of vie_single_tiny
 _SMALL: dict[str, Any] = dict(
     noise=0, temperature=0.1, bank_momentum=0.8, bank_start="embeddings", augmentation="affine_jitter", schedule="cosine",
-    weight_decay=1e-3, norm_momentum=0.01, clusters=300, background=600, workers=2, validate_every=1000, save_every=1000, log_every=100,
+    weight_decay=1e-3, norm_momentum=0.01, clusters=300, background=600, workers=2, validate_every=1000, save_every=1000,
+    log_every=100,
 )  # fmt: skip
 _STATIC = dict(batch_size=64, lr=0.1, warmup_steps=200, steps=6000, ir_steps=6000)
 _DYNAMIC = dict(batch_size=32, lr=0.05, warmup_steps=300, steps=3000, ir_steps=3000)
