@@ -19,7 +19,8 @@ class Train:
     """Trains an encoder: `vie train RECIPE --train-list LIST -o RUN`.
 
     The paper's recipes are vie_single, vie_trn, vie_3dresnet, vie_slow and vie_slowfast; those of small encoders end in _tiny
-    and _small. See `vie train RECIPE --help` for the settings. The paper's baselines are other objectives: --objective supervised, rotation or order. You can stop a run at any time: the same command continues it from
+    and _small. See `vie train RECIPE --help` for the settings. The paper's baselines are other objectives: --objective
+    supervised, rotation or order. You can stop a run at any time: the same command continues it from
     its last checkpoint. On several GPUs or machines: `torchrun ... -m vie_models.cli train RECIPE ...`.
     """
 
