@@ -36,34 +36,48 @@ def _seed(number: int) -> tuple[str, ...]:
 
 
 TINY, SMALL = "vie_single_tiny", "vie_single_small"
-AGAIN = ("--lr", "0.03", "--warmup-steps", "100")
-"""A second stage, from trained weights."""
-MORE, SHORT = 1000, 1500
-"""Steps of a second stage, and of runs that are compared with each other alone."""
+SEEDS = range(3)
+SHORT = 3000
+"""Steps of runs that are compared with each other alone."""
+STATIC = (*_steps(1000), "--lr", "0.03", "--warmup-steps", "100")
+DYNAMIC = (*_steps(1000), "--lr", "0.02", "--warmup-steps", "100")
+"""The second stage, on real videos alone."""
+FIRST: dict[str, tuple[str, ...]] = {
+    TINY: _steps(8000),
+    SMALL: _steps(12_000),
+    **{f"vie_{name}_{size}": () for name in ("3dresnet", "slowfast") for size in ("tiny", "small")},
+}
+"""Models, and the flags of their first stage, on all photographs and videos."""
+
+
+def _both_stages(model: str, seed: int) -> dict[str, TrainingRun]:
+    first, second = f"{model}-first-{seed}", STATIC if "single" in model else DYNAMIC
+    return {
+        first: TrainingRun(model, (*_seed(seed), *FIRST[model])),
+        f"{model}-{seed}": TrainingRun(model, (*_seed(seed), *second), first, "videos"),
+    }
+
+
+def _la(name: str, seed: int, *flags: str) -> dict[str, TrainingRun]:
+    """The second stage by local aggregation instead of instance recognition."""
+    clusters = ("--clusters", "100", "--background", "200")
+    run = TrainingRun(
+        TINY, (*_seed(seed), *STATIC, *_steps(1000, la=True), *clusters, *flags), f"{TINY}-first-{seed}", "videos"
+    )
+    return {f"{TINY}-{name}-{seed}": run}
+
 
 RUNS: dict[str, TrainingRun] = {
-    **{f"{TINY}-{seed}": TrainingRun(TINY, _seed(seed)) for seed in range(3)},
-    **{f"vie_{name}_tiny-0": TrainingRun(f"vie_{name}_tiny") for name in ("3dresnet", "slowfast")},
-    f"{SMALL}-0": TrainingRun(SMALL, _steps(12_000)),
-    **{f"vie_{name}_small-0": TrainingRun(f"vie_{name}_small") for name in ("3dresnet", "slowfast")},
-    # local aggregation against instance recognition, from the same weights and for as many steps
-    **{f"{TINY}-ir-{s}": TrainingRun(TINY, (*_seed(s), *_steps(MORE), *AGAIN), f"{TINY}-{s}") for s in range(3)},
-    **{f"{TINY}-la-{s}": TrainingRun(TINY, (*_seed(s), *_steps(MORE, la=True), *AGAIN), f"{TINY}-{s}") for s in range(3)},
-    **{
-        f"{SMALL}-{name}-0": TrainingRun(SMALL, (*_steps(MORE, la=name == "la"), *AGAIN), f"{SMALL}-0") for name in ("ir", "la")
-    },
-    # what local aggregation needs
-    **{
-        f"{TINY}-la-{name}-0": TrainingRun(TINY, (*_steps(MORE, la=True), *AGAIN, *flags), f"{TINY}-0")
-        for name, flags in {
-            "coarse": ("--clusters", "60"),
-            "fine": ("--clusters", "1500"),
-            "three": ("--clusterings", "3"),
-            "near": ("--background", "200"),
-            "far": ("--background", "2400"),
-        }.items()
-    },
-    # what instance recognition needs: each beside vie_single_tiny-short-0
+    # the sets that come with the package, and more seeds of one
+    **{name: run for model in FIRST for name, run in _both_stages(model, 0).items()},
+    **{name: run for seed in SEEDS for name, run in _both_stages(TINY, seed).items()},
+    # local aggregation, and what it needs
+    **{name: run for seed in SEEDS for name, run in _la("la", seed).items()},
+    **_la("la-coarse", 0, "--clusters", "30"),
+    **_la("la-fine", 0, "--clusters", "250"),
+    **_la("la-three", 0, "--clusterings", "3"),
+    **_la("la-near", 0, "--background", "50"),
+    # what instance recognition needs: each beside vie_single_tiny-short
     **{
         f"{TINY}-{name}-0": TrainingRun(TINY, (*_steps(SHORT), *flags))
         for name, flags in {
@@ -73,15 +87,17 @@ RUNS: dict[str, TrainingRun] = {
             "part0.3": ("--part", "0.3"),
             "part0.7": ("--part", "0.7"),
             "random-bank": ("--bank-start", "random"),
-            "slow": ("--lr", "0.03"),
+            "quick-bank": ("--bank-momentum", "0.5"),
+            "small-decay": ("--weight-decay", "1e-4"),
+            "resized-crop": ("--augmentation", "resized_crop"),
         }.items()
     },
     **{f"{TINY}-{kind}-0": TrainingRun(TINY, _steps(SHORT), list=kind) for kind in ("photos", "videos")},
-    **{f"{TINY}-steps{steps}-0": TrainingRun(TINY, _steps(steps)) for steps in (750, 3000)},
+    **{f"{TINY}-steps{steps}-0": TrainingRun(TINY, _steps(steps)) for steps in (750, 1500)},
     # the paper's baselines
-    f"{TINY}-opn-0": TrainingRun(TINY, ("--objective", "order", *_steps(SHORT), "--bank-start", "random")),
+    f"{TINY}-opn-0": TrainingRun(TINY, ("--objective", "order", *_steps(1500))),
     "vie_3dresnet_tiny-rotnet-0": TrainingRun(
-        "vie_3dresnet_tiny", ("--objective", "rotation", *_steps(500), "--batch-size", "16", "--bank-start", "random")
+        "vie_3dresnet_tiny", ("--objective", "rotation", *_steps(500), "--batch-size", "16")
     ),
 }
 """By the name of their weights, whose last part is the seed."""
