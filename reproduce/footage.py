@@ -31,18 +31,23 @@ EMBEDDING = "embedding"
 LAYERS = ("encode_4", "encode_6", "encode_8", "encode_10")
 
 
+def load(weights: str) -> Encoder:
+    """The encoder of a weight folder or of a published set."""
+    return vie.from_pretrained(weights) if Path(weights).is_dir() else vie.create_model(weights, pretrained=True)
+
+
 def outputs(model: Encoder, videos: Videos, data: Path, workers: int) -> dict[str, np.ndarray]:
     """The embedding and the mean over space and time of layers, float32 [V, C, D] each.
 
     The layers of two pathways are joined: encode_10 is static.encode_10 beside dynamic.encode_10.
     """
-    own = [name for name in model.layer_names if name.rpartition(".")[2] in LAYERS]
+    layers = {layer: [name for name in model.layer_names if name.rpartition(".")[2] == layer] for layer in LAYERS}
+    own = [name for names in layers.values() for name in names]
     extractor = Extractor(model, layers=own, clips=videos.clips, workers=workers, batch_size=8)
     found: dict[int, dict[str, np.ndarray]] = {}
     for number, record, arrays in extractor.results([data / path for path in videos.paths]):
         if arrays is None:
             raise SystemExit(f"{videos.paths[number]} cannot be read: {record}")
-        layers = {layer: [name for name in own if name.rpartition(".")[2] == layer] for layer in LAYERS}
         found[number] = {layer: np.concatenate([arrays[name] for name in names], 1) for layer, names in layers.items()}
         if model.num_classes is None:
             found[number][EMBEDDING] = arrays[EMBEDDING]
@@ -147,9 +152,7 @@ def main() -> None:
     if options.raw_pixels:
         measure(PIXELS, None, options)
     for weights in options.weights:
-        path = Path(weights)
-        model = vie.from_pretrained(path) if path.is_dir() else vie.create_model(weights, pretrained=True)
-        measure(path.name, model, options)
+        measure(Path(weights).name, load(weights), options)
     for name in options.untrained:
         for seed in options.seeds:
             measure(f"{name}-untrained-{seed}", encoder(name, None, seed), options)

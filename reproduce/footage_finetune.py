@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-import vie_models as vie
 from vie_models.evaluate.report import report
 from vie_models.evaluate.results import RESULTS
 from vie_models.video.packed import open_pack
 
 from .commands import done
+from .footage import load
 from .footage_tests import Videos, read_sets
 from .footage_world import MOST, caltech
 
@@ -62,12 +62,11 @@ def main() -> None:
         lists = ["--train-list", str(folder / "train.txt"), "--val-list", str(folder / "val.txt")]
         common = [*lists, "--workers", options.workers, "--epochs", str(EPOCHS[test]), *SETTINGS]
         for weights in options.weights:
-            path = Path(weights)
-            model = vie.from_pretrained(path) if path.is_dir() else vie.create_model(weights)
-            for start, begin in (("scratch", []), (path.name, ["--weights", weights])):
-                out = options.out / test / f"{model.model_name}-{start}"
+            model = load(weights).model_name
+            for start, begin in (("scratch", []), (Path(weights).name, ["--weights", weights])):
+                out = options.out / test / f"{model}-{start}"
                 if not (out / RESULTS).exists():
-                    done(["finetune", model.model_name, *common, *begin, "-o", str(out)])
+                    done(["finetune", model, *common, *begin, "-o", str(out)])
     print(report([options.out], options.out / "report.md"))
 
 

@@ -1,8 +1,8 @@
-"""Trains what docs/reproduction.md compares: `python -m reproduce.footage_training WORLD [NAME ...] [--out OUT]`.
+"""Trains on photographs and footage: `python -m reproduce.footage_training WORLD [NAME ...] [--out OUT]`.
 
 WORLD is a folder of reproduce.footage_world. Without names, makes every run of the table below that OUT/weights does not have.
-A stopped run goes on where it was. The whole takes a day on two cores. bfloat16 is several times as fast on CPUs that have it;
-on others, pass --dtype float32.
+A stopped run goes on where it was. Runs are given by what differs from their recipe; the recipes of tiny encoders are still
+those for moving textures. bfloat16 is faster on CPUs that have it; on others, pass --dtype float32.
 """
 
 from __future__ import annotations

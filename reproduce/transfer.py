@@ -10,7 +10,6 @@ result comes from its own `vie` command, and finished results are not computed a
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
 from vie_models.evaluate.report import report
@@ -18,6 +17,7 @@ from vie_models.evaluate.results import RESULTS
 
 from . import raw_pixels
 from .commands import done
+from .footage_world import read_table
 
 LINEAR = ["--batch-size", "32", "--epochs", "30"]
 FINETUNE = ["--batch-size", "32", "--epochs", "100", "--lr", "0.03", "--weight-decay", "1e-4"]
@@ -30,8 +30,7 @@ PROTOCOLS = {
 
 def write_lists(labels: Path, out: Path) -> None:
     """Writes train.txt and val.txt, with lines `path frames label`."""
-    with labels.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table(labels)
     classes = sorted({row["label"] for row in rows})
     for split in ("train", "val"):
         lines = [

@@ -144,13 +144,14 @@ def test_views_are_torchvisions_on_the_same_draws(recipe, size):
     assert differing < 1e-4
 
 
-def test_colours_of_many_clips_are_those_of_each():
+@pytest.mark.parametrize("change", [change_colours, change_colours_affinely])
+def test_colours_of_many_clips_are_those_of_each(change):
     clips = [coloured(64, 64).permute(0, 3, 1, 2).contiguous() for _ in range(9)]
     draws = torch.tensor([draw_colours(seeded(k)) for k in range(9)], dtype=torch.float64)
     together = torch.cat(clips)
-    change_colours(together, draws)
+    change(together, draws)
     for k, clip in enumerate(clips):
-        change_colours(clip, draws[k : k + 1])
+        change(clip, draws[k : k + 1])
         assert torch.equal(together[3 * k : 3 * k + 3], clip)
 
 
@@ -167,16 +168,6 @@ def test_affine_colours_are_almost_torchvisions():
             change_colours(exact, draws)
             change_colours_affinely(affine, draws)
             assert (exact.int() - affine.int()).abs().float().mean() <= most
-
-
-def test_affine_colours_are_a_matter_of_each_clip():
-    clips = [coloured(64, 64).permute(0, 3, 1, 2).contiguous() for _ in range(5)]
-    draws = torch.tensor([draw_colours(seeded(k)) for k in range(5)], dtype=torch.float64)
-    together = torch.cat(clips)
-    change_colours_affinely(together, draws)
-    for k, clip in enumerate(clips):
-        change_colours_affinely(clip, draws[k : k + 1])
-        assert torch.equal(together[3 * k : 3 * k + 3], clip)
 
 
 def test_resized_crops_show_a_fifth_to_all():

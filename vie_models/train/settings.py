@@ -235,19 +235,9 @@ class TrainConfig:
 
 FIXED = (
     *("model", "width", "crop", "objective", "layers", "ir_steps", "noise", "background", "clusters", "clusterings"),
-    *(
-        "kmeans_iterations",
-        "temperature",
-        "bank_momentum",
-        "bank_start",
-        "part",
-        "binned",
-        "augmentation",
-        "batch_size",
-        "lr",
-        "schedule",
-    ),
-    *("lr_boundaries", "warmup_steps", "momentum", "weight_decay", "norm_momentum", "seed", "dtype", "sync_norms"),
+    *("kmeans_iterations", "temperature", "bank_momentum", "bank_start", "part", "binned", "augmentation", "batch_size"),
+    *("lr", "schedule", "lr_boundaries", "warmup_steps", "momentum", "weight_decay", "norm_momentum", "seed", "dtype"),
+    "sync_norms",
 )
 """Settings that cannot change when a run continues. The others can."""
 

@@ -81,7 +81,7 @@ class TrainTransform(ClipTransform):
     the crop (256 to 320 for 224) and crops at random. It changes brightness, contrast, saturation and hue by up to 0.4 each,
     in random order. It makes the clip grey with probability 0.3, and mirrors it with probability 0.5.
 
-    "affine_jitter" makes the same changes of colours as one affine map: much faster, and almost the same pictures.
+    "affine_jitter" makes the same changes of colours as one affine map, in less time. The pictures are almost the same.
 
     "resized_crop" changes colours as "affine_jitter" does, and cuts out more or less: a rectangle of 20 to 100 % of the frame,
     resized to the crop. It is the usual one for images (Wu et al., CVPR 2018).
