@@ -1,8 +1,8 @@
 """Trains on photographs and footage: `python -m reproduce.footage_training WORLD [NAME ...] [--out OUT]`.
 
 WORLD is a folder of reproduce.footage_world. Without names, makes every run of the table below that OUT/weights does not have.
-A stopped run goes on where it was. Runs are given by what differs from their recipe; the recipes of tiny encoders are still
-those for moving textures. bfloat16 is faster on CPUs that have it; on others, pass --dtype float32.
+A stopped run goes on where it was. Runs are given by what differs from their recipe. bfloat16 is faster on CPUs that have it;
+on others, pass --dtype float32.
 """
 
 from __future__ import annotations
@@ -40,14 +40,16 @@ SEEDS = range(3)
 SHORT = 3000
 """Steps of runs that are compared with each other alone."""
 STATIC = (*_steps(1000), "--lr", "0.03", "--warmup-steps", "100")
-DYNAMIC = (*_steps(1000), "--lr", "0.02", "--warmup-steps", "100")
+DYNAMIC = (*_steps(700), "--lr", "0.02", "--warmup-steps", "100")
 """The second stage, on real videos alone."""
 FIRST: dict[str, tuple[str, ...]] = {
     TINY: _steps(8000),
     SMALL: _steps(12_000),
-    **{f"vie_{name}_{size}": () for name in ("3dresnet", "slowfast") for size in ("tiny", "small")},
+    **{f"vie_slowfast_{size}": (*_steps(4000), "--crop", "48") for size in ("tiny", "small")},
+    **{f"vie_3dresnet_{size}": (*_steps(3000), "--crop", "48") for size in ("tiny", "small")},
 }
-"""Models, and the flags of their first stage, on all photographs and videos."""
+"""Models, and the flags of their first stage, on all photographs and videos. Clips are smaller there for dynamic encoders, so
+that they see more of them in the same time."""
 
 
 def _both_stages(model: str, seed: int) -> dict[str, TrainingRun]:

@@ -1,6 +1,6 @@
 """Measures what VIE learns from moving textures: `python -m reproduce.moving_textures [--seeds 0 1] [--models ...]`.
 
-Renders the videos (`vie data moving-textures`). Trains every model with every seed in several ways: by its recipe, by IR alone
+Renders the videos (`vie data moving-textures`). Trains every model with every seed in several ways: by IR and LA, by IR alone
 for as many steps, and by the paper's baselines (OPN, 3DRotNet, and supervised by either label). Joins the two-pathway models.
 Evaluates all of them, untrained encoders and raw pixels on object and motion, for test videos and for held-out objects, by kNN
 and by a logistic regression on pooled features. Each result comes from its own `vie` command, and finished results are not
@@ -15,7 +15,6 @@ from pathlib import Path
 from vie_models.evaluate.report import report
 from vie_models.evaluate.results import RESULTS
 from vie_models.train.checkpoint import CHECKPOINTS
-from vie_models.train.recipes import RECIPES
 
 from . import raw_pixels
 from .commands import done
@@ -28,6 +27,14 @@ TASKS = {
     "held-out-motion": ("motion/train", "motion/held_out"),
 }
 """Training list and validation list of each task."""
+IR_STEPS, STEPS = 4000, 6000
+SETTINGS = [
+    *("--batch-size", "32", "--noise", "0", "--clusters", "256", "--background", "768", "--temperature", "0.2"),
+    *("--bank-momentum", "0.8", "--bank-start", "random", "--augmentation", "random_crop", "--lr", "0.05"),
+    *("--warmup-steps", "0", "--schedule", "boundaries", "--weight-decay", "1e-3", "--norm-momentum", "0.03"),
+]
+"""For one or two thousand videos; chosen in short trials of vie_single_tiny."""
+VIE = ["--ir-steps", str(IR_STEPS), "--steps", str(STEPS), "--lr-boundaries", "4800", "5600"]
 SUPERVISED = ["--objective", "supervised", "--steps", "500", "--lr-boundaries", "350", "450"]
 BASELINES = {
     ("vie_single_tiny", "opn"): ["--objective", "order", "--steps", "2000", "--lr-boundaries", "1500", "1800"],
@@ -46,16 +53,15 @@ def trained(options: argparse.Namespace, model: str, kind: str, seed: int, flags
     run, weights = options.out / "runs" / name, options.out / "weights" / name
     if not (weights / "config.json").exists():
         common = [*lists(options.world, "motion/train"), "--workers", options.workers, "--seed", str(seed)]
-        done(["train", model, *common, "-o", str(run), *flags])
+        done(["train", model, *common, "-o", str(run), *SETTINGS, *(flags or VIE)])
         done(["export", str(run), str(weights), "--dtype", "float16"])
     return weights
 
 
 def ir_alone(options: argparse.Namespace, model: str, seed: int) -> Path:
     """Trains by instance recognition alone, from the checkpoint where the recipe's run switches to local aggregation."""
-    recipe = RECIPES[model]
-    checkpoint = options.out / "runs" / f"{model}-{seed}" / CHECKPOINTS / f"step-{recipe['ir_steps']:09d}"
-    return trained(options, model, "ir", seed, ["--ir-steps", str(recipe["steps"]), "--resume", str(checkpoint)])
+    checkpoint = options.out / "runs" / f"{model}-{seed}" / CHECKPOINTS / f"step-{IR_STEPS:09d}"
+    return trained(options, model, "ir", seed, [*VIE, "--ir-steps", str(STEPS), "--resume", str(checkpoint)])
 
 
 def evaluate(options: argparse.Namespace, model: str, weights: Path | None, seed: int) -> None:
@@ -74,7 +80,7 @@ def supervised(options: argparse.Namespace, model: str, seed: int) -> None:
         out = options.out / "supervised" / task / f"{model}-{seed}"
         common = [*lists(options.world, *TASKS[task]), "--workers", options.workers, "--seed", str(seed)]
         if not (out / RESULTS).exists():
-            done(["train", model, *common, *SUPERVISED, "--validate-every", "500", "-o", str(out)])
+            done(["train", model, *common, *SETTINGS, *SUPERVISED, "--validate-every", "500", "-o", str(out)])
 
 
 def main() -> None:

@@ -33,6 +33,8 @@ from .seeds import generator
 
 _AHEAD = 1 << 30  # bytes of batches that wait, of all workers together
 _NICENESS = 19
+_BEFORE = 2**32 - 1
+"""The number of an epoch that no training reaches."""
 
 
 @dataclasses.dataclass
@@ -174,6 +176,16 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
                 batch = order[k * self.batch_size : (k + 1) * self.batch_size]
                 yield [(epoch, i) for i in self.world.own(batch).tolist()]
             epoch, step = epoch + 1, 0
+
+
+def before_training(num_videos: int, batch_size: int, world: World) -> Iterator[list[tuple[int, int]]]:
+    """Yields the (epoch, index) of this rank's clips, for each batch of one pass over all videos.
+
+    Their views are of no epoch that is trained on. The last batch is filled up with the first videos.
+    """
+    order = torch.arange(-(-num_videos // batch_size) * batch_size) % num_videos
+    for batch in order.split(batch_size):
+        yield [(_BEFORE, i) for i in world.own(batch).tolist()]
 
 
 def loader(

@@ -9,7 +9,6 @@ draws the same numbers as an uninterrupted one, on any number of ranks.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import math
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from ..bank.ranks import world
 from ..files import replacing
 from ..video.transforms import COLOUR_CHANGES
 from .guards import locked, stop_signals
-from .loading import Batch
+from .loading import Batch, before_training
 from .logs import RunLog
 from .objectives.instance import InstanceObjective
 from .settings import TrainConfig
@@ -81,10 +80,13 @@ class Run(RunState):
 
     @torch.no_grad()
     def fill_bank(self, bank: MemoryBank) -> None:
-        """Replaces the memory bank's rows by the embeddings of one pass over the videos, without learning."""
+        """Replaces the memory bank's rows by the embeddings of one pass over the videos, without learning.
+
+        The pass has views of its own. With those of the first epoch, training would begin by meeting each row's own view.
+        """
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         momentum, bank.momentum = bank.momentum, 0.0
-        for batch in itertools.islice(self.batches(), self.sampler.steps_per_epoch):
+        for batch in self.batches(before_training(len(self.videos), self.config.batch_size, self.ranks)):
             bank.update(batch.indices.to(self.ranks.device), self._forward(batch.frames, batch.colours))
         bank.momentum = momentum
         for buffer, before in zip(self.model.buffers(), buffers, strict=True):

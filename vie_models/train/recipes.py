@@ -23,17 +23,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-# for one or two thousand videos, such as `vie data moving-textures OUT --videos 1536`; learning rate, temperature and bank
-# momentum were chosen in short trials of vie_single_tiny
-_TINY = dict(
-    batch_size=32, noise=0, clusters=256, background=768, temperature=0.2, bank_momentum=0.8, augmentation="random_crop",
-    lr=0.05, weight_decay=1e-3, norm_momentum=0.03, ir_steps=4000, steps=6000, lr_boundaries=(4800, 5600),
-    validate_every=1000, save_every=1000, log_every=100, workers=2,
-)  # fmt: skip
-RECIPES |= {f"vie_{name}_tiny": _TINY for name in ("single", "3dresnet", "slowfast")}
-
-
-# for several thousand instances, such as those of reproduce/footage_world.py; chosen in short trials of vie_single_tiny
+# for several thousand instances, such as those of reproduce/footage_world.py; chosen in short trials of vie_single_tiny, see
+# docs/reproduction.md
 _SMALL: dict[str, Any] = dict(
     noise=0, temperature=0.1, bank_momentum=0.8, bank_start="embeddings", augmentation="affine_jitter", schedule="cosine",
     weight_decay=1e-3, norm_momentum=0.01, clusters=300, background=600, workers=2, validate_every=1000, save_every=1000,
@@ -42,7 +33,8 @@ _SMALL: dict[str, Any] = dict(
 _STATIC = dict(batch_size=64, lr=0.1, warmup_steps=200, steps=6000, ir_steps=6000)
 _DYNAMIC = dict(batch_size=32, lr=0.05, warmup_steps=300, steps=3000, ir_steps=3000)
 RECIPES |= {
-    f"vie_{name}_small": {**_SMALL, **own}
+    f"vie_{name}_{size}": {**_SMALL, **own}
+    for size in ("tiny", "small")
     for name, own in {"single": _STATIC, "3dresnet": _DYNAMIC, "slowfast": _DYNAMIC}.items()
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +118,8 @@ class RunState:
             with replacing(self.config.out / CONFIG) as path:
                 path.write_text(json.dumps(self.config.to_dict(), indent=2) + "\n")
 
-    def batches(self) -> Iterator[Batch]:
-        """Returns an endless iterator over this rank's batches, from the next step on."""
+    def batches(self, views: Iterable[list[tuple[int, int]]] | None = None) -> Iterator[Batch]:
+        """Returns this rank's batches: those of `views`, lists of (epoch, index); without it, all from the next step on."""
         config = self.config
         dataset = ClipDataset(
             self.videos,
@@ -128,7 +128,7 @@ class RunState:
             colour=config.augment == "workers",
             seed=config.seed,
         )
-        return iter(loader(dataset, self.sampler, clips=self._clips, workers=config.workers, device=self.ranks.device))
+        return iter(loader(dataset, views or self.sampler, clips=self._clips, workers=config.workers, device=self.ranks.device))
 
     def pace(self) -> Pace:
         """What will say what limits the speed of the run."""
