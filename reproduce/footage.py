@@ -63,12 +63,12 @@ def pixels(videos: Videos, data: Path) -> dict[str, np.ndarray]:
 
 def measure(name: str, model: Encoder | None, options: argparse.Namespace) -> None:
     """Writes OUT/NAME/SPLIT.json: predictions by every protocol on every output. `model` None: raw pixels."""
-    sets = read_sets(options.data)
+    sets = read_sets(options.data, options.toys)
     folder = options.out / name
     folder.mkdir(parents=True, exist_ok=True)
     for split in read_splits(options.data, sets).values():
         file = folder / f"{split.name}.json"
-        if split.name not in options.tests or file.exists():
+        if (split.name not in options.tests and not split.name.startswith("toy")) or file.exists():
             continue
         videos = sets[split.videos]
         features = folder / f"{split.videos}.npz"
@@ -99,7 +99,7 @@ def table(options: argparse.Namespace) -> str:
     A cell has the mean and standard deviation over seeds, or of one run the 95 % interval over groups. The columns "unseen"
     count the videos alone that training did not see.
     """
-    sets = read_sets(options.data)
+    sets = read_sets(options.data, options.toys)
     splits = read_splits(options.data, sets)
     cells: dict[str, dict[str, dict[str, list[tuple[float, ...]]]]] = {}  # protocol, encoder, column: a triple for each seed
     for split in splits.values():
@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--weights", nargs="+", default=[], help="weight folders, or names of published sets")
     parser.add_argument("--untrained", nargs="+", default=[], help="models to measure with random weights")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the random weights")
+    parser.add_argument("--toys", type=Path, help="folder of `vie data moving-textures`: name its objects and motions, too")
     parser.add_argument("--raw-pixels", action="store_true", help="measure raw pixels")
     parser.add_argument("--tests", nargs="+", default=["ucf", "ucf official", "fights", "tank", "caltech 15", "caltech 30"])
     parser.add_argument("--logistic", nargs="*", default=["encode_10", PIXELS], help="outputs for logistic regression")

@@ -17,12 +17,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from vie_models.bank.knn import knn_of_rows
+from vie_models.datasets.lists import read_list
 
 from .footage_world import MOST, caltech, read_table, trains_on
 
 NEIGHBOURS, TEMPERATURE = 10, 0.07
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 """Values of C, from which cross-validation over training groups chooses."""
+TOYS = ("object", "motion")
 DRAWS = 5000
 """Samples of the bootstrap."""
 
@@ -55,8 +57,8 @@ class Split:
     """Score the mean over classes, instead of the mean over videos."""
 
 
-def read_sets(data: Path) -> dict[str, Videos]:
-    """The four sets."""
+def read_sets(data: Path, toys: Path | None = None) -> dict[str, Videos]:
+    """The four sets; and with `toys`, a folder of `vie data moving-textures`, its objects and its motions."""
     ucf = read_table(data / "ucf101_subset20" / "labels.csv")
     fights = [row for row in read_table(data / "footage" / "footage.csv") if row["label"]]
     tank = read_table(data / "tank_state4" / "labels.csv")
@@ -83,7 +85,16 @@ def read_sets(data: Path) -> dict[str, Videos]:
             np.zeros(len(tank), bool),
         ),
         "caltech": Videos([path for path, *_ in photos], classes, np.arange(len(photos)), places < MOST, clips=1),
+        **({} if toys is None else {f"toy {label}s": _toys(toys, label) for label in TOYS}),
     }
+
+
+def _toys(toys: Path, label: str) -> Videos:
+    """Rendered videos by one of their labels, with absolute paths; groups are 0 to learn from and 1 to ask."""
+    parts = [read_list(toys / label / f"{part}.txt", toys.resolve()) for part in ("train", "val")]
+    paths = [str(part.paths.name(i)) for part in parts for i in range(len(part))]
+    groups = np.repeat([0, 1], [len(part) for part in parts])
+    return Videos(paths, np.concatenate([part.labels.numpy() for part in parts]), groups, np.zeros(len(paths), bool), clips=2)
 
 
 def read_splits(data: Path, sets: dict[str, Videos]) -> dict[str, Split]:
@@ -97,6 +108,11 @@ def read_splits(data: Path, sets: dict[str, Videos]) -> dict[str, Split]:
         Split("fights", "fights", list(GroupKFold(10).split(fights.labels, groups=fights.groups))),
         Split("tank", "tank", [_fold(tank.groups == 1, tank.groups == 0)], balanced=True),
         *(Split(f"caltech {n}", "caltech", [_fold(places < n, places >= MOST)], balanced=True) for n in (15, MOST)),
+        *(
+            Split(name, name, [_fold(sets[name].groups == 0, sets[name].groups == 1)])
+            for name in sets
+            if name.startswith("toy")
+        ),
     ]
     return {split.name: split for split in splits}
 

@@ -11,6 +11,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from vie_models.train.recipes import RECIPES
+
 from .commands import done
 
 
@@ -50,6 +52,11 @@ FIRST: dict[str, tuple[str, ...]] = {
 }
 """Models, and the flags of their first stage, on all photographs and videos. Clips are smaller there for dynamic encoders, so
 that they see more of them in the same time."""
+
+
+def _flags_of(recipe: str) -> tuple[str, ...]:
+    """A recipe as flags, for models that have no small one."""
+    return tuple(word for name, value in RECIPES[recipe].items() for word in (f"--{name.replace('_', '-')}", str(value)))
 
 
 def _both_stages(model: str, seed: int) -> dict[str, TrainingRun]:
@@ -92,8 +99,11 @@ RUNS: dict[str, TrainingRun] = {
             "quick-bank": ("--bank-momentum", "0.5"),
             "small-decay": ("--weight-decay", "1e-4"),
             "resized-crop": ("--augmentation", "resized_crop"),
+            "bins": ("--binned",),
+            "short-la": ("--ir-steps", str(SHORT // 2)),
         }.items()
     },
+    "vie_trn-short-0": TrainingRun("vie_trn", (*_flags_of(TINY), *_steps(SHORT), "--width", "16", "--crop", "64")),
     **{f"{TINY}-{kind}-0": TrainingRun(TINY, _steps(SHORT), list=kind) for kind in ("photos", "videos")},
     **{f"{TINY}-steps{steps}-0": TrainingRun(TINY, _steps(steps)) for steps in (750, 1500)},
     # the paper's baselines

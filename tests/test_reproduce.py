@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from reproduce.footage_over_time import cosines
 from reproduce.footage_tests import Split, Videos, knn_predictions, logistic_predictions, read_sets, read_splits, score
 from reproduce.footage_training import RUNS
 from reproduce.footage_world import MOST
@@ -82,3 +83,14 @@ def test_runs_are_commands(name):
     config = parse(TrainConfig, ["--out", "x", "--train-list", "y", *run.flags], "vie train", given)
     assert config.model == run.model
     assert not run.start or run.start in RUNS
+
+
+def test_cosines_by_time_and_kin():
+    """Two videos of one recording turn by 0.1 rad from clip to clip; a third, of another class, stands at a right angle."""
+    angles = 0.1 * np.arange(40)
+    turning = np.stack([np.cos(angles), np.sin(angles), 0 * angles], 1)
+    still = np.tile([0.0, 0.0, 1.0], (40, 1))
+    found = cosines([turning, turning, still], np.array([0, 0, 1]), np.array([0, 0, 1]))
+    assert found["0.4 s"] == pytest.approx((2 * np.cos(0.2) + 1) / 3)
+    assert found["another video, same group"] == pytest.approx(np.cos(angles[:, None] - angles).mean())
+    assert found["another class"] == pytest.approx(0)
