@@ -1,8 +1,8 @@
 """Measures how long a moment is remembered: `python -m reproduce.footage_over_time DATA --weights NAME_OR_FOLDER ...`.
 
-Prints the mean cosine of the embeddings of two clips of one video, by the time between them; and of clips of different videos, of
-one group, of one class, and of different classes. The videos are the test part of UCF101: groups 1 to 7, which the weights never
-saw.
+Prints the mean cosine of the embeddings of two clips of one video, by the time between them; and of clips of different videos:
+of one group, of one class, and of different classes. The videos are the test part of UCF101, groups 1 to 7, which the weights
+never saw.
 """
 
 from __future__ import annotations
