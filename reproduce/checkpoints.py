@@ -74,7 +74,7 @@ def about(model: str, commands: list[str], measured: list[Measured], table: str)
         if model in JOINED
         else """Instance recognition in two stages: on everything, then on the real videos alone. The softmax is over the whole
             memory bank, which began with the embeddings of one pass. training.json has every setting of the second stage.
-            ROOT is made by `python -m reproduce.footage_world DATA WORLD` and is WORLD/91. The commands give the same bytes with
+            ROOT is WORLD/91 of `python -m reproduce.footage_world DATA WORLD`. The commands give the same bytes with
             one thread (OMP_NUM_THREADS=1) and the same PyTorch on a CPU of the same kind; `python -m
             reproduce.footage_training WORLD` runs them.""",
         "intended_use": """Features of real video on small machines, teaching, tests, and trying out code that will run larger
