@@ -1,7 +1,7 @@
 """Shows how accuracy grows with training: `python -m reproduce.footage_growth DATA [--results FOOTAGE] [--out growth.png]`.
 
-Reads what `python -m reproduce.footage DATA --weights ...` found for runs of reproduce.footage_training. Prints tables and draws
-them. Fits a straight line to accuracy over the logarithm of clips seen, and prints what the line says of the paper's training.
+Reads what `python -m reproduce.footage DATA --weights ...` found for runs of reproduce.footage_training. Prints tables, and
+draws them. Fits a line to accuracy over the logarithm of clips seen, and prints what it says of the paper's training.
 """
 
 from __future__ import annotations
@@ -55,9 +55,8 @@ def main() -> None:
             ax.semilogx(list(runs.values()), column, "o-", label=name)
             if what == "steps":
                 slope, base = np.polyfit(np.log10([CLIPS * number for number in runs.values()]), column, 1)
-                print(
-                    f"{name}: {slope:.1f} points for ten times the clips, so {slope * np.log10(PAPER) + base:.0f} % at {PAPER:,}"
-                )
+                far = slope * np.log10(PAPER) + base
+                print(f"{name}: {slope:.1f} points for ten times the clips, so {far:.0f} % at {PAPER:,}")
         ax.set_xlabel(what)
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("accuracy, %")
