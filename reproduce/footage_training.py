@@ -48,7 +48,8 @@ FIRST: dict[str, tuple[str, ...]] = {
     TINY: _steps(8000),
     SMALL: _steps(12_000),
     **{f"vie_slowfast_{size}": (*_steps(4000), "--crop", "48") for size in ("tiny", "small")},
-    **{f"vie_3dresnet_{size}": (*_steps(3000), "--crop", "48") for size in ("tiny", "small")},
+    "vie_3dresnet_tiny": (*_steps(3000), "--crop", "48"),
+    "vie_3dresnet_small": (*_steps(2000), "--crop", "48"),
 }
 """Models, and the flags of their first stage, on all photographs and videos. Clips are smaller there for dynamic encoders, so
 that they see more of them in the same time."""
