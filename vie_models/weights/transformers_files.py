@@ -19,7 +19,7 @@ CLASSES = "classes.txt"
 FILES = (CODE, IMAGE_PROCESSOR, VIDEO_PROCESSOR)
 """Files that `write_transformers_files` adds."""
 IMAGE = {"image_processor_type": "VideoMAEImageProcessor"}
-"""In config.json too: transformers takes a local folder whose config.json timm reads for one of timm's, and looks only there."""
+"""In config.json too: transformers takes a local folder that timm reads for one of timm's, and looks only there."""
 RESAMPLE = {"bilinear": 2, "bicubic": 3}
 """Pillow's numbers, which transformers writes."""
 

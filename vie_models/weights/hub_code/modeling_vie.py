@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 
 try:
     from vie_models.clip_spec import ClipSpec
-    from vie_models.models import build_model
+    from vie_models.models import Encoder, build_model
     from vie_models.models.encoder import OUTPUT
 except ImportError as error:
     raise ImportError(f"this model needs vie_models ({error}): pip install vie_models") from error
@@ -40,7 +40,7 @@ class VIEConfig(PretrainedConfig):
 
     def __init__(
         self,
-        architecture: str | None = None,
+        architecture: str = "",
         model_args: dict[str, Any] | None = None,
         clip_spec: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -52,7 +52,7 @@ class VIEConfig(PretrainedConfig):
         kwargs.pop("num_frames", None)
         super().__init__(**kwargs)
 
-    def build(self, num_classes: int | None) -> nn.Module:
+    def build(self, num_classes: int | None) -> Encoder:
         """Returns an untrained encoder."""
         args = {**self.model_args, "num_classes": num_classes}
         return build_model(self.architecture, clip_spec=ClipSpec.from_dict(self.clip_spec), **args)
@@ -171,9 +171,9 @@ class VIEForVideoClassification(_Wrapped):
 
 
 class VIEVideoProcessor(BaseVideoProcessor):
-    """Videos -> pixel_values [B, T, 3, H, W]: the clip that begins at 0 s, as vie_models.load_clip and clip_transform make it."""
+    """Videos -> pixel_values [B, T, 3, H, W]: the clip that begins at 0 s, as load_clip and clip_transform make it."""
 
-    model_input_names = ["pixel_values"]
+    model_input_names: ClassVar[list[str]] = ["pixel_values"]
     clip_spec: dict[str, Any]
 
     def __init__(self, clip_spec: dict[str, Any], **kwargs: Any) -> None:
