@@ -28,7 +28,7 @@ class HubMethods:
 
         Raises:
             ValueError: the encoder found there is of another class than the one whose method this is.
-            Errors of `vie_models.from_pretrained`.
+            FileNotFoundError, WeightsError: as in `vie_models.from_pretrained`.
         """
         return _hub_mixin().load(cls, repo_or_folder, **options)
 
@@ -45,7 +45,7 @@ class HubMethods:
 
         Args:
             save_directory: folder to write. It may exist.
-            repo_id: Hub repository for `push_to_hub` (default: the folder's name).
+            repo_id: Hub repository ("org/name") for `push_to_hub`.
             push_to_hub: publish it too.
             model_card_kwargs: what the card says, as fields of about.json of `vie card`: licence, summary, ...
             **push_to_hub_kwargs: further arguments of the method `push_to_hub`.

@@ -43,11 +43,13 @@ def save(
     save_pretrained(model, folder)
     if not (folder / CARD).exists():
         write_card(folder, _about(model, folder.resolve().name, about))
-    return push(model, repo_id or folder.resolve().name, about, options) if push_to_hub else None
+    return push(model, repo_id or "", about, options) if push_to_hub else None
 
 
 def push(model: Encoder, repo_id: str, about: Mapping[str, Any] | None, options: Mapping[str, Any] | None) -> str:
     """Publishes an encoder with a card of its own, and returns the commit's address."""
+    if "/" not in repo_id:
+        raise ValueError(f'repo_id must be "org/name", or "you/name" for a repository of your own, got {repo_id!r}')
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         save_pretrained(model, folder)
