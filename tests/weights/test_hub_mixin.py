@@ -58,7 +58,7 @@ def test_what_is_not_meant_is_refused(model, tmp_path):
         model.save_pretrained(tmp_path, model_card_kwargs={"license": "mit"})
     with pytest.raises(TypeError, match="got private, which only push_to_hub=True uses"):
         model.save_pretrained(tmp_path, private=True)
-    with pytest.raises(ValueError, match="repo_id must be \"org/name\", .*got ''"):
+    with pytest.raises(ValueError, match=r'repo_id must be "org/name", .*got \'\''):
         model.save_pretrained(tmp_path, push_to_hub=True)
     with pytest.raises(TypeError, match="branch"):
         model.push_to_hub("org/name", branch="mine")
