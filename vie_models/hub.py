@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .models import MODELS, Encoder
-from .weights import create_model, list_weights
+from .weights import create_model, from_pretrained, list_weights
 
 if TYPE_CHECKING:
     from .video.transforms import ClipTransform
@@ -58,11 +58,15 @@ def vie_embedder(model: str = "vie_3dresnet", *, checkpoint_path: Any = None, **
         embedding = encoder(transform(frames)[None])   # frames: uint8 [T, H, W, 3] -> [1, 128]
 
     Args:
-        model: name of a model with published weights, or of a weight set ("vie_3dresnet.k400").
+        model: name of a model with published weights, or of a weight set ("vie_3dresnet.k400"); or a repository of the Hugging
+            Face Hub ("org/name") or the path of a weight folder, with a slash in it.
         checkpoint_path: weights to load instead of the published ones.
-        **kwargs: arguments of vie_models.create_model.
+        **kwargs: arguments of vie_models.create_model, or for a repository or folder those of vie_models.from_pretrained.
     """
     from .video.transforms import clip_transform
 
-    encoder = create_model(model, pretrained=checkpoint_path is None, checkpoint_path=checkpoint_path, **kwargs)
+    if "/" in model and checkpoint_path is None:
+        encoder = from_pretrained(model, **kwargs)
+    else:
+        encoder = create_model(model, pretrained=checkpoint_path is None, checkpoint_path=checkpoint_path, **kwargs)
     return encoder, clip_transform(encoder)

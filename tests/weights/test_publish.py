@@ -21,6 +21,7 @@ from vie_models.files import sha256_of
 from vie_models.weights.card import CARD, About, Measured, write_card
 from vie_models.weights.folder import BANK, CONFIG, MODEL, join, read_bank, save_pretrained, write_tensors
 from vie_models.weights.publish import check, publish
+from vie_models.weights.transformers_files import FILES
 
 ABOUT = {
     "licence": "apache-2.0",
@@ -143,12 +144,29 @@ def test_publishing_and_loading_back(folder, hub, tmp_path):
     done = send(folder, hub)
     assert (done.repo_id, done.tag) == ("org/toys", "v1")
     commit = hub.refs["org/toys"]["main"]
-    sent = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert {name: content for name, content in hub.commits[commit].items() if name != ".gitattributes"} == sent
+    sent, got = {path.name: path.read_bytes() for path in folder.iterdir()}, hub.commits[commit]
+    assert set(got) == {*sent, *FILES, ".gitattributes"}
+    assert {name for name in sent if got[name] != sent[name]} == {CARD, CONFIG}
+    assert json.loads(sent[CONFIG]).items() <= json.loads(got[CONFIG]).items(), "transformers' keys are added to ours"
     assert hub.tags("org/toys") == {"v1": commit}
     assert sum("/commit/main" in request for request in hub.requests) == 1, "one commit"
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(fetched(hub, "org/toys", "v1")(x), vie.from_pretrained(folder)(x))
+
+
+def test_what_was_published_agrees_with_itself_and_may_be_published_again(folder, hub, tmp_path):
+    send(folder, hub)
+    for name, content in hub.commits[hub.refs["org/toys"]["main"]].items():
+        if name != ".gitattributes":
+            (tmp_path / "again").mkdir(exist_ok=True)
+            (tmp_path / "again" / name).write_bytes(content)
+    check(tmp_path / "again")
+    text = (tmp_path / "again" / CARD).read_text()
+    assert "An encoder that has seen nothing." in text
+    assert text.count("org/toys") == 5
+    first = dict(hub.commits[hub.refs["org/toys"]["main"]])
+    send(tmp_path / "again", hub)
+    assert hub.commits[hub.refs["org/toys"]["main"]] == first
 
 
 def test_the_command_publishes_what_one_line_loads(folder, hub, tmp_path):
@@ -189,7 +207,7 @@ def test_a_joined_set_is_published_whole(hub, tmp_path):
     write_card(folder, About(name=folder.name, **ABOUT))
     send(folder, hub, "org/both")
     files = hub.commits[hub.refs["org/both"]["main"]]
-    assert set(files) == {CARD, CONFIG, MODEL, BANK, ".gitattributes"}
+    assert set(files) == {CARD, CONFIG, MODEL, BANK, *FILES, ".gitattributes"}
     assert "pathways" not in json.loads(files[CONFIG])
     x = torch.randn(1, 3, 16, 64, 64)
     assert torch.equal(fetched(hub, "org/both")(x), model(x))

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from ..clip_spec import ClipSpec
 from .blocks import Block, NormAct, Stage
 from .conv import Conv2d, Conv3d
+from .hub_methods import HubMethods
 
 EMBEDDING_SIZE = 128
 OUTPUT = "output"  # the layer name of what `forward` returns
 FeatureMaps = Any  # a tensor, or a tuple of tensors for several pathways: the input of `forward_head`
 
 
-class Encoder(nn.Module):
+class Encoder(HubMethods, nn.Module):
     """Base class of all encoders. Takes one normalised clip tensor; returns an embedding, logits or pooled features.
 
     Subclasses build their trunk, call `_set_head`, and define `forward_features`, `_pool` and `layer_modules`.

@@ -16,9 +16,12 @@ from ..clip_spec import ClipSpec
 from ..files import replacing, sha256_of
 from ..models import Encoder
 from ..models.cost import count_flops, count_parameters, output_size
+from .errors import WeightsError
 from .folder import load_folder, write_whole
 
 CARD = "README.md"
+USE, FILES = "## Use", "## Files"
+"""Headings of the sections that `write_published_card` replaces."""
 CITATION = """@inproceedings{zhuang2020unsupervised,
   title = {Unsupervised Learning from Video with Deep Neural Embeddings},
   author = {Zhuang, Chengxu and She, Tianwei and Andonian, Alex and Sobol Mark, Max and Yamins, Daniel},
@@ -102,13 +105,11 @@ def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping
         "---",
         f"# {about.name}",
         about.summary,
-        "## Use",
+        USE,
         "```python",
         "import torch, vie_models as vie",
         f'model = vie.create_model("{about.name}")' + (f'  # or vie.from_pretrained("org/{about.name}")' if sha256 else ""),
-        'clip = vie.load_clip("video.mp4", model.clip_spec)  # uint8 [T, H, W, 3]',
-        "with torch.inference_mode():",
-        f"    embedding = model(vie.clip_transform(model)(clip)[None])  # [1, {output_size(model)}], unit length",
+        *_embed(model, "model", "embedding"),
         "```",
         "## Model",
         *_table(["", ""], [
@@ -130,8 +131,8 @@ def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping
         *(["```", *about.commands, "```"] if about.commands else []),
         "## Evaluation",
         *_evaluation(about),
-        "## Files",
-        *_table(["file", "bytes", "SHA-256"], [[name, f"{sizes[name]:,}", digest] for name, digest in sha256.items()]),
+        FILES,
+        *_files(sha256, sizes),
         "## Licence and citation",
         about.licence_text,
         "```bibtex",
@@ -150,6 +151,101 @@ def write_card(folder: Path, about: About) -> None:
         text = card(about, load_folder(folder), sha256, {path.name: path.stat().st_size for path in files})
     with replacing(folder / CARD) as path:
         path.write_text(text)
+
+
+def write_published_card(folder: Path, repo_id: str, model: Encoder) -> None:
+    """Brings README.md of a folder to be published up to date: how to load it from `repo_id`, and its files' hashes."""
+    from huggingface_hub import ModelCard
+
+    files = [path for path in sorted(folder.iterdir()) if path.name != CARD]
+    sha256 = {path.name: sha256_of(path) for path in files}
+    published = ModelCard((folder / CARD).read_text())
+    published.data["vie_models"] = {**published.data["vie_models"], "sha256": sha256}
+    text = str(published)
+    text = _with_section(text, USE, use(repo_id, model))
+    text = _with_section(text, FILES, _files(sha256, {path.name: path.stat().st_size for path in files}))
+    with replacing(folder / CARD) as path:
+        path.write_text(text)
+
+
+def use(where: str, model: Encoder, *, local: bool = False) -> list[str]:
+    """Lines of Markdown: code that loads a published set, and embeds or classifies a video, in each of the ways there are.
+
+    Args:
+        where: Hub repository ("org/name"), or with `local` a folder.
+        model: its encoder.
+        local: whether `where` is a folder.
+    """
+    embed = "logits" if model.num_classes else "embedding"
+    lines = [
+        "With vie_models:",
+        "```python",
+        "import torch, vie_models as vie",
+        f'model = vie.from_pretrained("{where}")',
+        *_embed(model, "model", embed),
+        "```",
+        "With timm 1.0.9 or newer:" if local else "With timm 1.0 or newer:",
+        "```python",
+        "import timm, torch, vie_models as vie",
+        f'model = timm.create_model("{"local-dir" if local else "hf-hub"}:{where}", pretrained=True).eval()',
+        *_embed(model, "model", embed),
+        "```",
+        "With torch.hub, from a clone of vie_models:",
+        "```python",
+        "import torch",
+        f'model, transform = torch.hub.load("path/to/vie_models", "vie_embedder", "{where}", source="local")',
+        f"frames = torch.zeros({model.clip_spec.num_frames}, 240, 320, 3, dtype=torch.uint8)  # your clip [T, H, W, 3]",
+        "with torch.inference_mode():",
+        f"    {embed} = model(transform(frames)[None])  # {_shape(model)}",
+        "```",
+        "With transformers, which runs the code in this repository; that code needs vie_models too:",
+        "```python",
+        "import torch",
+        f"from transformers import {_auto(model)}, AutoVideoProcessor",
+        f'model = {_auto(model)}.from_pretrained("{where}", trust_remote_code=True)',
+        f'processor = AutoVideoProcessor.from_pretrained("{where}", trust_remote_code=True)',
+        "with torch.inference_mode():",
+        f'    {embed} = model(**processor("video.mp4", return_tensors="pt")).{embed}  # {_shape(model)}',
+        "```",
+    ]
+    if model.num_classes:
+        lines += [
+            "```python",
+            "from transformers import pipeline",
+            f'classify = pipeline("video-classification", "{where}", trust_remote_code=True)',
+            'classify("video.mp4")  # [{"score": ..., "label": ...}, ...]',
+            "```",
+        ]
+    return lines
+
+
+def _auto(model: Encoder) -> str:
+    return "AutoModelForVideoClassification" if model.num_classes else "AutoModel"
+
+
+def _embed(model: Encoder, variable: str, result: str) -> list[str]:
+    return [
+        f'clip = vie.load_clip("video.mp4", {variable}.clip_spec)  # uint8 [T, H, W, 3]',
+        "with torch.inference_mode():",
+        f"    {result} = {variable}(vie.clip_transform({variable})(clip)[None])  # {_shape(model)}",
+    ]
+
+
+def _shape(model: Encoder) -> str:
+    return f"[1, {output_size(model)}]" + (", unit length" if model.num_classes is None else "")
+
+
+def _with_section(text: str, heading: str, lines: Sequence[str]) -> str:
+    """Replaces what stands under a heading of a card, up to the next one."""
+    before, _, rest = text.partition(f"\n{heading}\n")
+    if not rest:
+        raise WeightsError(f"{CARD} has no section {heading!r}: write the card again (vie card)")
+    after = rest.find("\n## ")
+    return f"{before}\n{heading}\n\n{_spaced(lines)}{rest[after:]}"
+
+
+def _files(sha256: Mapping[str, str], sizes: Mapping[str, int]) -> list[str]:
+    return _table(["file", "bytes", "SHA-256"], [[name, f"{sizes[name]:,}", digest] for name, digest in sha256.items()])
 
 
 def facts(model: Encoder, sha256: Mapping[str, str]) -> dict[str, Any]:

@@ -43,12 +43,13 @@ def save_pretrained(model: Encoder, folder: str | os.PathLike[str]) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / MODEL, model.state_dict())
-    _write_config(folder, model_config(model))
+    write_json(folder / CONFIG, model_config(model))
 
 
-def _write_config(folder: Path, config: dict[str, Any]) -> None:
-    with replacing(folder / CONFIG) as path:
-        path.write_text(json.dumps(config, indent=2) + "\n")
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def model_config(model: Encoder) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def join(static: Path, dynamic: Path, folder: Path) -> Encoder:
     for name in (MODEL, BANK):  # left by an earlier set
         (folder / name).unlink(missing_ok=True)
     relative = {role: Path(os.path.relpath(part, folder)).as_posix() for role, part in parts.items()}
-    _write_config(folder, {**model_config(model), "pathways": relative})
+    write_json(folder / CONFIG, {**model_config(model), "pathways": relative})
     return model.eval()
 
 
@@ -131,7 +132,7 @@ def write_whole(folder: Path, out: Path) -> None:
             shutil.copy(path, out / path.name)
     if parts:
         write_tensors(out / MODEL, _tensors(parts))
-        _write_config(out, {key: value for key, value in config.items() if key != "pathways"})
+        write_json(out / CONFIG, {key: value for key, value in config.items() if key != "pathways"})
         if (bank := read_bank(folder)) is not None:
             write_tensors(out / BANK, {**bank, "memory_bank": bank["memory_bank"].half()})
 

@@ -14,9 +14,10 @@ import torch
 from ..files import sha256_of
 from ..models import Encoder
 from ..models.cost import output_size
-from .card import CARD, facts
+from .card import CARD, facts, write_published_card
 from .errors import WeightsError
 from .folder import BANK, CONFIG, MODEL, hash_of_weights, load_folder, read_bank, write_whole
+from .transformers_files import CODE, write_transformers_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -42,20 +43,24 @@ def publish(
     repo_id: str,
     *,
     tag: str | None = None,
-    private: bool = False,
+    private: bool | None = None,
     token: str | bool | None = None,
     endpoint: str | None = None,
+    commit_message: str | None = None,
     dry_run: bool = False,
 ) -> Published:
     """Uploads a weight folder with its card to the Hub as one commit, downloads and compares it, then tags it.
+
+    The repository also gets what transformers needs (see transformers_files.py), and its card says how to load it from there.
 
     Args:
         folder: config.json, model.safetensors, README.md, and optionally bank.safetensors, classes.txt, training.json. A
             two-pathway set that refers to two other sets is uploaded with tensors of its own.
         repo_id: "org/name"; created if it does not exist.
         tag: name of the version. Default: "v1", or the next free number.
-        private: whether a newly created repository is private.
+        private: whether a newly created repository is private. None leaves it to the organisation's setting.
         token, endpoint: as in huggingface_hub.
+        commit_message: default: the model's name and the tag.
         dry_run: check everything locally and upload nothing.
 
     Raises:
@@ -72,6 +77,8 @@ def publish(
         _refuse_strangers(Path(folder))
         write_whole(Path(folder), upload)
         model = check(upload)
+        write_transformers_files(upload, model)
+        write_published_card(upload, repo_id, model)
         files = {path.name: path.stat().st_size for path in sorted(upload.iterdir())}
         if dry_run:
             return Published(repo_id, tag or "v1", files, None)
@@ -81,7 +88,7 @@ def publish(
         if tag in taken:
             raise ValueError(f"{repo_id} already has a tag {tag}, and published versions never change: choose another tag")
         tag = tag or next(name for name in (f"v{i}" for i in range(1, len(taken) + 2)) if name not in taken)
-        message = f"{model.model_name}, {tag}"
+        message = commit_message or f"{model.model_name}, {tag}"
         commit = api.upload_folder(repo_id=repo_id, folder_path=upload, commit_message=message, delete_patterns="*")
         _verify_upload(api, repo_id, commit.oid, upload, model)
         api.create_tag(repo_id, tag=tag, revision=commit.oid)
@@ -90,6 +97,8 @@ def publish(
 
 def _refuse_strangers(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
+        if path.name == CODE:  # of a folder that was published before: it is written anew
+            continue
         if not path.name.startswith(".") and (path.is_dir() or path.suffix in FORBIDDEN):
             raise WeightsError(f"{path} does not belong in a weight set, which has no folders and no code: move it away")
 

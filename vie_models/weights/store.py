@@ -153,6 +153,7 @@ def from_pretrained(
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    force_download: bool = False,
     local_files_only: bool = False,
     num_classes: int | None = None,
 ) -> Encoder:
@@ -163,6 +164,7 @@ def from_pretrained(
         revision: branch, tag or commit of a repository, as in huggingface_hub.
         token: access token for a private repository, as in huggingface_hub.
         cache_dir: where repositories are kept (default: HF_HOME).
+        force_download: download files again that are cached.
         local_files_only: never ask the Hub; use what is cached.
         num_classes: None keeps the saved head. Another value makes a new head if the saved one differs in its classes.
 
@@ -179,6 +181,7 @@ def from_pretrained(
         revision=revision,
         token=token,
         cache_dir=cache_dir,
+        force_download=force_download,
         local_files_only=local_files_only,
     )
     model = load_files(config, weights)
