@@ -72,8 +72,8 @@ def about(model: str, commands: list[str], measured: list[Measured], table: str)
             motion and real footage. It sees {SEES[family]}. It comes with vie_models and is loaded without a network.""",
         "procedure": "Both pathways were trained by themselves and put together."
         if model in JOINED
-        else """Instance recognition in two stages: on everything, then on the real videos alone. The softmax is over the whole
-            memory bank, which began with the embeddings of one pass. training.json has every setting of the second stage.
+        else """Instance recognition, with the softmax over the whole memory bank, which began with the embeddings of one pass.
+            Dynamic encoders begin with clips of 48 pixels and end with clips of 64. training.json has every setting.
             ROOT is WORLD/91 of `python -m reproduce.footage_world DATA WORLD`. The commands give the same bytes with
             one thread (OMP_NUM_THREADS=1) and the same PyTorch on a CPU of the same kind; `python -m
             reproduce.footage_training WORLD` runs them.""",
@@ -90,7 +90,7 @@ def about(model: str, commands: list[str], measured: list[Measured], table: str)
     one_line = {name: " ".join(text.split()) for name, text in texts.items()}
     training_data = f"""Photographs and videos of {len(table.splitlines()) - 2} sources, without labels. A photograph became a
 video of 3 s by a camera that moves over it, with cut-outs of other photographs in front (`vie data photo-motion`, level 5). The
-memory bank holds the real videos, with the names that the sources give (classes.txt); training did not use them.
+memory bank carries the names that the sources give (classes.txt); training did not use them.
 
 {table}"""
     return About(
@@ -118,10 +118,11 @@ def measured_of(name: str, data: Path, results: Path) -> list[Measured]:
 
 
 def commands_of(weights: Path, model: str, name: str) -> list[str]:
-    """The commands of both stages, the second of which exports to `name`."""
+    """The commands that make a set, which is exported to `name`."""
     commands = []
-    for stage, out in ((f"{model}-first-0", f"{model}-first-0"), (f"{model}-0", name)):
-        commands += [str(read_config(weights / stage / "training.json")["command"]), f"vie export RUN {out} --dtype float16"]
+    for run, out in ((f"{model}-first-0", f"{model}-first-0"), (f"{model}-0", name)):
+        if (file := weights / run / "training.json").exists():
+            commands += [str(read_config(file)["command"]), f"vie export RUN {out} --dtype float16"]
     return commands
 
 

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from vie_models.bank.knn import knn_of_rows
 from vie_models.datasets.lists import read_list
+from vie_models.datasets.moving_textures import MOTIONS
 
 from .footage_world import MOST, caltech, read_table, trains_on
 
@@ -90,10 +91,10 @@ def read_sets(data: Path, toys: Path | None = None) -> dict[str, Videos]:
 
 
 def _toys(toys: Path, label: str) -> Videos:
-    """Rendered videos by one of their labels, with absolute paths; groups are 0 to learn from and 1 to ask."""
+    """Rendered videos by one of their labels, with absolute paths; a group is a scene, filmed with each motion."""
     parts = [read_list(toys / label / f"{part}.txt", toys.resolve()) for part in ("train", "val")]
     paths = [str(part.paths.name(i)) for part in parts for i in range(len(part))]
-    groups = np.repeat([0, 1], [len(part) for part in parts])
+    groups = np.concatenate([i * 10**6 + np.arange(len(part)) // len(MOTIONS) for i, part in enumerate(parts)])
     return Videos(paths, np.concatenate([part.labels.numpy() for part in parts]), groups, np.zeros(len(paths), bool), clips=2)
 
 
@@ -108,13 +109,15 @@ def read_splits(data: Path, sets: dict[str, Videos]) -> dict[str, Split]:
         Split("fights", "fights", list(GroupKFold(10).split(fights.labels, groups=fights.groups))),
         Split("tank", "tank", [_fold(tank.groups == 1, tank.groups == 0)], balanced=True),
         *(Split(f"caltech {n}", "caltech", [_fold(places < n, places >= MOST)], balanced=True) for n in (15, MOST)),
-        *(
-            Split(name, name, [_fold(sets[name].groups == 0, sets[name].groups == 1)])
-            for name in sets
-            if name.startswith("toy")
-        ),
+        *(Split(name, name, [_fold(*_learnt(sets[name]))]) for name in sets if name.startswith("toy")),
     ]
     return {split.name: split for split in splits}
+
+
+def _learnt(toys: Videos) -> tuple[np.ndarray, np.ndarray]:
+    """Which rendered videos are learnt from, and which are asked, bool [V]."""
+    learnt = np.array([Path(path).parent.name == "train" for path in toys.paths])
+    return learnt, ~learnt
 
 
 def knn_predictions(values: np.ndarray, videos: Videos, split: Split, standardise: bool) -> np.ndarray:

@@ -41,18 +41,18 @@ TINY, SMALL = "vie_single_tiny", "vie_single_small"
 SEEDS = range(3)
 SHORT = 3000
 """Steps of runs that are compared with each other alone."""
-STATIC = (*_steps(1000), "--lr", "0.03", "--warmup-steps", "100")
-DYNAMIC = (*_steps(700), "--lr", "0.02", "--warmup-steps", "100")
-"""The second stage, on real videos alone."""
-FIRST: dict[str, tuple[str, ...]] = {
-    TINY: _steps(8000),
-    SMALL: _steps(12_000),
-    **{f"vie_slowfast_{size}": (*_steps(4000), "--crop", "48") for size in ("tiny", "small")},
-    "vie_3dresnet_tiny": (*_steps(3000), "--crop", "48"),
-    "vie_3dresnet_small": (*_steps(2000), "--crop", "48"),
+EXACT = ("--dtype", "float32")
+"""For 3-D ResNets, whose gradients some releases of PyTorch compute wrongly in bfloat16 (vie_models/models/precision.py)."""
+STATIC = {TINY: _steps(8000), SMALL: _steps(12_000)}
+DYNAMIC: dict[str, tuple[str, ...]] = {
+    **{f"vie_slowfast_{size}": _steps(4000) for size in ("tiny", "small")},
+    "vie_3dresnet_tiny": (*_steps(2000), *EXACT),
+    "vie_3dresnet_small": (*_steps(1500), *EXACT),
 }
-"""Models, and the flags of their first stage, on all photographs and videos. Clips are smaller there for dynamic encoders, so
-that they see more of them in the same time."""
+"""Models of the package, and the flags of their training. That of dynamic encoders begins with smaller clips, so that they see
+more of them in the same time."""
+LAST = (*_steps(700), "--lr", "0.02", "--warmup-steps", "100")
+"""The end of it, with clips of the usual size."""
 
 
 def _flags_of(recipe: str) -> tuple[str, ...]:
@@ -60,33 +60,43 @@ def _flags_of(recipe: str) -> tuple[str, ...]:
     return tuple(word for name, value in RECIPES[recipe].items() for word in (f"--{name.replace('_', '-')}", str(value)))
 
 
-def _both_stages(model: str, seed: int) -> dict[str, TrainingRun]:
-    first, second = f"{model}-first-{seed}", STATIC if "single" in model else DYNAMIC
+def _dynamic(model: str, flags: tuple[str, ...]) -> dict[str, TrainingRun]:
+    last = (*LAST, *EXACT) if EXACT[0] in flags else LAST
     return {
-        first: TrainingRun(model, (*_seed(seed), *FIRST[model])),
-        f"{model}-{seed}": TrainingRun(model, (*_seed(seed), *second), first, "videos"),
+        f"{model}-first-0": TrainingRun(model, (*flags, "--crop", "48")),
+        f"{model}-0": TrainingRun(model, last, f"{model}-first-0"),
     }
 
 
-def _la(name: str, seed: int, *flags: str) -> dict[str, TrainingRun]:
-    """The second stage by local aggregation instead of instance recognition."""
-    clusters = ("--clusters", "100", "--background", "200")
-    run = TrainingRun(
-        TINY, (*_seed(seed), *STATIC, *_steps(1000, la=True), *clusters, *flags), f"{TINY}-first-{seed}", "videos"
+def _on_videos(name: str, seed: int, *flags: str, la: bool = True) -> dict[str, TrainingRun]:
+    """Goes on from a finished encoder with the real videos alone, by LA or by IR."""
+    more = (
+        *_seed(seed),
+        *_steps(1000, la),
+        "--lr",
+        "0.03",
+        "--warmup-steps",
+        "100",
+        "--clusters",
+        "100",
+        "--background",
+        "200",
     )
-    return {f"{TINY}-{name}-{seed}": run}
+    return {f"{TINY}-{name}-{seed}": TrainingRun(TINY, (*more, *flags), f"{TINY}-{seed}", "videos")}
 
 
 RUNS: dict[str, TrainingRun] = {
     # the sets that come with the package, and more seeds of one
-    **{name: run for model in FIRST for name, run in _both_stages(model, 0).items()},
-    **{name: run for seed in SEEDS for name, run in _both_stages(TINY, seed).items()},
-    # local aggregation, and what it needs
-    **{name: run for seed in SEEDS for name, run in _la("la", seed).items()},
-    **_la("la-coarse", 0, "--clusters", "30"),
-    **_la("la-fine", 0, "--clusters", "250"),
-    **_la("la-three", 0, "--clusterings", "3"),
-    **_la("la-near", 0, "--background", "50"),
+    **{f"{model}-0": TrainingRun(model, flags) for model, flags in STATIC.items()},
+    **{name: run for model, flags in DYNAMIC.items() for name, run in _dynamic(model, flags).items()},
+    **{f"{TINY}-{seed}": TrainingRun(TINY, (*_seed(seed), *STATIC[TINY])) for seed in SEEDS[1:]},
+    # instance recognition and local aggregation for as many steps, and what local aggregation needs
+    **{name: run for seed in SEEDS for name, run in _on_videos("ir", seed, la=False).items()},
+    **{name: run for seed in SEEDS for name, run in _on_videos("la", seed).items()},
+    **_on_videos("la-coarse", 0, "--clusters", "30"),
+    **_on_videos("la-fine", 0, "--clusters", "250"),
+    **_on_videos("la-three", 0, "--clusterings", "3"),
+    **_on_videos("la-near", 0, "--background", "50"),
     # what instance recognition needs: each beside vie_single_tiny-short
     **{
         f"{TINY}-{name}-0": TrainingRun(TINY, (*_steps(SHORT), *flags))
@@ -110,7 +120,7 @@ RUNS: dict[str, TrainingRun] = {
     # the paper's baselines
     f"{TINY}-opn-0": TrainingRun(TINY, ("--objective", "order", *_steps(1500))),
     "vie_3dresnet_tiny-rotnet-0": TrainingRun(
-        "vie_3dresnet_tiny", ("--objective", "rotation", *_steps(500), "--batch-size", "16")
+        "vie_3dresnet_tiny", ("--objective", "rotation", *_steps(500), "--batch-size", "16", *EXACT)
     ),
 }
 """By the name of their weights, whose last part is the seed."""
@@ -127,7 +137,7 @@ def train(name: str, world: Path, out: Path, extra: list[str]) -> None:
         begin = ["--weights", str(out / "weights" / run.start)]
     lists = ["--train-list", str(world / "91" / f"{run.list}.txt"), "--root", str(world / "91")]
     fast = ["--dtype", "bfloat16", "--channels-last", "--workers", "1"]
-    done(["train", run.model, *lists, *run.flags, *begin, *fast, *extra, "-o", str(out / "runs" / name)])
+    done(["train", run.model, *lists, *fast, *run.flags, *begin, *extra, "-o", str(out / "runs" / name)])
     done(["export", str(out / "runs" / name), str(weights), "--dtype", "float16"])
 
 
