@@ -86,8 +86,18 @@ def model_entry(name: str) -> ModelEntry:
     return MODELS[name]
 
 
-def build_model(name: str, *, clip_spec: ClipSpec | None = None, num_classes: int | None = None, **sizes: Any) -> Encoder:
-    """Builds an untrained encoder, in training mode. `sizes` are width, fast_width and static_width, in channels."""
+def build_model(
+    name: str,
+    *,
+    clip_spec: ClipSpec | None = None,
+    num_classes: int | None = None,
+    global_pool: str = "avg",
+    **sizes: Any,
+) -> Encoder:
+    """Builds an untrained encoder, in training mode. `sizes` are width, fast_width and static_width, in channels.
+
+    `global_pool=""` with `num_classes=0` builds one that returns maps: see `Encoder.reset_classifier`.
+    """
     entry = model_entry(name)
     parameters = inspect.signature(entry.build).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "num_classes"}
@@ -96,4 +106,6 @@ def build_model(name: str, *, clip_spec: ClipSpec | None = None, num_classes: in
     model_args = {**defaults, **entry.sizes, **sizes}
     model = entry.build(clip_spec or entry.clip_spec, num_classes=num_classes, **model_args)
     model.model_name, model.model_args = name, model_args
+    if global_pool != "avg":
+        model.reset_classifier(num_classes, global_pool)
     return model
