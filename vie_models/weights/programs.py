@@ -131,8 +131,8 @@ def _write_aoti(program: _Program, clips: Tensor, path: Path, metadata: dict[str
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler) is None:
         raise RuntimeError(
-            f"AOTInductor compiles C++, but {compiler} is not installed: install it, name another compiler in the variable CXX, "
-            'or write format="pt2", which needs none'
+            f"AOTInductor compiles C++, but {compiler} is not installed: install it, name another compiler in the variable "
+            'CXX, or write format="pt2", which needs none'
         )
     configs = {"freezing": clips.device.type == "cpu", "aot_inductor.metadata": _as_text(metadata)}
     torch._inductor.aoti_compile_and_package(_exported(program, clips), package_path=str(path), inductor_configs=configs)

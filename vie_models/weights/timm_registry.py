@@ -110,7 +110,7 @@ def _overlaid(spec: ClipSpec, overlay: dict[str, Any]) -> ClipSpec:
 
 
 def _parts(model: Encoder) -> dict[str, Any]:
-    """Returns what timm wants to know of a model's modules: the first convolutions, the heads, and the size of the last maps."""
+    """Returns what timm wants to know of a model's modules: the first convolutions, the heads, the size of the last maps."""
     heads = [name for name, module in model.named_modules() if name.endswith("head") and isinstance(module, Linear)]
     first = [name for name, _ in model.named_modules() if name.endswith("stem.conv")]
     one_or_all = [found[0] if len(found) == 1 else tuple(found) for found in (heads or ["head"], first)]
