@@ -85,7 +85,7 @@ class VIESlowfast(Encoder):
     def _unpooled(self, features: tuple[Tensor, Tensor]) -> Tensor:
         """Slow maps and, averaged over the time of each, fast maps: [B, F, T/4, H/32, W/32]."""
         slow, fast = features
-        return torch.cat([slow, F.adaptive_avg_pool3d(fast, slow.shape[2:])], dim=1)
+        return torch.cat([slow, F.adaptive_avg_pool3d(fast, (slow.shape[2], None, None))], dim=1)
 
     def _pool(self, features: tuple[Tensor, Tensor]) -> Tensor:
         return torch.cat([maps.mean((2, 3, 4)) for maps in features], dim=1)

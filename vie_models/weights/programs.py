@@ -98,6 +98,9 @@ def export_model(
 class _Program(nn.Module):
     """Pixels [B, T, H, W, 3] -> the output and the wanted layers by name."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: Encoder, layers: Sequence[str], pixels: str) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).eval().requires_grad_(False)

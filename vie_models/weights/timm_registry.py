@@ -127,8 +127,8 @@ def _features_only(model: Encoder, out_indices: Any, feature_cls: Any, cfg: dict
         )
     from timm.models._features import FeatureGetterNet
 
-    indices = model._stage_numbers(out_indices)  # what is wrong with them is said here, and not by an assertion
-    network = FeatureGetterNet(model, out_indices=indices)
+    indices = tuple(model._stage_numbers(out_indices))  # what is wrong with them is said here, and not by an assertion
+    network: Any = FeatureGetterNet(model, out_indices=indices)
     model.reset_classifier(0)
     rest = {key: value for key, value in cfg.items() if key not in ("num_classes", "classifier", "global_pool")}
     network.pretrained_cfg = network.default_cfg = rest
