@@ -12,6 +12,8 @@ import vie_models as vie
 from vie_models.cli import main
 from vie_models.weights import programs
 
+FEW = ("vie_trn", "vie_3dresnet", "vie_twopathway")
+"""Models in which every kind of layer is. The others take their turn among the slow tests."""
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None, reason="AOTInductor needs a C++ compiler; g++ is not installed"
 )
@@ -78,14 +80,16 @@ def check(model, format, path, layers=(), pixels="uint8"):
     return run
 
 
-@pytest.mark.parametrize("model", NAMES, indirect=True)
+@pytest.mark.parametrize(
+    "model", [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in NAMES], indirect=True
+)
 def test_onnx_runtime(model, tmp_path):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"{package} is not installed")
     check(model, "onnx", tmp_path / "model.onnx", model.layer_names[5::4])
 
 
-@pytest.mark.parametrize("model", ["vie_single", "vie_trn", "vie_3dresnet", "vie_twopathway"], indirect=True)
+@pytest.mark.parametrize("model", FEW, indirect=True)
 @pytest.mark.parametrize(("format", "file"), [("pt2", "model.pt2"), ("torchscript", "model.pt")])
 def test_programs_of_pytorch(model, format, file, tmp_path):
     run = check(model, format, tmp_path / file, model.layer_names[::6], pixels="float32")
