@@ -2,7 +2,8 @@
 
 "convolutions" is the lower bound: only the encoder's convolutions, one after the other, each with its own input in its fastest
 layout (planes or channels last, weights packed in advance). "eager" is the model from create_model, "torch.nn" the same with
-plain torch.nn convolutions, and "fused" is model.fuse(). Peers are torchvision's video models on 16 frames of 112 pixels, or
+plain torch.nn convolutions, and "fused" is model.fuse(). "onnxruntime" and "AOTInductor" run the programs of
+vie.export_model, which also normalise the pixels. Peers are torchvision's video models on 16 frames of 112 pixels, or
 resnet18 on 224 pixels for single-frame encoders. Peak matmul and convolution speeds are measured in the same rounds.
 """
 
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ from .measure import Table, add_common, medians, ratio, report, turns
 
 VIDEO_PEERS = ("r3d_18", "mc3_18", "r2plus1d_18")
 FRAME_PEERS = ("resnet18",)
-VARIANTS = ("eager", "torch.nn", "fused", "compiled", "bf16", "fused bf16", "compiled bf16")
+VARIANTS = ("eager", "torch.nn", "fused", "compiled", "bf16", "fused bf16", "compiled bf16", "onnxruntime", "AOTInductor")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +84,8 @@ def plain() -> Iterator[None]:
 def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Namespace) -> Callable[[], Tensor]:
     """Returns a function that runs one forward pass of the given variant."""
     model, x = build(name, batch, frames)
+    if kind in ("onnxruntime", "AOTInductor"):
+        return program(model, x, kind, options)
     if kind.startswith("fused"):
         model = model.fuse()
     if kind.endswith("bf16"):
@@ -99,6 +104,27 @@ def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Nam
             return model(x)
 
     return run
+
+
+def program(model: Any, x: Tensor, kind: str, options: argparse.Namespace) -> Callable[[], Any]:
+    """Returns a function that runs the model's program for clips of the shape of x, float32 pixels from 0 to 1."""
+    clips = torch.rand_like(x).movedim(1, -1).contiguous()  # [B, T, H, W, 3]
+    model.clip_spec = dataclasses.replace(model.clip_spec, num_frames=clips.shape[1])
+    with tempfile.TemporaryDirectory() as folder:
+        if kind == "AOTInductor":
+            path = f"{folder}/model.pt2"
+            vie.export_model(model.to(options.device), path, format="aoti", pixels="float32")
+            compiled, clips = torch._inductor.aoti_load_package(path), clips.to(options.device)
+            return lambda: compiled(clips)
+        import onnxruntime
+
+        vie.export_model(model, f"{folder}/model.onnx", format="onnx", pixels="float32")
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = options.threads
+        provider = "CUDAExecutionProvider" if options.device == "cuda" else "CPUExecutionProvider"
+        session = onnxruntime.InferenceSession(f"{folder}/model.onnx", settings, providers=[provider])
+    pixels = {"clips": clips.numpy()}
+    return lambda: session.run(None, pixels)
 
 
 def bare_convolutions(model: torch.nn.Module, x: Tensor, device: str) -> tuple[Callable[[], None], float]:

@@ -27,6 +27,14 @@ def test_forward(tmp_path):
     assert (tmp_path / "forward.png").exists()
 
 
+def test_forward_of_programs(tmp_path):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    (table,) = run(tmp_path, "forward", "--models", "vie_single_tiny", "--variants", "eager", "onnxruntime")
+    assert [row[3] for row in table["rows"]][:2] == ["eager", "onnxruntime"]
+    assert all(row[4] > 0 for row in table["rows"][:2])
+
+
 def test_train_and_kmeans(tmp_path, corpus):
     flags = ("--list", corpus / "train", "--root", corpus, "--workers", 0, 1, "--batch", 4, "--seconds", 0.1)
     table, fed = run(tmp_path, "train", "--recipes", "vie_single_tiny", "--rows", 20_000, *flags)

@@ -100,6 +100,19 @@ def test_readme_runs(clone, capsys):
     assert "12" in capsys.readouterr().out
 
 
+def test_the_page_about_other_tools_runs(clone):
+    for package in ("timm", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    namespace: dict = {}
+    for kind, text in sorted(_parts((ROOT / "docs" / "other-tools.md").read_text()), key=lambda part: part[0] == "python"):
+        if kind == "python":
+            exec(compile(text, "other-tools.md", "exec"), namespace)
+        else:
+            assert main(shlex.split(text)[1:]) == 0, text
+    assert namespace["output"].shape == (1, 128)
+    assert namespace["gradient"].abs().sum() > 0
+
+
 def _parts(text: str) -> list[tuple[str, str]]:
     """("python", code) and ("", command line), in order."""
     found = re.finditer(r"^```python\n(.*?)^```|^    (vie [^\n]*)", text.replace("\\\n", " "), re.M | re.S)

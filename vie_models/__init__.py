@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .weights.catalog import list_weights
     from .weights.errors import WeightsError
     from .weights.folder import save_pretrained
+    from .weights.programs import export_model
     from .weights.store import create_model, from_pretrained
     from .weights.tensorflow.bundle import CheckpointError, read_checkpoint
     from .weights.tensorflow.names import tf_to_state_dict
@@ -47,6 +48,7 @@ __all__ = [
     "WeightsError",
     "clip_transform",
     "create_model",
+    "export_model",
     "extract_ray",
     "from_pretrained",
     "list_models",
@@ -75,6 +77,7 @@ __getattr__ = lazy_names(
         "WeightsError": ".weights.errors",
         "clip_transform": ".video.transforms",
         "create_model": ".weights.store",
+        "export_model": ".weights.programs",
         "extract_ray": ".features.ray",
         "from_pretrained": ".weights.store",
         "list_models": ".models.registry",

@@ -20,6 +20,7 @@ from .exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from .extract import Extract
 from .flags import NamedCommand
 from .models import Info, List
+from .programs import ExportModel
 from .train import Finetune, Plot, Train, finetune, train
 from .weights import Card, Convert, Export, Join, Publish
 
@@ -28,6 +29,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "Training": {"data": Data, "train": Train, "finetune": Finetune, "plot": Plot},
     "Evaluation": {"eval": Eval, "predict": Predict, "report": Report},
     "Weights": {"export": Export, "convert": Convert, "join": Join, "card": Card, "publish": Publish},
+    "Other programs": {"export-model": ExportModel},
 }
 """The commands as `vie --help` lists them."""
 COMMANDS: dict[str, Any] = {name: command for group in GROUPS.values() for name, command in group.items()}
@@ -73,7 +75,7 @@ def _overview() -> str:
         lines += ["", group]
         for name, command in commands.items():
             summary = " ".join(command.__doc__.split("\n\n")[0].split())
-            lines.append(f"  {name:10}{summary}")
+            lines.append(f"  {name:14}{summary}")
     return "\n".join(lines)
 
 

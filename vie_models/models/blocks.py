@@ -20,6 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils.checkpoint import checkpoint
 
 from .conv import Conv2d, Conv3d, is_plain_inference
+from .tracing import Proxy, traced_module
 
 BLOCKS_PER_STAGE = (2, 2, 2, 2)
 Size = tuple[int, ...]  # one entry per axis: (H, W) or (T, H, W)
@@ -29,6 +30,8 @@ class NormAct2d(nn.BatchNorm2d):
     """relu(batch norm(x)) of [B, C, H, W] as one module, so that a forward hook on it sees the reference's `encode_k`."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return traced_module(self, x)
         return F.relu(super().forward(x), inplace=True)
 
 
@@ -36,6 +39,8 @@ class NormAct3d(nn.BatchNorm3d):
     """relu(batch norm(x)) of [B, C, T, H, W] as one module."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return traced_module(self, x)
         return F.relu(super().forward(x), inplace=True)
 
 
@@ -70,6 +75,8 @@ class MaxPoolSame(nn.Module):
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return traced_module(self, x)
         if is_plain_inference(x):
             for axis, stride in zip(range(-len(self.stride), 0), self.stride, strict=True):
                 x = _pooled(x, axis) if stride == 2 else x

@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .tracing import Proxy, traced_module
+
 
 class _PackedConv:
     """Mixin for nn.Conv2d and nn.Conv3d that keeps the packed weight."""
@@ -30,6 +32,8 @@ class _PackedConv:
     _packed: tuple[torch.Size, Tensor, Tensor] | None = None  # input shape, checksum of the weight, packed weight
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return traced_module(self, x)
         if _can_pack(self, x):
             return _convolve_narrow(self, x) if _is_narrow(self) else _convolve(self, x, self._packed_weight(x))
         return super().forward(x)  # type: ignore[misc,no-any-return]

@@ -18,6 +18,7 @@ from ..clip_spec import ClipSpec
 from .blocks import Block, NormAct, Stage
 from .conv import Conv2d, Conv3d
 from .hub_methods import HubMethods
+from .tracing import Proxy, traced_function
 
 EMBEDDING_SIZE = 128
 OUTPUT = "output"  # the layer name of what `forward` returns
@@ -27,7 +28,7 @@ FeatureMaps = Any  # a tensor, or a tuple of tensors for several pathways: the i
 class Encoder(HubMethods, nn.Module):
     """Base class of all encoders. Takes one normalised clip tensor; returns an embedding, logits or pooled features.
 
-    Subclasses build their trunk, call `_set_head`, and define `forward_features`, `_pool` and `layer_modules`.
+    Subclasses build their trunk, call `_set_head`, and define `_stages`, `_finish`, `_pool` and `layer_modules`.
     Input is float [B, 3, T, H, W]. T, H and W may differ from `clip_spec`; only VIE-TRN fixes T.
     """
 
@@ -39,6 +40,12 @@ class Encoder(HubMethods, nn.Module):
     """None: the head returns an embedding; 0: there is no head; N: the head returns N logits."""
     layer_modules: dict[str, str]
     """Layer name -> path of the module that outputs it (for forward hooks and `get_submodule`)."""
+    stage_modules: tuple[str, ...] = ("stem.pool", "stages.0", "stages.1", "stages.2", "stages.3")
+    """Paths of the modules that output the maps of `feature_info`."""
+    time_reductions: tuple[int | None, ...] = (1,) * 5
+    """For each map of `feature_info`, frames per step in time. None: averaged over all frames."""
+    global_pool: str = "avg"
+    """"avg", or "" for a model without a head that returns its last maps unpooled."""
     weights: Any = None
     """Catalog record of the loaded weight set, or None."""
     model_name: str
@@ -50,7 +57,29 @@ class Encoder(HubMethods, nn.Module):
 
     def forward_features(self, x: Tensor) -> FeatureMaps:
         """Returns the last feature maps, after the final relu(norm): the input of `forward_head`."""
+        for maps in self._stages(x):
+            last = maps
+        return self._finish(last, x.shape[0])
+
+    def _stages(self, x: Tensor) -> Iterator[FeatureMaps]:
+        """Checks and runs a clip, and yields the maps after the stem and after each of the 4 stages, before the last norm."""
         raise NotImplementedError
+
+    def _finish(self, maps: FeatureMaps, batch: int) -> FeatureMaps:
+        """What `_stages` yields last, for `batch` clips -> what `forward_features` returns."""
+        raise NotImplementedError
+
+    def _stage_map(self, maps: FeatureMaps, batch: int) -> Tensor:
+        """What `_stages` yields, for `batch` clips -> one map [B, C, T', H', W']."""
+        return maps
+
+    def _last_map(self, features: FeatureMaps) -> Tensor:
+        """What `forward_features` returns -> one map with the channels of the last stage."""
+        return features
+
+    def _unpooled(self, features: FeatureMaps) -> Tensor:
+        """What `forward_features` returns -> one map. Its average over space and time is `_pool(features)`, except TRN's."""
+        return self._last_map(features)
 
     def _pool(self, features: FeatureMaps) -> Tensor:
         """Feature maps -> [B, F]."""
@@ -58,7 +87,7 @@ class Encoder(HubMethods, nn.Module):
 
     def forward_head(self, features: FeatureMaps, pre_logits: bool = False) -> Tensor:
         """Feature maps -> what `forward` returns, or with `pre_logits` the pooled features [B, F]."""
-        x = self._pool(features)
+        x = self._pool(features) if self.global_pool else self._unpooled(features)
         if pre_logits or self.num_classes == 0:
             return x
         x = self.head(x)
@@ -68,13 +97,86 @@ class Encoder(HubMethods, nn.Module):
         """[B, 3, T, H, W] -> [B, 128] unit-norm embedding, [B, num_classes] logits, or [B, F] pooled features."""
         return self.forward_head(self.forward_features(x))
 
-    def forward_intermediates(self, x: Tensor, layers: str | Iterable[str]) -> dict[str, Tensor]:
-        """Returns the activations of the named layers, each [B, C, T', H', W'], in the order given.
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        layers: str | int | Iterable[str] | Iterable[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+        *,
+        indices: int | Iterable[int] | None = None,
+    ) -> Any:
+        """Returns the activations of the named layers, each [B, C, T', H', W'], as a dict in the order given.
 
         The name "output" stands for what `forward` returns, from the same pass. Without it, the head is not run.
-        An unknown name raises ValueError.
+
+        With numbers instead of names, or none, it does what timm's models do: it returns `(forward_features(x), maps)`, where
+        maps are those of `feature_info`, before the norms that follow them.
+
+        Args:
+            x: clips [B, 3, T, H, W].
+            layers: names of layers; or, as `indices`, numbers of maps: a list (negative numbers count from the end), n for
+                the last n, None for all.
+            norm: numbers only: apply the final norm to the last stage's map.
+            stop_early: numbers only: run no stage after the last that is wanted. The first result is then its map.
+            output_fmt: numbers only: "NCHW" for maps [B, C, T', H', W'], "NHWC" for [B, T', H', W', C].
+            intermediates_only: numbers only: return the list of maps alone. No stage after the last that is wanted is run.
+            indices: timm's name for `layers`.
+
+        Raises:
+            ValueError: an unknown name, number or format, or timm's arguments beside names.
         """
-        layers = self._checked(layers)
+        layers = indices if layers is None else layers
+        if layers is not None and not isinstance(layers, int):
+            layers = [layers] if isinstance(layers, str) else list(layers)  # type: ignore[assignment]
+        if isinstance(layers, list) and not (layers and all(isinstance(layer, int) for layer in layers)):
+            if norm or stop_early or intermediates_only or output_fmt != "NCHW":
+                raise ValueError(
+                    "norm=, stop_early=, output_fmt= and intermediates_only= are timm's and go with numbers of stages, "
+                    f"got the names {layers}; leave them out, or give numbers as indices="
+                )
+            return self._named_maps(x, self._checked(layers))
+        if output_fmt not in ("NCHW", "NHWC"):
+            raise ValueError(f'output_fmt must be "NCHW" (channels first) or "NHWC" (channels last), got {output_fmt!r}')
+        wanted = self._stage_numbers(layers)
+        result, maps = self._run_stages(x, wanted, norm, stop_early or intermediates_only)
+        if output_fmt == "NHWC":
+            maps = {number: found.movedim(1, -1) for number, found in maps.items()}
+        found = [maps[number] for number in wanted]
+        return found if intermediates_only else (result, found)
+
+    def _stage_numbers(self, indices: Any) -> list[int]:
+        """Returns the numbers of the maps that timm's `indices` stand for."""
+        count = len(self.stage_modules)
+        if indices is None:
+            return list(range(count))
+        if isinstance(indices, int):
+            if not 1 <= indices <= count:
+                raise ValueError(f"a whole number asks for the last 1 to {count} maps, got {indices}; give [{indices}] for one")
+            return list(range(count - indices, count))
+        if wrong := [index for index in indices if not -count <= index < count]:
+            raise ValueError(f"{self.model_name} has the maps 0 to {count - 1}, got {wrong[0]}; see feature_info")
+        return [index % count for index in indices]
+
+    def _run_stages(self, x: Tensor, wanted: list[int], norm: bool, stop: bool) -> tuple[FeatureMaps, dict[int, Tensor]]:
+        """Returns `forward_features(x)`, or the last map if `stop`, and the wanted maps by their numbers."""
+        batch, last, found = x.shape[0], len(self.stage_modules) - 1, {}
+        for number, maps in enumerate(self._stages(x)):
+            if number in wanted:
+                found[number] = self._stage_map(maps, batch)
+            if stop and number == max(wanted):
+                break
+        if stop and not (norm and last in wanted):
+            return found[max(wanted)], found
+        features = self._finish(maps, batch)
+        if norm and last in wanted:
+            found[last] = self._last_map(features)
+        return features, found
+
+    def _named_maps(self, x: Tensor, layers: list[str]) -> dict[str, Tensor]:
+        """Returns the maps of the named layers, and what `forward` returns if "output" is among them."""
         features, maps = self._features_and_maps(x, [name for name in layers if name != OUTPUT])
         if OUTPUT in layers:
             maps[OUTPUT] = self.forward_head(features)
@@ -115,6 +217,21 @@ class Encoder(HubMethods, nn.Module):
                 handle.remove()
 
     @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """What timm's `features_only=True` gives: for the map after the stem and after each stage, one dict.
+
+        `num_chs` is C of [B, C, T', H', W'], `reduction` H / H', `reduction_time` T / T' (None: averaged over all frames), and
+        `module` the path of the module that outputs it (two-pathway: the two, joined by "+").
+        """
+        found = zip(self._stage_channels(), (4, 4, 8, 16, 32), self.time_reductions, self.stage_modules, strict=True)
+        return [dict(num_chs=c, reduction=r, reduction_time=t, module=module) for c, r, t, module in found]
+
+    def _stage_channels(self) -> list[int]:
+        """Returns the channels of each map of `feature_info`: those of the norm that comes after it."""
+        norms = [self.get_submodule(self.layer_modules[f"encode_{k}"]) for k in (2, 4, 6, 8, 10)]
+        return [norm.num_features for norm in norms]  # type: ignore[misc]
+
+    @property
     def layer_names(self) -> list[str]:
         """Names of the layers for `forward_intermediates`, from input to output."""
         return list(self.layer_modules)
@@ -123,9 +240,27 @@ class Encoder(HubMethods, nn.Module):
         """Returns the head: Linear(F, 128 or num_classes), or Identity if there is none."""
         return self.head
 
-    def reset_classifier(self, num_classes: int | None) -> None:
-        """Replaces the head with an untrained one: N for logits, 0 for pooled features (no head), None for embeddings."""
+    def reset_classifier(self, num_classes: int | None, global_pool: str | None = None) -> None:
+        """Replaces the head with an untrained one: N for logits, 0 for pooled features (no head), None for embeddings.
+
+        With `num_classes=0` and `global_pool=""`, `forward` returns the last maps, [B, C, T', H', W']. "avg" pools again; None
+        changes nothing about it. Slowfast's maps have all F channels, fast ones averaged over the time of each slow step.
+        """
+        pool = self.global_pool if global_pool is None else global_pool
+        if pool not in ("avg", ""):
+            raise ValueError(f'global_pool must be "avg" (pooled features) or "" (maps, without a head), got {pool!r}')
+        if not pool and num_classes != 0:
+            raise ValueError(
+                f'global_pool="" gives maps, on which no head can work, got num_classes={num_classes}; '
+                'give num_classes=0, or global_pool="avg"'
+            )
         self._set_head(num_classes)
+        self.global_pool = pool
+
+    @property
+    def head_hidden_size(self) -> int:
+        """timm's name for `num_features`, the length of pooled features."""
+        return self.num_features
 
     def _set_head(self, num_classes: int | None) -> None:
         if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 0):
@@ -186,13 +321,31 @@ def new_head(num_features: int, size: int) -> nn.Module:
 
 def unit_norm(x: Tensor) -> Tensor:
     """Divides x by its Euclidean length along axis 1. Half precision is computed and returned in float32."""
+    if isinstance(x, Proxy):
+        return traced_function(unit_norm, x)
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
 
 
-def check_clip(x: Tensor, name: str) -> Tensor:
-    """Returns `x` if it is a float clip [B, 3, T, H, W] whose T, H and W are at least 1. Otherwise raises ValueError."""
+def check_clip(x: Tensor, name: str, frames: int | None = None, images: bool = False) -> Tensor:
+    """Returns `x` if it is a float clip [B, 3, T, H, W] whose T, H and W are at least 1. Otherwise raises ValueError.
+
+    Args:
+        x: what `forward` was given.
+        name: whose input it is, for messages.
+        frames: the only T that will do. None: any.
+        images: whether [B, 3, H, W] will do too; it is returned as [B, 3, 1, H, W].
+    """
+    if isinstance(x, Proxy):
+        return traced_function(check_clip, x, name, frames, images)
+    if images and x.ndim == 4:
+        x = x.unsqueeze(2)
     if x.ndim != 5 or x.shape[1] != 3 or min(x.shape[2:]) < 1:
         raise ValueError(f"{name} takes clips [B, 3, T, H, W], got {list(x.shape)}; see ClipSpec and clip_transform")
     if not x.is_floating_point():
         raise ValueError(f"{name} takes normalised float clips, got {x.dtype}; pass frames through clip_transform first")
+    if frames is not None and x.shape[2] != frames:
+        raise ValueError(
+            f"{name} takes exactly {frames} frames, got T = {x.shape[2]}; "
+            f"sample {frames} frames per clip, or train one with a clip_spec of {x.shape[2]} frames"
+        )
     return x

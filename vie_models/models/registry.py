@@ -45,6 +45,13 @@ class ModelEntry:
         module, name = self.builder.split(".")
         return getattr(importlib.import_module(f".{module}", __package__), name)
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The sizes that `build` takes, with their defaults."""
+        parameters = inspect.signature(self.build).parameters.values()
+        defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "num_classes"}
+        return {**defaults, **self.sizes}
+
 
 def _smaller(entry: ModelEntry, resize: int, crop: int, **sizes: int) -> ModelEntry:
     """Returns the same model with other sizes."""
@@ -86,14 +93,24 @@ def model_entry(name: str) -> ModelEntry:
     return MODELS[name]
 
 
-def build_model(name: str, *, clip_spec: ClipSpec | None = None, num_classes: int | None = None, **sizes: Any) -> Encoder:
-    """Builds an untrained encoder, in training mode. `sizes` are width, fast_width and static_width, in channels."""
+def build_model(
+    name: str,
+    *,
+    clip_spec: ClipSpec | None = None,
+    num_classes: int | None = None,
+    global_pool: str = "avg",
+    **sizes: Any,
+) -> Encoder:
+    """Builds an untrained encoder, in training mode. `sizes` are width, fast_width and static_width, in channels.
+
+    `global_pool=""` with `num_classes=0` builds one that returns maps: see `Encoder.reset_classifier`.
+    """
     entry = model_entry(name)
-    parameters = inspect.signature(entry.build).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "num_classes"}
-    if unknown := sorted(set(sizes) - set(defaults)):
-        raise ValueError(f"{name} has no size {', '.join(unknown)}; it has {', '.join(defaults)}")
-    model_args = {**defaults, **entry.sizes, **sizes}
+    if unknown := sorted(set(sizes) - set(entry.parameters)):
+        raise ValueError(f"{name} has no size {', '.join(unknown)}; it has {', '.join(entry.parameters)}")
+    model_args = {**entry.parameters, **sizes}
     model = entry.build(clip_spec or entry.clip_spec, num_classes=num_classes, **model_args)
     model.model_name, model.model_args = name, model_args
+    if global_pool != "avg":
+        model.reset_classifier(num_classes, global_pool)
     return model

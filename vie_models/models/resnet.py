@@ -7,6 +7,8 @@ B batch, C channels, T frames, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor
 
 from ..clip_spec import ClipSpec
@@ -25,26 +27,38 @@ class _FrameEncoder(Encoder):
         self.clip_spec = clip_spec
         self.layer_modules = layer_modules()
 
-    def _frame_features(self, x: Tensor) -> Tensor:
-        """[B, 3, T, H, W] -> [B, C, T, H', W'], each frame on its own."""
-        frames = x.transpose(1, 2).flatten(0, 1)  # [B*T, 3, H, W]
-        return _clips(self.norm(self.stages(self.stem(frames))), x.shape[0])
+    def _checked_clip(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _stages(self, x: Tensor) -> Iterator[Tensor]:
+        x = self.stem(self._checked_clip(x).transpose(1, 2).flatten(0, 1))  # [B*T, C, H', W'], each frame on its own
+        yield x
+        for stage in self.stages:
+            x = stage(x)
+            yield x
+
+    def _finish(self, maps: Tensor, batch: int) -> Tensor:
+        return self._layer_maps(self.norm(maps), batch)
+
+    def _stage_map(self, maps: Tensor, batch: int) -> Tensor:
+        return self._layer_maps(maps, batch)
 
 
 class VIESingle(_FrameEncoder):
     """VIE-Single: a 2-D ResNet-18 on each frame. The feature maps of a clip's frames are averaged over time.
 
     Takes [B, 3, T, H, W] or single frames [B, 3, H, W]. Feature maps keep a time axis of length 1.
+    Last maps: [B, 8 * width, 1, H/32, W/32].
     """
+
+    time_reductions = (None,) * 5
 
     def __init__(self, clip_spec: ClipSpec, *, width: int = 64, num_classes: int | None = None) -> None:
         super().__init__(clip_spec, width)
         self._set_head(num_classes)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """[B, 3, (T,) H, W] -> [B, 8 * width, 1, H/32, W/32]."""
-        x = check_clip(x.unsqueeze(2) if x.ndim == 4 else x, "vie_single")
-        return self._frame_features(x).mean(2, keepdim=True)
+    def _checked_clip(self, x: Tensor) -> Tensor:
+        return check_clip(x, "vie_single", images=True)
 
     def _pool(self, features: Tensor) -> Tensor:
         return features.mean((2, 3, 4))
@@ -54,22 +68,18 @@ class VIESingle(_FrameEncoder):
 
 
 class VIETRN(_FrameEncoder):
-    """VIE-TRN: a 2-D ResNet-18 on each of `clip_spec.num_frames` frames. Pooled frames are concatenated in time order."""
+    """VIE-TRN: a 2-D ResNet-18 on each of `clip_spec.num_frames` frames. Pooled frames are concatenated in time order.
+
+    T must be `clip_spec.num_frames`. Last maps: [B, 8 * width, T, H/32, W/32].
+    """
 
     def __init__(self, clip_spec: ClipSpec, *, width: int = 64, num_classes: int | None = None) -> None:
         super().__init__(clip_spec, width)
         self.num_features *= clip_spec.num_frames
         self._set_head(num_classes)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """[B, 3, T, H, W] -> [B, 8 * width, T, H/32, W/32]; T must be `clip_spec.num_frames`."""
-        check_clip(x, "vie_trn")
-        if x.shape[2] != self.clip_spec.num_frames:
-            raise ValueError(
-                f"vie_trn takes exactly {self.clip_spec.num_frames} frames, got T = {x.shape[2]}; "
-                f"sample {self.clip_spec.num_frames} frames per clip, or train one with a clip_spec of {x.shape[2]} frames"
-            )
-        return self._frame_features(x)
+    def _checked_clip(self, x: Tensor) -> Tensor:
+        return check_clip(x, "vie_trn", frames=self.clip_spec.num_frames)
 
     def _pool(self, features: Tensor) -> Tensor:
         return features.mean((3, 4)).transpose(1, 2).flatten(1)  # [B, T*C], time order

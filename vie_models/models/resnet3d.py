@@ -8,7 +8,7 @@ B batch, C channels, T time, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -37,7 +37,7 @@ TRUNK_FAST: dict[str, Any] = {**TRUNK_SLOW, "stem_kernel": (5, 7, 7), "time_kern
 
 
 class _ClipEncoder(Encoder):
-    """A 3-D ResNet-18 on the whole clip."""
+    """A 3-D ResNet-18 on the whole clip. Last maps: [B, 8 * width, T', H/32, W/32]."""
 
     trunk: Mapping[str, Any]
 
@@ -50,9 +50,15 @@ class _ClipEncoder(Encoder):
         self.layer_modules = layer_modules()
         self._set_head(num_classes)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """[B, 3, T, H, W] -> [B, 8 * width, T', H/32, W/32]."""
-        return self.norm(self.stages(self.stem(check_clip(x, type(self).__name__))))
+    def _stages(self, x: Tensor) -> Iterator[Tensor]:
+        x = self.stem(check_clip(x, type(self).__name__))
+        yield x
+        for stage in self.stages:
+            x = stage(x)
+            yield x
+
+    def _finish(self, maps: Tensor, batch: int) -> Tensor:
+        return self.norm(maps)
 
     def _pool(self, features: Tensor) -> Tensor:
         return features.mean((2, 3, 4))
@@ -62,6 +68,7 @@ class VIE3DResNet(_ClipEncoder):
     """VIE-3DResNet: 3x3x3 kernels throughout. The stem's pool and stages 2-4 each halve time (T' = T / 16)."""
 
     trunk = TRUNK_3DRESNET
+    time_reductions = (2, 2, 4, 8, 16)
 
 
 class VIESlow(_ClipEncoder):

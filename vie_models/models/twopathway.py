@@ -8,7 +8,7 @@ B batch, C channels, T time, H height, W width, F features.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +40,16 @@ class VIETwoPathway(Encoder):
                     f"got {type(pathway).__name__} with num_classes={pathway.num_classes}"
                 )
         self.static, self.dynamic = static, dynamic
-        self.num_features = sum(_last_channels(pathway) for pathway in (static, dynamic))
+        self.num_features = sum(pathway._stage_channels()[-1] for pathway in (static, dynamic))
         self.clip_spec = dynamic.clip_spec
         self.layer_modules = {
             f"{role}.{name}": f"{role}.{path}"
             for role, pathway in self._pathways().items()
             for name, path in pathway.layer_modules.items()
         }
+        both = zip(static.stage_modules, dynamic.stage_modules, strict=True)
+        self.stage_modules = tuple(f"static.{s}+dynamic.{d}" for s, d in both)
+        self.time_reductions = dynamic.time_reductions
         self._set_head(num_classes)
 
     def _pathways(self) -> dict[str, Encoder]:
@@ -54,8 +57,24 @@ class VIETwoPathway(Encoder):
 
     def forward_features(self, x: Tensor) -> tuple[FeatureMaps, FeatureMaps]:  # type: ignore[override]
         """[B, 3, T, H, W] -> the results of `static.forward_features` and `dynamic.forward_features`."""
-        check_clip(x, "a two-pathway model")
+        x = check_clip(x, "a two-pathway model")
         return self.static.forward_features(x), self.dynamic.forward_features(x)
+
+    def _stages(self, x: Tensor) -> Iterator[tuple[FeatureMaps, FeatureMaps]]:
+        x = check_clip(x, "a two-pathway model")
+        yield from zip(self.static._stages(x), self.dynamic._stages(x), strict=True)
+
+    def _finish(self, maps: tuple[FeatureMaps, FeatureMaps], batch: int) -> tuple[FeatureMaps, FeatureMaps]:
+        return self.static._finish(maps[0], batch), self.dynamic._finish(maps[1], batch)
+
+    def _stage_map(self, maps: tuple[FeatureMaps, FeatureMaps], batch: int) -> Tensor:
+        return _side_by_side(self.static._stage_map(maps[0], batch), self.dynamic._stage_map(maps[1], batch))
+
+    def _last_map(self, features: tuple[FeatureMaps, FeatureMaps]) -> Tensor:
+        return _side_by_side(self.static._last_map(features[0]), self.dynamic._last_map(features[1]))
+
+    def _stage_channels(self) -> list[int]:
+        return [s + d for s, d in zip(self.static._stage_channels(), self.dynamic._stage_channels(), strict=True)]
 
     def forward_head(self, features: FeatureMaps, pre_logits: bool = False) -> Tensor:
         """Both pathways' features -> [B, 256] embedding or [B, num_classes] logits; with `pre_logits` [B, F]."""
@@ -65,12 +84,11 @@ class VIETwoPathway(Encoder):
         return super().forward_head(features, pre_logits)  # type: ignore[arg-type]
 
     def _pool(self, features: tuple[FeatureMaps, FeatureMaps]) -> Tensor:  # type: ignore[override]
-        maps = [f if isinstance(f, Tensor) else f[0] for f in features]  # Slowfast gives (slow, fast)
+        maps = (self.static._last_map(features[0]), self.dynamic._last_map(features[1]))
         return torch.cat([m.mean((2, 3, 4)) for m in maps], dim=1)
 
-    def forward_intermediates(self, x: Tensor, layers: str | Iterable[str]) -> dict[str, Tensor]:
-        """As `Encoder.forward_intermediates`. Only the pathways that `layers` need are run."""
-        layers = self._checked(layers)
+    def _named_maps(self, x: Tensor, layers: list[str]) -> dict[str, Tensor]:
+        """Runs only the pathways that `layers` need."""
         features, maps = {}, {}
         for role, pathway in self._pathways().items():
             own = [name.removeprefix(f"{role}.") for name in layers if name.startswith(f"{role}.")]
@@ -94,9 +112,9 @@ class VIETwoPathway(Encoder):
             super()._set_head(num_classes)
 
 
-def _last_channels(encoder: Encoder) -> int:
-    """Returns the number of channels of the last layer, `encode_10`, which is a batch norm."""
-    return int(encoder.get_submodule(encoder.layer_modules["encode_10"]).num_features)  # type: ignore[arg-type]
+def _side_by_side(static: Tensor, dynamic: Tensor) -> Tensor:
+    """[B, C, 1, H, W], [B, c, T, H, W] -> [B, C + c, T, H, W]: the static maps stand beside every step of the dynamic ones."""
+    return torch.cat([static.expand(-1, -1, dynamic.shape[2], -1, -1), dynamic], dim=1)
 
 
 def two_pathway(static: Encoder, dynamic: Encoder) -> Encoder:

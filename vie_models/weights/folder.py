@@ -57,6 +57,8 @@ def model_config(model: Encoder) -> dict[str, Any]:
     args = dict(model.model_args)
     if model.num_classes is not None:
         args["num_classes"] = model.num_classes
+    if not model.global_pool:
+        args["global_pool"] = model.global_pool
     return {
         "architecture": model.model_name,
         "num_features": model.num_features,

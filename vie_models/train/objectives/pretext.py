@@ -10,7 +10,6 @@ b clips of this rank's batch, T time, S side, F features of a frame.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from itertools import combinations, permutations
 
 import torch
@@ -125,5 +124,5 @@ class OrderClassifier(Encoder):
         found = self.norm(self.pairs(pairs).flatten(0, 1)).unflatten(0, (-1, 6))  # [B, 6, pair_size]
         return self.head(F.relu(found).flatten(1))
 
-    def forward_intermediates(self, x: Tensor, layers: str | Iterable[str]) -> dict[str, Tensor]:
+    def _named_maps(self, x: Tensor, layers: list[str]) -> dict[str, Tensor]:
         return {OUTPUT: self(x)}

@@ -5,7 +5,7 @@ Source: Zhuang et al., CVPR 2020, section 4, and the original release. b clips, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -74,5 +74,5 @@ class LinearReadouts(Encoder):
         """Returns logits [b, L, K] for clips [b, 3, T, H, W]."""
         return torch.stack([head(f) for head, f in zip(self.heads, self.features(x), strict=True)], dim=1)
 
-    def forward_intermediates(self, x: Tensor, layers: str | Iterable[str]) -> dict[str, Tensor]:
+    def _named_maps(self, x: Tensor, layers: list[str]) -> dict[str, Tensor]:
         return {OUTPUT: self(x)}

@@ -1,0 +1,60 @@
+"""What quantisation to int8 changes: little, in the head and in 2-D convolutions."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from support.encoders import NAMES, small, small_clip
+
+import vie_models as vie
+
+
+def same_direction(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float(F.cosine_similarity(found, expected).min())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_dynamically_quantised_head(name):
+    """By PyTorch's own function, which torchao's quantize_ replaces."""
+    quantise = pytest.importorskip("torch.ao.quantization", reason="this PyTorch has moved it to torchao").quantize_dynamic
+    if torch.backends.quantized.engine == "none":
+        pytest.skip("this PyTorch has no engine for int8")
+    model = small(name, num_classes=10).eval()
+    torch.nn.init.normal_(model.head.weight)
+    x = small_clip(model, 4)
+    quantised = quantise(model, {torch.nn.Linear}, dtype=torch.qint8)
+    with torch.no_grad():
+        expected, found = model(x), quantised(x)
+    assert not isinstance(quantised.head, torch.nn.Linear)
+    assert not torch.equal(found, expected)
+    assert same_direction(found, expected) > 0.999
+
+
+def test_torchao_quantises_the_head():
+    torchao = pytest.importorskip("torchao.quantization", reason="torchao is not installed")
+    model = vie.create_model("vie_single_tiny", pretrained=True)
+    x = torch.randn(4, 3, 1, 64, 64)
+    quantised = copy.deepcopy(model)
+    torchao.quantize_(quantised, torchao.Int8DynamicActivationInt8WeightConfig())
+    with torch.no_grad():
+        expected, found = model(x), quantised(x)
+    assert not torch.equal(found, expected)
+    assert same_direction(found, expected) > 0.999
+
+
+def test_pt2e_quantises_convolutions():
+    pt2e = pytest.importorskip("torchao.quantization.pt2e.quantize_pt2e", reason="torchao is not installed")
+    x86 = pytest.importorskip("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer", reason="torchao is too old")
+    model = vie.create_model("vie_single_tiny", pretrained=True)
+    x = torch.randn(8, 3, 1, 64, 64)
+    program = torch.export.export(model, (x,)).module()
+    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+    prepared = pt2e.prepare_pt2e(program, quantizer)
+    with torch.no_grad():
+        prepared(x)
+        quantised = pt2e.convert_pt2e(prepared)
+        expected, found = model(x), quantised(x)
+    assert sum("dequantize" in str(node.target) for node in quantised.graph.nodes) > 20
+    assert not torch.equal(found, expected)
+    assert same_direction(found, expected) > 0.95
