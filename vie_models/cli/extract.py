@@ -25,8 +25,8 @@ class Extract:
     values of --shard.
     """
 
-    videos: Positional[tuple[Path, ...]] = ()
-    """Video files, and folders to search for video files and for folders of %06d.jpg frames."""
+    videos: Annotated[Positional[tuple[str, ...]], arg(metavar="VIDEO")] = ()
+    """Video files, their http(s) addresses, and folders to search for video files and for folders of %06d.jpg frames."""
     out: Annotated[Path, arg(aliases=["-o"])]
     """Folder for the features and the manifest."""
     model: str
@@ -34,7 +34,7 @@ class Extract:
     checkpoint: Path | None = None
     """Your own weights: a folder, .safetensors, TensorFlow checkpoint or PyTorch state_dict. Default: the published weights."""
     list: Path | None = None
-    """Text file that names more videos, one path per line."""
+    """Text file that names more videos, one path or address per line."""
     root: Path | None = None
     """Folder that the paths are relative to. Features then go to OUT/<path>.npz instead of OUT/<file name>.npz."""
     layers: tuple[str, ...] = ()
@@ -73,12 +73,13 @@ class Extract:
 
         from ..features.extractor import Extractor
         from ..features.folder import MANIFEST
+        from ..video.remote import is_url
         from ..weights import create_model
 
         videos = [*self.videos, *self._listed()]
         if not videos:
             raise ValueError("no videos given: name at least one video or folder, or use --list")
-        if missing := [str(path) for path in self.videos if not (self.root or Path()).joinpath(path).exists()]:
+        if missing := [path for path in self.videos if not is_url(path) and not Path(self.root or "", path).exists()]:
             raise FileNotFoundError(f"no such file or folder: {', '.join(missing)}")
         shard = self._shard()
         model = create_model(self.model, pretrained=self.checkpoint is None, checkpoint_path=self.checkpoint)
@@ -104,7 +105,7 @@ class Extract:
             format=self.format,
             max_failures=self.max_failures,
             shard=shard,
-            progress=sys.stderr.isatty(),
+            progress=True,
         )
         for record in records:
             if record.reason:
@@ -115,9 +116,11 @@ class Extract:
             return 0
         return EXIT_SOME_FAILED if count["failed"] or count["damaged"] else 0
 
-    def _listed(self) -> Iterator[Path]:
+    def _listed(self) -> Iterator[str]:
+        if self.list and not self.list.is_file():
+            raise FileNotFoundError(f"no list file {self.list}: --list takes a text file with one path or address per line")
         lines = os.fsdecode(self.list.read_bytes()).removeprefix("\ufeff").split("\n") if self.list else []
-        return (Path(line.rstrip("\r")) for line in lines if line.strip())
+        return (line.rstrip("\r") for line in lines if line.strip())
 
     def _shard(self) -> tuple[int, int]:
         """Returns (i, N) from --shard, or else from torchrun."""

@@ -45,9 +45,9 @@ class VideoRecord:
     features: str | None = None
     """Path of the features file, relative to the output folder."""
     size: int | None = None
-    """Size of the video file in bytes."""
+    """Size of the video file in bytes. None for an address."""
     fingerprint: str | None = None
-    """SHA-256 of the size and of 64 KiB each at the start, middle and end of the file."""
+    """SHA-256 of the size and of 64 KiB each at the start, middle and end of the file; of an address, SHA-256 of it."""
     clips: int = 0
     """Number of clips."""
     looped: int = 0
@@ -141,7 +141,7 @@ class FeatureFolder:
             file.writelines(_line(self._records[name]) for name in sorted(self._records))
         temporary.replace(self._manifest)
 
-    def finished(self, name: str, path: Path) -> VideoRecord | None:
+    def finished(self, name: str, path: Path | str) -> VideoRecord | None:
         """Returns the record of a video that already has features, or None.
 
         Raises:
@@ -196,11 +196,14 @@ class FeatureFolder:
             temporary.unlink(missing_ok=True)
 
 
-def identity(path: Path) -> tuple[int, str]:
+def identity(path: Path | str) -> tuple[int | None, str]:
     """Returns (size in bytes, fingerprint) of a video.
 
-    The fingerprint of a folder of frames covers the names of its files and the content of the first.
+    The fingerprint of a folder of frames covers the names of its files and the content of the first; that of an address,
+    which is text, is of the address alone, and its size is None: the server is not asked again.
     """
+    if isinstance(path, str):
+        return None, hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
     if path.is_dir():
         files = sorted(path.glob("*.jpg"))
         digest = hashlib.sha256("\n".join(file.name for file in files).encode())

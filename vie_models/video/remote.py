@@ -62,7 +62,9 @@ class RemoteFile(io.RawIOBase):
 
     def __init__(self, url: str) -> None:
         if "@" in urllib.parse.urlsplit(url).netloc:
-            raise VideoError(re.sub(r"//.*@", "//", url), "has a user name in its address: download it, or use a signed address")
+            raise VideoError(
+                re.sub(r"//.*@", "//", url), "has a user name in its address: download it, or use a signed address"
+            )
         self.url = url
         self.error: VideoError | None = None
         self._response: Any = None

@@ -7,7 +7,6 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from ..clip_spec import ClipSpec
 from .clips import test_clips, window_offsets
 from .frames import Convert, LengthError, Video, VideoError
-from .sources import open_video
+from .sources import PathOrURL, open_video
 from .transforms import ClipTransform
 
 
@@ -142,7 +141,7 @@ class VideoRead:
 
 
 def read_video(
-    path: Path, sampling: Reading, *, threads: int | None = None, progress: Callable[[], None] | None = None
+    path: PathOrURL, sampling: Reading, *, threads: int | None = None, progress: Callable[[], None] | None = None
 ) -> Iterator[ClipRead | VideoRead | None]:
     """Yields what `read_open_video` yields, for a file or a folder of frames. Any problem with it raises VideoError.
 

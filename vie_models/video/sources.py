@@ -25,6 +25,8 @@ VIDEO_SUFFIXES = frozenset(  # of containers; other files are tried only if name
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 """Suffixes of images, which are videos of one frame."""
 
+PathOrURL = Path | str
+"""A path, or an http(s) address as text."""
 Source = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray | Tensor
 
 
@@ -54,6 +56,11 @@ def open_video(source: Source, fps: float, *, source_fps: float | None = None, t
     if source_fps is not None:
         raise ValueError(f"a video file has its own frame times; a rate is for arrays and folders, got {source_fps}")
     return VideoFile(source, fps, threads=threads)
+
+
+def path_or_url(given: str | os.PathLike[str], root: str | os.PathLike[str] = "") -> PathOrURL:
+    """Returns an address as it is, and anything else as a path, relative to `root`."""
+    return given if is_url(given) else Path(root, given)
 
 
 def load_clip(source: Source, spec: ClipSpec, *, start: float = 0.0, fps: float | None = None) -> Tensor:
