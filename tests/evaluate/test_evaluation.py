@@ -11,7 +11,7 @@ from support.runs import start
 import vie_models as vie
 from vie_models.bank.knn import votes
 from vie_models.cli import main
-from vie_models.evaluate.predict import predict
+from vie_models.evaluate.predict import load_predictor
 from vie_models.evaluate.protocols import Evaluation, evaluate_knn, evaluate_logistic, memory_bank
 from vie_models.evaluate.results import Results, bootstrap_interval
 
@@ -68,7 +68,7 @@ def test_unreadable_videos_are_counted(corpus, tmp_path, pretrained):
 def test_predict_names_videos(corpus, pretrained, capsys):
     """The votes of knn.py on the bank, as shares, with the names of the classes."""
     videos = [corpus / "20.mp4", corpus / "22.mp4"]
-    found = {one.path: one.names for one in predict(videos, "vie_single_tiny", pretrained)}
+    found = {one.path: one.names for one in load_predictor("vie_single_tiny", pretrained).predict(videos)}
     rows, labels = memory_bank("vie_single_tiny", pretrained)
     model = vie.from_pretrained(pretrained)
     names = ["red things", "green things", "blue things"]

@@ -6,9 +6,9 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -67,14 +67,16 @@ class Extract:
     """Number of videos that may fail; one more stops the job. Default: no limit."""
     shard: str | None = None
     """Share of the videos to process: i/N, with i from 0. All shards may write to one folder. Default: torchrun's, or all."""
+    dry_run: bool = False
+    """Only say what would be done: how many videos, clips and bytes. Reads headers of some videos; loads no weights."""
 
     def run(self) -> int:
         import torch
 
-        from ..features.extractor import Extractor
         from ..features.folder import MANIFEST
         from ..video.remote import is_url
         from ..weights import create_model
+        from ..weights.store import create_outline
 
         videos = [*self.videos, *self._listed()]
         if not videos:
@@ -82,21 +84,12 @@ class Extract:
         if missing := [path for path in self.videos if not is_url(path) and not Path(self.root or "", path).exists()]:
             raise FileNotFoundError(f"no such file or folder: {', '.join(missing)}")
         shard = self._shard()
+        if self.dry_run:
+            outline = create_outline(self.model, checkpoint_path=self.checkpoint)
+            return self._estimate(self._extractor(outline, dtype=torch.float32), videos, shard)
         model = create_model(self.model, pretrained=self.checkpoint is None, checkpoint_path=self.checkpoint)
-        extractor = Extractor(
-            model,
-            layers=self.layers,
-            pool=None if self.pool == "none" else "avg",
-            clips=self.clips,
-            window=self.window,
-            stride=self.stride,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            threads=self.threads,
-            dtype=getattr(torch, self.dtype),
-            device=self.device or _device(),
-            compile=self.compile,
-            time_limit=self.time_limit,
+        extractor = self._extractor(
+            model, dtype=getattr(torch, self.dtype), device=self.device or _device(), compile=self.compile
         )
         records = extractor.extract(
             videos,
@@ -115,6 +108,39 @@ class Extract:
         if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun takes any other code for a crash and stops all processes
             return 0
         return EXIT_SOME_FAILED if count["failed"] or count["damaged"] else 0
+
+    def _extractor(self, model: Any, **settings: Any) -> Any:
+        from ..features.extractor import Extractor
+
+        return Extractor(
+            model,
+            layers=self.layers,
+            pool=None if self.pool == "none" else "avg",
+            clips=self.clips,
+            window=self.window,
+            stride=self.stride,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            threads=self.threads,
+            time_limit=self.time_limit,
+            **settings,
+        )
+
+    def _estimate(self, extractor: Any, videos: Iterable[str], shard: tuple[int, int]) -> int:
+        """Prints what would be done."""
+        from ..features.estimate import estimate
+
+        found = estimate(extractor, videos, self.out, root=self.root, format=self.format, shard=shard)
+        for path, reason in found.unreadable:
+            print(f"would fail: {path}: {reason}", file=sys.stderr)
+        print(
+            f"{found.to_do + found.finished} videos: {found.finished} already done, {found.to_do} to do; "
+            f"{found.skipped} other files would be skipped\n"
+            f"headers of {found.sampled} videos read: {len(found.unreadable)} cannot be opened\n"
+            f"about {found.clips} clips and {found.size / 1e6:.3g} MB of features; {found.free / 1e9:.3g} GB are free\n"
+            "dry run: nothing was decoded or written"
+        )
+        return EXIT_SOME_FAILED if found.unreadable else 0
 
     def _listed(self) -> Iterator[str]:
         if self.list and not self.list.is_file():

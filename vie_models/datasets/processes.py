@@ -32,7 +32,7 @@ def map_in_processes(
         progress: show a progress bar that counts videos, or a line a minute where there is no terminal.
     """
     with contextlib.ExitStack() as stack:
-        results = map(function, jobs)
+        results: Iterator[Result] = map(function, jobs)
         if workers >= 1 and len(jobs) >= 2:
             pool = stack.enter_context(ProcessPoolExecutor(min(workers, len(jobs)), mp_context=clean_context()))
             results = pool.map(function, jobs, chunksize=max(min(len(jobs) // (8 * workers), 64), 1))

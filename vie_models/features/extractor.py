@@ -149,9 +149,10 @@ class Extractor:
         videos again.
 
         Args:
-            paths: video files, their http(s) addresses, and folders. Files are tried whatever their name. Folders are searched for files with a video
-                suffix and for folders of `%06d.jpg` frames. Features of a file go to OUT/<file name>.npz. Features of a video
-                found in a folder go to OUT/<path in that folder>.npz, and those of an address to OUT/<host>/<path>.npz. Each .npz holds the arrays that `features` returns.
+            paths: video files, their http(s) addresses, and folders. Files are tried whatever their name. Folders are searched
+                for files with a video suffix and for folders of `%06d.jpg` frames. Features of a file go to
+                OUT/<file name>.npz, those of a video found in a folder to OUT/<path in that folder>.npz, and those of an
+                address to OUT/<host>/<path>.npz. Each .npz holds the arrays that `features` returns.
             out_dir: folder for the features and the manifest.
             root: folder that contains all paths; relative paths start there. Features go to OUT/<path in root>.npz.
             format: "npz", or "parquet" for one row per clip (needs the extra `parquet`; pooled layers only).
@@ -163,8 +164,8 @@ class Extractor:
             The records of all videos of this shard, in order.
 
         Raises:
-            ValueError: there is no video, two videos would get the same file, a path lies outside `root`, or `out_dir` has features made with
-                other settings or weights, or from another file of the same name.
+            ValueError: there is no video, two videos would get the same file, a path lies outside `root`, or `out_dir` has
+                features made with other settings or weights, or from another file of the same name.
             BlockingIOError: another run is writing to `out_dir`.
             TooManyFailuresError: more than `max_failures` videos failed.
         """
@@ -204,9 +205,12 @@ class Extractor:
 
     def settings(self) -> dict[str, Any]:
         """Returns everything that the features depend on, as values that JSON can hold."""
+        return {"weights": hash_of_weights(self.model), **self.asked()}
+
+    def asked(self) -> dict[str, Any]:
+        """Returns the settings but for the weights."""
         return {
             "model": self.model.model_name,
-            "weights": hash_of_weights(self.model),
             "clip_spec": {
                 **self.sampling.spec.to_dict(),
                 "mean": list(self.sampling.spec.mean),

@@ -102,16 +102,24 @@ class FeatureFolder:
         except Timeout:
             raise BlockingIOError(f"another run is writing to {self.folder}: wait for it, or choose another folder") from None
         try:
-            for manifest in self.folder.glob("manifest*.jsonl"):
-                (self._records if manifest == self._manifest else self._others).update(read_manifest(manifest))
-            for record in [*self._others.values(), *self._records.values()]:
-                self._check_settings(record)
+            self.read()
             self._rewrite()  # drops the unfinished line of a killed run
             self._handle = self._manifest.open("a")
         except BaseException:
             self._lock.release()
             raise
         return self
+
+    def read(self, ignore: Sequence[str] = ()) -> None:
+        """Reads what runs have written so far, for `finished`, without locking the folder.
+
+        Raises:
+            ValueError: there are features made with other settings; those named in `ignore` may differ.
+        """
+        for manifest in self.folder.glob("manifest*.jsonl"):
+            (self._records if manifest == self._manifest else self._others).update(read_manifest(manifest))
+        for record in [*self._others.values(), *self._records.values()]:
+            self._check_settings(record, ignore)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
@@ -120,15 +128,17 @@ class FeatureFolder:
         finally:
             self._lock.release()
 
-    def _check_settings(self, record: VideoRecord) -> None:
+    def _check_settings(self, record: VideoRecord, ignore: Sequence[str]) -> None:
         if not record.features or record.settings == self.settings:
             return
         there = record.settings or {}
         differing = [
             f"{key}={there.get(key)!r} there, {self.settings.get(key)!r} now"
             for key in ("model", *sorted({*there, *self.settings} - {"model"}))
-            if there.get(key) != self.settings.get(key)
+            if there.get(key) != self.settings.get(key) and key not in ignore
         ]
+        if not differing:
+            return
         raise ValueError(
             f"{self.folder} has features made with other settings: choose another folder, or use the same settings. Differing: "
             + "; ".join(differing)

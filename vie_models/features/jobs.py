@@ -86,7 +86,7 @@ def _nothing_found(sources: list[PathOrURL], others: list[Job]) -> ValueError:
     where = ", ".join(map(str, sources[:3])) + (f" and {len(sources) - 3} others" if len(sources) > 3 else "")
     there = f" (there are {len(others)} other files, such as {others[0].name})" if others else ""
     return ValueError(
-        f"no videos found in {where or 'an empty list'}{there}: a folder is searched for files with a video suffix such as .mp4 "
+        f"no videos found in {where or 'an empty list'}{there}: a folder is searched for files with a video suffix (.mp4, ...) "
         "and for folders of %06d.jpg frames; give any other file by its own path"
     )
 

@@ -73,6 +73,13 @@ class Sampling:
         own = self.spec.num_frames * self.spec.frame_interval
         return own if self.window is None else round(self.window * self.spec.fps)
 
+    def count(self, num_frames: int) -> int:
+        """Returns the number of clips of a video of `num_frames` grid points."""
+        if self.stride is None:
+            return self.clips or 0
+        last = num_frames - self.window_length  # the latest start, in grid points; window w begins at round(w * stride * fps)
+        return max(math.ceil((last + 0.5) / (self.stride * self.fps)), 1)
+
     def read(self, video: Video) -> Iterator[ClipRead | None]:
         """Yields the cropped clips of a video. None means that reading starts again: discard the clips before it."""
         transform = ClipTransform(self.spec)
