@@ -15,6 +15,7 @@ from typing import Any
 import tyro
 
 from .data import Data, data
+from .doctor import Doctor
 from .evaluate import EVALUATIONS, Eval, Predict, Report
 from .exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from .extract import Extract
@@ -28,6 +29,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "Training": {"data": Data, "train": Train, "finetune": Finetune, "plot": Plot},
     "Evaluation": {"eval": Eval, "predict": Predict, "report": Report},
     "Weights": {"export": Export, "convert": Convert, "join": Join, "card": Card, "publish": Publish},
+    "This machine": {"doctor": Doctor},
 }
 """The commands as `vie --help` lists them."""
 COMMANDS: dict[str, Any] = {name: command for group in GROUPS.values() for name, command in group.items()}
