@@ -47,6 +47,8 @@ def main(args: list[str] | None = None) -> int:
 
         print(f"vie_models {__version__}")
         return 0
+    if arguments[:1] == ["--install-completion"]:
+        return _install_completion(arguments[1:])
     if arguments in ([], ["-h"], ["--help"]):
         print(_overview())
         return 0 if arguments else EXIT_USAGE
@@ -66,6 +68,17 @@ def main(args: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vie: stopped; finished work is kept, and the same command continues from there", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _install_completion(shells: list[str]) -> int:
+    from .completion import install
+
+    try:
+        print(install(*shells[:1] or [None]))
+    except (ValueError, OSError) as error:
+        print(f"vie: {error}", file=sys.stderr)
+        return _exit_code(error)
+    return 0
 
 
 def _overview() -> str:
