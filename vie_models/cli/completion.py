@@ -5,15 +5,17 @@ The script is a table that does not start Python, so completing takes no time. A
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import tyro
+from tyro.conf import Positional
 
 from ..version import __version__
 
+_POSITIONAL = get_args(Positional[int])[1]
 SHELLS = ("bash", "zsh", "fish")
 
 _BASH = """\
@@ -109,6 +111,13 @@ def _bash_pattern(pattern: str) -> str:
     return f'"{pattern[:-1]}"*' if pattern.endswith("*") else f'"{pattern}"'
 
 
+def _literals(hint: Any) -> list[str]:
+    """Returns the choices in a type: of a Literal, or of the types that it is made of."""
+    if get_origin(hint) is Literal:
+        return [str(value) for value in get_args(hint)]
+    return [value for part in get_args(hint) for value in _literals(part)]
+
+
 def _table() -> tuple[dict[str, str], list[tuple[str, str, str]]]:
     """Returns the values of flags, and what may follow the words typed so far: (pattern, values, flags)."""
     from ..evaluate.protocols import Evaluation
@@ -124,12 +133,16 @@ def _table() -> tuple[dict[str, str], list[tuple[str, str, str]]]:
     choices = {"--model": names}
 
     def flags(settings: Any) -> str:
-        words = []
-        for action in tyro.extras.get_parser(settings)._actions:
-            words += action.option_strings
-            if action.choices and action.option_strings:
-                known = choices.get(action.option_strings[-1], "").split()
-                choices[action.option_strings[-1]] = " ".join(dict.fromkeys([*known, *map(str, action.choices)]))
+        words = ["--help"]
+        hints = get_type_hints(settings, include_extras=True)
+        for field in dataclasses.fields(settings):
+            hint = hints[field.name]
+            if getattr(hint, "__metadata__", ()) and _POSITIONAL in hint.__metadata__:
+                continue
+            flag = "--" + field.name.replace("_", "-")
+            words += [flag, flag.replace("--", "--no-", 1)] if hint is bool else [flag]
+            if values := _literals(hint):
+                choices[flag] = " ".join(dict.fromkeys([*choices.get(flag, "").split(), *values]))
         return " ".join(words)
 
     training, evaluation = flags(TrainConfig), flags(Evaluation)

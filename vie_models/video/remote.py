@@ -41,7 +41,7 @@ def url_name(url: str) -> str:
     parts = urllib.parse.urlsplit(url)
     path = urllib.parse.unquote(parts.path).strip("/")
     asked = [parts.netloc.rpartition("@")[2].replace(":", "_"), *path.split("/")]
-    safe = [re.sub(r"[^\w.-]|^\.+", "_", part, flags=re.ASCII)[-_LONGEST:] or "_" for part in asked]
+    safe = [re.sub(r"[^\w.-]|^\.+", "_", part[-_LONGEST:], flags=re.ASCII) or "_" for part in asked]
     if parts.query or safe != asked:
         stem, dot, suffix = safe[-1].rpartition(".")
         digest = hashlib.sha256(urllib.parse.urldefrag(url).url.encode("utf-8", "surrogateescape")).hexdigest()[:8]
