@@ -74,7 +74,7 @@ def _install_completion(shells: list[str]) -> int:
     from .completion import install
 
     try:
-        print(install(*shells[:1] or [None]))
+        print(install(shells[0] if shells else None))
     except (ValueError, OSError) as error:
         print(f"vie: {error}", file=sys.stderr)
         return _exit_code(error)
@@ -89,6 +89,7 @@ def _overview() -> str:
         for name, command in commands.items():
             summary = " ".join(command.__doc__.split("\n\n")[0].split())
             lines.append(f"  {name:10}{summary}")
+    lines += ["", "`vie --install-completion` makes the shell complete commands, flags and names (bash, zsh, fish)."]
     return "\n".join(lines)
 
 

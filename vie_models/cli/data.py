@@ -279,15 +279,15 @@ DATASETS: dict[str, Any] = {
 
 @dataclasses.dataclass(kw_only=True)
 class Data:
-    """Writes list files for a dataset, from its official annotations and your copy of its videos.
+    """Writes list files for a dataset from your copy of its videos, decodes videos once (pack), or renders some.
 
     Nothing is downloaded: `vie data DATASET --help` says what a dataset needs. Exit code 3 means that some videos are missing
     or unreadable. They are named in left_out.txt.
     """
 
-    dataset: Positional[str]
-    """Name of the dataset: kinetics, ucf101, hmdb51, imagenet, folder (your own), moving-textures (rendered) or photo-motion
-    (rendered from photographs)."""
+    dataset: Annotated[Positional[str], arg(metavar="DATASET ...")]
+    """Name of the dataset: kinetics, ucf101, hmdb51, imagenet, folder (your own videos), pack (decodes the videos of a list),
+    moving-textures (rendered) or photo-motion (rendered from photographs)."""
 
     def run(self) -> int:
         return data(self.dataset, ())

@@ -31,7 +31,7 @@ class Eval:
 
     protocol: Positional[Literal["knn", "linear", "logistic"]]
     """Evaluation to run."""
-    model: Positional[str]
+    model: Annotated[Positional[str], arg(metavar="MODEL ...")]
     """Name of the model. The settings follow it as flags."""
 
     def run(self) -> int:
@@ -84,7 +84,7 @@ class Predict:
     lists first. A video that is unlike all of them gets some of these names too, and a warning.
     """
 
-    videos: Annotated[Positional[tuple[str, ...]], arg(metavar="VIDEO")]
+    videos: Annotated[Positional[tuple[str, ...]], arg(metavar="VIDEO ...")]
     """Video files, their http(s) addresses, folders of %06d.jpg frames, and folders to search for both."""
     model: str
     """Name of the model."""

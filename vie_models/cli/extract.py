@@ -25,7 +25,7 @@ class Extract:
     values of --shard.
     """
 
-    videos: Annotated[Positional[tuple[str, ...]], arg(metavar="VIDEO")] = ()
+    videos: Annotated[Positional[tuple[str, ...]], arg(metavar="VIDEO ...")] = ()
     """Video files, their http(s) addresses, and folders to search for video files and for folders of %06d.jpg frames."""
     out: Annotated[Path, arg(aliases=["-o"])]
     """Folder for the features and the manifest."""
