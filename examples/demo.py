@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import vie_models as vie
-from vie_models.evaluate.predict import predict
+from vie_models.evaluate.predict import load_predictor
 from vie_models.video.sources import open_video
 
 MODEL = "vie_twopathway_tiny"
@@ -89,7 +89,7 @@ def main(video: Path | None, out: Path) -> None:
                 row.append((f"{name}\n{middles[found]:.1f} s, {values[query, found]:.2f}", pictures[middles[found]]))
         print("; ".join(caption.replace("\n", " ") for caption, _ in row))
         rows.append(row)
-    for found in predict([video], MODEL):
+    for found in load_predictor(MODEL).predict([video]):
         names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.names[:3])
         print(f"the memory bank's votes for the whole video: {names or 'none, its nearest rows have no names'}")
 

@@ -24,7 +24,12 @@ def test_list_and_info(capsys):
     for name in vie.list_models():
         assert cli.main(["info", name]) == 0
     assert "weights     none published yet" in capsys.readouterr().out
-    assert cli.main(["info", "vie_nothing"]) == exit_codes.EXIT_USAGE
+    assert cli.main(["info", "vie_3dresnt"]) == exit_codes.EXIT_USAGE
+    assert "unknown model 'vie_3dresnt', perhaps vie_3dresnet; known models are" in capsys.readouterr().err
+    assert cli.main(["info", "vie_slow.k400"]) == exit_codes.EXIT_FAILED
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "vie: nobody has published weights for vie_slow.k400. You can"
+    assert [line[:4] for line in lines[1:]] == ["  - "] * 3
 
 
 def test_the_console_script_and_its_exit_code():

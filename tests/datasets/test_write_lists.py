@@ -148,7 +148,7 @@ def test_annotations_that_are_not(tmp_path, capsys):
     with pytest.raises(ValueError, match="has no <class>_test_split1"):
         hmdb51(tmp_path)
     assert main(["data", "ufc101", str(tmp_path)]) == 2
-    assert "unknown dataset 'ufc101'; choose one of kinetics" in capsys.readouterr().err
+    assert "unknown dataset 'ufc101', perhaps ucf101; known datasets are kinetics" in capsys.readouterr().err
 
 
 def test_imagenet_images_are_clips(tmp_path):

@@ -1,5 +1,6 @@
 """Evaluations without training: nearest neighbours, names, and what they leave."""
 
+import dataclasses
 import json
 import shutil
 
@@ -11,7 +12,7 @@ from support.runs import start
 import vie_models as vie
 from vie_models.bank.knn import votes
 from vie_models.cli import main
-from vie_models.evaluate.predict import predict
+from vie_models.evaluate.predict import load_predictor
 from vie_models.evaluate.protocols import Evaluation, evaluate_knn, evaluate_logistic, memory_bank
 from vie_models.evaluate.results import Results, bootstrap_interval
 
@@ -68,7 +69,7 @@ def test_unreadable_videos_are_counted(corpus, tmp_path, pretrained):
 def test_predict_names_videos(corpus, pretrained, capsys):
     """The votes of knn.py on the bank, as shares, with the names of the classes."""
     videos = [corpus / "20.mp4", corpus / "22.mp4"]
-    found = {one.path: one.names for one in predict(videos, "vie_single_tiny", pretrained)}
+    found = {one.path: one.names for one in load_predictor("vie_single_tiny", pretrained).predict(videos)}
     rows, labels = memory_bank("vie_single_tiny", pretrained)
     model = vie.from_pretrained(pretrained)
     names = ["red things", "green things", "blue things"]
@@ -80,7 +81,25 @@ def test_predict_names_videos(corpus, pretrained, capsys):
         assert dict(ours) == pytest.approx(expected, rel=1e-4)
         assert [share for _, share in ours] == sorted(expected.values(), reverse=True)
     assert main(["predict", str(corpus / "20.mp4"), "--model", "vie_single_tiny", "--weights", str(pretrained)]) == 0
-    assert f"{corpus / '20.mp4'}: {found[str(corpus / '20.mp4')][0][0]} " in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"{corpus / '20.mp4'}: {found[str(corpus / '20.mp4')][0][0]} " in said.out
+    assert "the bank has 20 rows and knows 3 names: red things, green things, blue things" in said.err
+
+
+def test_predict_says_how_near_the_bank_is(corpus, pretrained, capsys, tmp_path):
+    """A training video is like the bank; one whose embedding is far from all rows is not, and is said not to be."""
+    predictor = load_predictor("vie_single_tiny", pretrained)
+    dots = predictor.rows @ predictor.rows.T - 2 * torch.eye(len(predictor.rows))
+    assert predictor.nearest == pytest.approx(float(dots.amax(1).quantile(0.05)), abs=1e-5)
+    clips = torch.from_numpy(vie.Extractor(predictor.model, clips=5).features(corpus / "20.mp4")[0]["embedding"])
+    axis = torch.nn.functional.normalize(clips.mean(0), dim=0)
+    for rows, like in ((axis.repeat(4, 1), True), (-axis.repeat(4, 1), False)):
+        other = dataclasses.replace(predictor, rows=rows, labels=torch.zeros(4, dtype=torch.int64))
+        (found,) = other.predict([corpus / "20.mp4"])
+        assert found.nearest == pytest.approx(float((clips @ rows[0]).mean()), abs=1e-5)
+        assert found.is_like_bank is (found.nearest >= 1 - 1e-6 or (like and found.nearest >= other.nearest))
+        assert other.known == ["red things"]
+    assert found.is_like_bank is False
 
 
 def test_predict_says_what_it_cannot_do(corpus, tmp_path, pretrained, capsys):

@@ -172,7 +172,7 @@ def test_wrong_input_is_named(name, x, message):
 
 
 def test_unknown_names_and_sizes_are_refused():
-    with pytest.raises(ValueError, match="unknown model 'vie_resnet'; known models are vie_3dresnet"):
+    with pytest.raises(ValueError, match="unknown model 'vie_resnet', perhaps vie_3dresnet; known models are vie_3dresnet"):
         build_model("vie_resnet")
     with pytest.raises(ValueError, match="vie_single has no size fast_width; it has width"):
         build_model("vie_single", fast_width=4)

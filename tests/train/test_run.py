@@ -431,7 +431,7 @@ def test_wrong_settings(corpus, tmp_path, change, message):
         pytest.skip("there is a GPU")
     with pytest.raises(ValueError, match=message):
         pretrain(config(corpus, tmp_path, **change), progress=False)
-    with pytest.raises(ValueError, match="no recipe 'vie_slwo', perhaps vie_slow"):
+    with pytest.raises(ValueError, match="unknown recipe 'vie_slwo', perhaps vie_slow; known recipes are vie_single"):
         recipe("vie_slwo", out="x", train_list="y")
 
 

@@ -26,9 +26,9 @@ def test_unpublished_weights_say_what_can_be_done():
         "vie_3dresnet.k400",
     ):
         assert part in str(caught.value)
-    with pytest.raises(vie.WeightsError, match=r"for vie_3dresnet\.imagenet.*vie_3dresnet\.k400"):
+    with pytest.raises(vie.WeightsError, match=r"(?s)for vie_3dresnet\.imagenet.*vie_3dresnet\.k400"):
         vie.create_model("vie_3dresnet.imagenet")
-    with pytest.raises(ValueError, match="unknown model 'vie_resnet'; known models are"):
+    with pytest.raises(ValueError, match="unknown model 'vie_resnet', perhaps vie_3dresnet; known models are"):
         vie.create_model("vie_resnet.k400")
     with pytest.raises(vie.WeightsError, match="nobody has published"):
         vie.load_memory_bank("vie_slow")

@@ -26,6 +26,8 @@ class KNN:
     """int64 [V]: the class with the highest score. In a tie, the lower class."""
     scores: Tensor
     """float64 [V, classes]: votes, averaged over the clips."""
+    nearest: Tensor
+    """float32 [V, C]: cosine similarity of each clip and the bank row nearest to it."""
 
 
 def votes(dots: Tensor, labels: Tensor, num_classes: int, temperature: float = 0.07) -> Tensor:
@@ -73,13 +75,15 @@ def knn(
     flat = embeddings.to(device).reshape(-1, dim)
     longest = int(bank.world.max(torch.tensor(len(flat), device=device)))
     scores = torch.zeros(0, num_classes, device=device, dtype=torch.float64)
+    nearest = torch.zeros(0, device=device)
     for start in range(0, longest, BLOCK):  # every rank looks up the same number
         block = flat[start : start + BLOCK]
         padded = F.pad(block, (0, 0, 0, min(BLOCK, longest - start) - len(block)))
         dots, rows = bank.nearest(padded, min(k, bank.num_rows))
+        nearest = torch.cat([nearest, dots[: len(block), 0].float()])
         scores = torch.cat([scores, votes(dots, labels[rows], num_classes, temperature)[: len(block)]])
     scores = scores.view(videos, clips, num_classes).mean(1)
-    return KNN(scores.argmax(1), scores)
+    return KNN(scores.argmax(1), scores, nearest.view(videos, clips))
 
 
 def knn_of_rows(

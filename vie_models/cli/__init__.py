@@ -15,6 +15,7 @@ from typing import Any
 import tyro
 
 from .data import Data, data
+from .doctor import Doctor
 from .evaluate import EVALUATIONS, Eval, Predict, Report
 from .exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from .extract import Extract
@@ -30,6 +31,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "Evaluation": {"eval": Eval, "predict": Predict, "report": Report},
     "Weights": {"export": Export, "convert": Convert, "join": Join, "card": Card, "publish": Publish},
     "Other programs": {"export-model": ExportModel},
+    "This machine": {"doctor": Doctor},
 }
 """The commands as `vie --help` lists them."""
 COMMANDS: dict[str, Any] = {name: command for group in GROUPS.values() for name, command in group.items()}
@@ -47,6 +49,8 @@ def main(args: list[str] | None = None) -> int:
 
         print(f"vie_models {__version__}")
         return 0
+    if arguments[:1] == ["--install-completion"]:
+        return _install_completion(arguments[1:])
     if arguments in ([], ["-h"], ["--help"]):
         print(_overview())
         return 0 if arguments else EXIT_USAGE
@@ -68,6 +72,17 @@ def main(args: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
+def _install_completion(shells: list[str]) -> int:
+    from .completion import install
+
+    try:
+        print(install(shells[0] if shells else None))
+    except (ValueError, OSError) as error:
+        print(f"vie: {error}", file=sys.stderr)
+        return _exit_code(error)
+    return 0
+
+
 def _overview() -> str:
     """What `vie --help` prints: one line per command, in groups."""
     lines = ["usage: vie COMMAND ...", "", (__doc__ or "").strip()]
@@ -76,6 +91,7 @@ def _overview() -> str:
         for name, command in commands.items():
             summary = " ".join(command.__doc__.split("\n\n")[0].split())
             lines.append(f"  {name:14}{summary}")
+    lines += ["", "`vie --install-completion` makes the shell complete commands, flags and names (bash, zsh, fish)."]
     return "\n".join(lines)
 
 

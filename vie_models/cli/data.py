@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from ..names import unknown_name
 from .exit_codes import EXIT_SOME_FAILED
 from .flags import parse
 
@@ -39,7 +40,7 @@ class _Lists:
             encode=self.encode,
             short_side=self.short_side,
             workers=self.workers,
-            progress=sys.stderr.isatty(),
+            progress=True,
         )
         for count in counts:
             print(
@@ -157,7 +158,7 @@ class MovingTextures:
     def run(self) -> int:
         from ..datasets.moving_textures import make_videos
 
-        sizes = make_videos(self.out, self.videos, self.seed, workers=self.workers, progress=sys.stderr.isatty())
+        sizes = make_videos(self.out, self.videos, self.seed, workers=self.workers, progress=True)
         counts = ", ".join(f"{split}: {size}" for split, size in sizes.items())
         print(f"{counts} videos; lists in {self.out / 'object'} and {self.out / 'motion'}; use --root {self.out}")
         return 0
@@ -206,7 +207,7 @@ class Pack:
             f"{size.videos} videos at short side {header.short_side}, {self.coding}: about {size.size / 1e9:.2g} GB (estimated "
             f"from {size.sampled} of them); {size.free / 1e9:.3g} GB are free"
         )
-        rows = packing.write(workers=self.workers, progress=sys.stderr.isatty())
+        rows = packing.write(workers=self.workers, progress=True)
         failed, damaged = ([row for row in rows if row.damage and bool(row.frames) == there] for there in (False, True))
         for row in failed + damaged:
             print(f"{'damaged' if row.frames else 'failed'}: {row.path}: {row.damage}", file=sys.stderr)
@@ -259,7 +260,7 @@ class PhotoMotion:
             f"{len(photos.names)} photographs in {len(photos.classes)} folders, {self.videos} videos of each: "
             f"{photo_motion.pack_size(photos, settings) / 1e9:.3g} GB; {shutil.disk_usage(there).free / 1e9:.3g} GB are free"
         )
-        rows = photo_motion.make_pack(photos, self.out, settings, workers=self.workers, progress=sys.stderr.isatty())
+        rows = photo_motion.make_pack(photos, self.out, settings, workers=self.workers, progress=True)
         failed = {row.path.rpartition("#")[0]: row.damage for row in rows if row.damage}
         for path, reason in failed.items():
             print(f"failed: {path}: {reason}", file=sys.stderr)
@@ -278,15 +279,15 @@ DATASETS: dict[str, Any] = {
 
 @dataclasses.dataclass(kw_only=True)
 class Data:
-    """Writes list files for a dataset, from its official annotations and your copy of its videos.
+    """Writes list files for a dataset from your copy of its videos, decodes videos once (pack), or renders some.
 
     Nothing is downloaded: `vie data DATASET --help` says what a dataset needs. Exit code 3 means that some videos are missing
     or unreadable. They are named in left_out.txt.
     """
 
-    dataset: Positional[str]
-    """Name of the dataset: kinetics, ucf101, hmdb51, imagenet, folder (your own), moving-textures (rendered) or photo-motion
-    (rendered from photographs)."""
+    dataset: Annotated[Positional[str], arg(metavar="DATASET ...")]
+    """Name of the dataset: kinetics, ucf101, hmdb51, imagenet, folder (your own videos), pack (decodes the videos of a list),
+    moving-textures (rendered) or photo-motion (rendered from photographs)."""
 
     def run(self) -> int:
         return data(self.dataset, ())
@@ -295,6 +296,6 @@ class Data:
 def data(name: str, flags: Sequence[str]) -> int:
     """Runs `vie data NAME` with flags."""
     if name not in DATASETS:
-        raise ValueError(f"unknown dataset {name!r}; choose one of {', '.join(DATASETS)}")
+        raise unknown_name("dataset", name, DATASETS)
     command: _Lists | MovingTextures | Pack | PhotoMotion = parse(DATASETS[name], flags, f"vie data {name}")
     return command.run()

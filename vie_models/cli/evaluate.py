@@ -16,6 +16,8 @@ from .exit_codes import EXIT_SOME_FAILED
 from .flags import NamedCommand, parse
 from .train import train_with
 
+_NAMES = 50  # of a bank, to be listed
+
 
 @dataclasses.dataclass(kw_only=True)
 class Eval:
@@ -29,7 +31,7 @@ class Eval:
 
     protocol: Positional[Literal["knn", "linear", "logistic"]]
     """Evaluation to run."""
-    model: Positional[str]
+    model: Annotated[Positional[str], arg(metavar="MODEL ...")]
     """Name of the model. The settings follow it as flags."""
 
     def run(self) -> int:
@@ -77,12 +79,13 @@ EVALUATIONS: dict[str, NamedCommand] = {"knn": knn, "linear": linear, "logistic"
 class Predict:
     """Names what happens in videos, without training, from the memory bank that came with the weights.
 
-    The bank rows nearest to a video's clips vote. For each video, prints the five names with the most votes, and their share of
-    all votes.
+    The bank rows nearest to a video's clips vote. For each video, prints the five names with the most votes, their share of
+    all votes, and the cosine similarity of the nearest row. A bank knows only the names of its own videos, which the command
+    lists first. A video that is unlike all of them gets some of these names too, and a warning.
     """
 
-    videos: Positional[tuple[Path, ...]]
-    """Video files, folders of %06d.jpg frames, and folders to search for both."""
+    videos: Annotated[Positional[tuple[str, ...]], arg(metavar="VIDEO ...")]
+    """Video files, their http(s) addresses, folders of %06d.jpg frames, and folders to search for both."""
     model: str
     """Name of the model."""
     weights: Path | None = None
@@ -100,26 +103,28 @@ class Predict:
     """Print one line of JSON per video."""
 
     def run(self) -> int:
-        from ..evaluate.predict import predict
+        from ..evaluate.predict import load_predictor
         from ..features.jobs import videos_of
 
+        videos = videos_of(self.videos)
+        predictor = load_predictor(self.model, self.weights, classes=self.classes)
+        known = predictor.known[:_NAMES] + [f"{len(predictor.known) - _NAMES} more"] * (len(predictor.known) > _NAMES)
+        print(
+            f"the bank has {len(predictor.rows)} rows and knows {len(predictor.known)} names: {', '.join(known)}\n"
+            f"95 % of its rows have another row within cosine {predictor.nearest:.2f}",
+            file=sys.stderr,
+        )
         failed = 0
-        for found in predict(
-            videos_of(self.videos),
-            self.model,
-            self.weights,
-            classes=self.classes,
-            clips=self.clips,
-            neighbours=self.neighbours,
-            temperature=self.temperature,
-        ):
+        for found in predictor.predict(videos, clips=self.clips, neighbours=self.neighbours, temperature=self.temperature):
             failed += found.reason is not None
             if self.json:
                 print(json.dumps(dataclasses.asdict(found)))
             elif found.reason is not None:
                 print(f"failed: {found.path}: {found.reason}", file=sys.stderr)
             else:
-                print(f"{found.path}: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.names))
+                names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.names) or "no votes"
+                doubt = "" if found.is_like_bank else "; unlike the bank's videos, so the names may all be wrong"
+                print(f"{found.path}: {names} (nearest row: cosine {found.nearest:.2f}{doubt})")
         return EXIT_SOME_FAILED if failed else 0
 
 

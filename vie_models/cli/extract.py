@@ -6,9 +6,9 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -25,8 +25,8 @@ class Extract:
     values of --shard.
     """
 
-    videos: Positional[tuple[Path, ...]] = ()
-    """Video files, and folders to search for video files and for folders of %06d.jpg frames."""
+    videos: Annotated[Positional[tuple[str, ...]], arg(metavar="VIDEO ...")] = ()
+    """Video files, their http(s) addresses, and folders to search for video files and for folders of %06d.jpg frames."""
     out: Annotated[Path, arg(aliases=["-o"])]
     """Folder for the features and the manifest."""
     model: str
@@ -34,7 +34,7 @@ class Extract:
     checkpoint: Path | None = None
     """Your own weights: a folder, .safetensors, TensorFlow checkpoint or PyTorch state_dict. Default: the published weights."""
     list: Path | None = None
-    """Text file that names more videos, one path per line."""
+    """Text file that names more videos, one path or address per line."""
     root: Path | None = None
     """Folder that the paths are relative to. Features then go to OUT/<path>.npz instead of OUT/<file name>.npz."""
     layers: tuple[str, ...] = ()
@@ -67,35 +67,29 @@ class Extract:
     """Number of videos that may fail; one more stops the job. Default: no limit."""
     shard: str | None = None
     """Share of the videos to process: i/N, with i from 0. All shards may write to one folder. Default: torchrun's, or all."""
+    dry_run: bool = False
+    """Only say what would be done: how many videos, clips and bytes. Reads headers of some videos; loads no weights."""
 
     def run(self) -> int:
         import torch
 
-        from ..features.extractor import Extractor
         from ..features.folder import MANIFEST
+        from ..video.remote import is_url
         from ..weights import create_model
+        from ..weights.store import create_outline
 
         videos = [*self.videos, *self._listed()]
         if not videos:
             raise ValueError("no videos given: name at least one video or folder, or use --list")
-        if missing := [str(path) for path in self.videos if not (self.root or Path()).joinpath(path).exists()]:
+        if missing := [path for path in self.videos if not is_url(path) and not Path(self.root or "", path).exists()]:
             raise FileNotFoundError(f"no such file or folder: {', '.join(missing)}")
         shard = self._shard()
+        if self.dry_run:
+            outline = create_outline(self.model, checkpoint_path=self.checkpoint)
+            return self._estimate(self._extractor(outline, dtype=torch.float32), videos, shard)
         model = create_model(self.model, pretrained=self.checkpoint is None, checkpoint_path=self.checkpoint)
-        extractor = Extractor(
-            model,
-            layers=self.layers,
-            pool=None if self.pool == "none" else "avg",
-            clips=self.clips,
-            window=self.window,
-            stride=self.stride,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            threads=self.threads,
-            dtype=getattr(torch, self.dtype),
-            device=self.device or _device(),
-            compile=self.compile,
-            time_limit=self.time_limit,
+        extractor = self._extractor(
+            model, dtype=getattr(torch, self.dtype), device=self.device or _device(), compile=self.compile
         )
         records = extractor.extract(
             videos,
@@ -104,7 +98,7 @@ class Extract:
             format=self.format,
             max_failures=self.max_failures,
             shard=shard,
-            progress=sys.stderr.isatty(),
+            progress=True,
         )
         for record in records:
             if record.reason:
@@ -115,9 +109,44 @@ class Extract:
             return 0
         return EXIT_SOME_FAILED if count["failed"] or count["damaged"] else 0
 
-    def _listed(self) -> Iterator[Path]:
+    def _extractor(self, model: Any, **settings: Any) -> Any:
+        from ..features.extractor import Extractor
+
+        return Extractor(
+            model,
+            layers=self.layers,
+            pool=None if self.pool == "none" else "avg",
+            clips=self.clips,
+            window=self.window,
+            stride=self.stride,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            threads=self.threads,
+            time_limit=self.time_limit,
+            **settings,
+        )
+
+    def _estimate(self, extractor: Any, videos: Iterable[str], shard: tuple[int, int]) -> int:
+        """Prints what would be done."""
+        from ..features.estimate import estimate
+
+        found = estimate(extractor, videos, self.out, root=self.root, format=self.format, shard=shard)
+        for path, reason in found.unreadable:
+            print(f"would fail: {path}: {reason}", file=sys.stderr)
+        print(
+            f"{found.to_do + found.finished} videos: {found.finished} already done, {found.to_do} to do; "
+            f"{found.skipped} other files would be skipped\n"
+            f"headers of {found.sampled} videos read: {len(found.unreadable)} cannot be opened\n"
+            f"about {found.clips} clips and {found.size / 1e6:.3g} MB of features; {found.free / 1e9:.3g} GB are free\n"
+            "dry run: nothing was decoded or written"
+        )
+        return EXIT_SOME_FAILED if found.unreadable else 0
+
+    def _listed(self) -> Iterator[str]:
+        if self.list and not self.list.is_file():
+            raise FileNotFoundError(f"no list file {self.list}: --list takes a text file with one path or address per line")
         lines = os.fsdecode(self.list.read_bytes()).removeprefix("\ufeff").split("\n") if self.list else []
-        return (Path(line.rstrip("\r")) for line in lines if line.strip())
+        return (line.rstrip("\r") for line in lines if line.strip())
 
     def _shard(self) -> tuple[int, int]:
         """Returns (i, N) from --shard, or else from torchrun."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -25,7 +26,7 @@ class List:
 class Info:
     """Describes a model: clip, size, cost, layers, weight sets and where they are."""
 
-    name: Positional[str]
+    name: Annotated[Positional[str], arg(metavar="NAME")]
     """Name of a model ("vie_3dresnet") or of one of its weight sets ("vie_3dresnet.k400")."""
 
     def run(self) -> int:

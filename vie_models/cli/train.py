@@ -24,7 +24,7 @@ class Train:
     its last checkpoint. On several GPUs or machines: `torchrun ... -m vie_models.cli train RECIPE ...`.
     """
 
-    recipe: Positional[str]
+    recipe: Annotated[Positional[str], arg(metavar="RECIPE ...")]
     """Name of the recipe. The settings follow it as flags."""
 
     def run(self) -> int:
@@ -47,7 +47,7 @@ class Finetune:
     command, and run it under torchrun.
     """
 
-    model: Positional[str]
+    model: Annotated[Positional[str], arg(metavar="MODEL ...")]
     """Name of the model. The settings follow it as flags."""
 
     def run(self) -> int:

@@ -14,15 +14,16 @@ from torch import Tensor
 
 from ..files import sha256_of
 from ..video.packed import INDEX, open_pack
+from ..video.sources import PathOrURL, path_or_url
 
 CLASSES = "classes.txt"
 NO_LABEL = -1
 
 
-class Paths(Sequence[Path]):
-    """A sequence of paths, stored in two tensors. Worker processes share tensors; each would copy a list of objects."""
+class Paths(Sequence[PathOrURL]):
+    """Paths and addresses, stored in two tensors. Worker processes share tensors; each would copy a list of objects."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, paths: Iterable[PathOrURL]) -> None:
         names = [os.fsencode(path) for path in paths]
         self._bytes = torch.frombuffer(bytearray(b"".join(names) or b"."), dtype=torch.uint8)
         self._ends = torch.tensor([0, *map(len, names)]).cumsum(0)
@@ -31,7 +32,7 @@ class Paths(Sequence[Path]):
         return len(self._ends) - 1
 
     def __getitem__(self, i: Any) -> Any:
-        return Path(self.name(i))
+        return path_or_url(self.name(i))
 
     def name(self, i: int) -> str:
         """Returns a path as text, which takes less time to make than a Path."""
@@ -101,8 +102,8 @@ class VideoList:
 def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") -> VideoList:
     """Reads a list file, with one line per video: `path frames label`, `path label` or `path`, the same on every line.
 
-    A path names a video file, an image or a folder of `%06d.jpg` frames. It may have spaces. Label -1 stands for a video
-    without one. Empty lines are ignored.
+    A path names a video file (also by its http(s) address), an image or a folder of `%06d.jpg` frames. It may have spaces.
+    Label -1 stands for a video without one. Empty lines are ignored.
 
     Args:
         file: the list file; or a pack (`vie data pack`), which stands for the list that it was made of.
@@ -114,13 +115,15 @@ def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") 
     """
     if Path(file).is_dir():
         return _packed_list(Path(file))
+    if not Path(file).exists():
+        raise FileNotFoundError(f"no list file {file}: give a text file with one video per line, or a pack (`vie data pack`)")
     text = os.fsdecode(Path(file).read_bytes()).removeprefix("\ufeff")
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not lines:
         raise ValueError(f"{file} names no video: it needs one line per video, such as `path frames label`")
     columns = min(_trailing_numbers(line) for line in lines)
     rows = [line.rsplit(maxsplit=columns) for line in lines]
-    paths = [Path(root, row[0]) for row in rows]
+    paths = [path_or_url(row[0], root) for row in rows]
     ((twice, times),) = Counter(paths).most_common(1)
     if times > 1:
         raise ValueError(f"{file} names {twice} twice: remove one, because each video is one instance")

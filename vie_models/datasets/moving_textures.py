@@ -226,7 +226,7 @@ def make_videos(out: Path, videos: int, seed: int = 0, *, workers: int = 2, prog
         videos: number of training videos, at least 4.
         seed: seed for all factors.
         workers: number of processes that render.
-        progress: show a progress bar.
+        progress: show a progress bar, or a line a minute where there is no terminal.
 
     Returns:
         Number of videos in each split.

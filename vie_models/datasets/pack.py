@@ -21,7 +21,7 @@ from ..files import sha256_of
 from ..video.frames import GRID_FPS, Video, VideoError
 from ..video.packed import PackHeader, PackRow
 from ..video.sampling import ClipRead, VideoRead
-from ..video.sources import open_video
+from ..video.sources import PathOrURL, open_video, path_or_url
 from ..video.workers import VideoReader
 from .encode import shrink
 from .lists import CLASSES, VideoList, read_list
@@ -84,7 +84,7 @@ class Packing:
         Args:
             workers: processes that decode; 0 decodes in this process.
             time_limit: seconds without progress after which a video counts as unreadable.
-            progress: show a progress bar.
+            progress: show a progress bar, or a line a minute where there is no terminal.
 
         Raises:
             ValueError: the pack was begun with other settings or another list, or a source changed since.
@@ -151,7 +151,9 @@ class Packing:
 
     def _name(self, i: int) -> str:
         """The path of a video as the list has it."""
-        path: Path = self.videos.paths[i]
+        path: PathOrURL = self.videos.paths[i]
+        if isinstance(path, str):
+            return path
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
 
 
@@ -164,7 +166,7 @@ class _Frames:
 
     def read(self, video: Video) -> Iterator[ClipRead | None]:
         """Raw frames, some at a time; or JPEG files, one at a time."""
-        video.facts["sha256"] = _hash(Path(str(video.name)))
+        video.facts["sha256"] = _hash(path_or_url(str(video.name)))
         held: list[np.ndarray] = []
         for count, (_, frames) in enumerate(video.read_windows(itertools.count(), [0], 1, self._small), 1):
             video.facts["packed"] = (count, *frames.shape[1:3])
@@ -202,8 +204,10 @@ def _prepend(path: Path, start: bytes) -> None:
     path.write_bytes(start + content)
 
 
-def _hash(path: Path) -> str | None:
-    """SHA-256 of a video file, or of the names and contents of a folder of frames; None where there is no such file."""
+def _hash(path: PathOrURL) -> str | None:
+    """SHA-256 of a video file, or of the names and contents of a folder of frames; None for an address or a missing file."""
+    if isinstance(path, str):
+        return None
     try:
         if not path.is_dir():
             return sha256_of(path)

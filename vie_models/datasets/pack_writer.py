@@ -19,6 +19,7 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 
+from ..progress import Progress
 from ..video.packed import INDEX, PackHeader, PackRow, shard_name
 from .lists import CLASSES
 
@@ -95,25 +96,23 @@ class PackWriter:
             made: the rows to come, in order, without their places. The frames of a row that has some wait in their part. It is
                 closed in any case.
             classes: content of classes.txt, if there are names for the labels.
-            progress: show a progress bar.
+            progress: show a progress bar, or a line a minute where there is no terminal.
         """
-        from tqdm import tqdm
-
         unfinished = self.out / f".{INDEX}"
         self._cut()
         lines = [self.header.to_json(), *map(_line, self.rows)]
         size, failed = sum(row.size for row in self.rows), sum(not row.frames for row in self.rows)
         unfinished.write_text("".join(f"{line}\n" for line in lines))
-        bar = tqdm(total=len(self.listed), initial=len(self.rows), unit="video", disable=not progress)
+        bar = Progress(len(self.listed), "video", initial=len(self.rows), show=progress)
         with unfinished.open("a") as index, bar, contextlib.closing(made):
             for row in made:
                 row = self._append(row)
                 index.write(_line(row) + "\n")
                 index.flush()
                 self.rows.append(row)
-                bar.update()
                 size, failed = size + row.size, failed + (not row.frames)
-                bar.set_postfix({"GB": f"{size / 1e9:.2f}", "failed": failed})
+                bar.note(f"{size / 1e9:.2f} GB, {failed} failed")
+                bar.update()
         if classes is not None:
             (self.out / CLASSES).write_bytes(classes)
         for path in (*self._shards(), unfinished):

@@ -78,7 +78,9 @@ def find_photos(source: Path, root: Path = Path()) -> Photos:
         ValueError: the folder has no photographs, or the list is empty or names one twice.
     """
     if not source.is_dir():
-        paths = [path.relative_to(root) if path.is_relative_to(root) else path for path in read_list(source, root).paths]
+        paths = [
+            path.relative_to(root) if path.is_relative_to(root) else path for path in map(Path, read_list(source, root).paths)
+        ]
         return Photos(root, tuple(path.as_posix() for path in paths), source)
     files = (path for path in source.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
     names = sorted(path.relative_to(source).as_posix() for path in files)
@@ -104,7 +106,7 @@ def make_pack(photos: Photos, out: Path, settings: PhotoMotion, *, workers: int 
         out: folder of the pack.
         settings: what to render.
         workers: processes that render; 0 renders in this process.
-        progress: show progress bars.
+        progress: show progress bars, or a line a minute where there is no terminal.
 
     Returns:
         The rows of the pack's index.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
+
+from ..progress import Progress
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -27,13 +29,14 @@ def map_in_processes(
         function: a function that can be pickled.
         jobs: its arguments.
         workers: number of processes. Below 1, this process does the work.
-        progress: show a progress bar that counts videos.
+        progress: show a progress bar that counts videos, or a line a minute where there is no terminal.
     """
-    from tqdm import tqdm
-
-    bar = functools.partial(tqdm, total=len(jobs), unit="video", disable=not progress)
-    if workers < 1 or len(jobs) < 2:
-        yield from bar(map(function, jobs))
-        return
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=clean_context()) as pool:
-        yield from bar(pool.map(function, jobs, chunksize=max(min(len(jobs) // (8 * workers), 64), 1)))
+    with contextlib.ExitStack() as stack:
+        results: Iterator[Result] = map(function, jobs)
+        if workers >= 1 and len(jobs) >= 2:
+            pool = stack.enter_context(ProcessPoolExecutor(min(workers, len(jobs)), mp_context=clean_context()))
+            results = pool.map(function, jobs, chunksize=max(min(len(jobs) // (8 * workers), 64), 1))
+        bar = stack.enter_context(Progress(len(jobs), "video", show=progress))
+        for result in results:
+            bar.update()
+            yield result

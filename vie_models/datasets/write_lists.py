@@ -68,7 +68,7 @@ def write_lists(
         encode: folder for re-encoded videos: H.264, 25 frames per second. Existing files are kept. Default: no re-encoding.
         short_side: longest short side of re-encoded videos, in pixels.
         workers: number of processes that read videos.
-        progress: show a progress bar.
+        progress: show a progress bar, or a line a minute where there is no terminal.
 
     Returns:
         The counts of each split.

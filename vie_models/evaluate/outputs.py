@@ -15,6 +15,7 @@ from ..datasets.lists import VideoList
 from ..evaluate.results import UNREAD
 from ..features.extractor import Extractor
 from ..models import Encoder
+from ..progress import Progress
 
 
 def clip_outputs(
@@ -26,6 +27,7 @@ def clip_outputs(
     workers: int = 0,
     dtype: str = "float32",
     device: torch.device | None = None,
+    progress: bool = False,
 ) -> dict[int, Tensor]:
     """Returns the outputs of the network for some videos, [C, ...] for each video that can be read, by its index.
 
@@ -39,12 +41,17 @@ def clip_outputs(
         workers: number of processes that read videos. At most 4 are used.
         dtype: precision of the network's arithmetic, "float32" or "bfloat16".
         device: device of the network.
+        progress: show a progress bar, or a line a minute where there is no terminal.
     """
     extractor = Extractor(
         network, pool=None, clips=clips, workers=min(workers, 4), dtype=getattr(torch, dtype), device=device
     )  # fmt: skip
-    results = extractor.results([videos.paths[i] for i in which])
-    found = {which[number]: torch.from_numpy(arrays["embedding"]) for number, _, arrays in results if arrays is not None}
+    found = {}
+    with Progress(len(which), "video", show=progress) as bar:
+        for number, _, arrays in extractor.results([videos.paths[i] for i in which]):
+            bar.update()
+            if arrays is not None:
+                found[which[number]] = torch.from_numpy(arrays["embedding"])
     return {i: found[i] for i in sorted(found)}
 
 

@@ -165,7 +165,13 @@ def _share(videos: VideoList, ranks: World) -> range:
 
 
 def _reading(config: Evaluation, ranks: World) -> dict[str, Any]:
-    return {"clips": config.clips, "workers": config.workers, "dtype": config.dtype, "device": ranks.device}
+    return {
+        "clips": config.clips,
+        "workers": config.workers,
+        "dtype": config.dtype,
+        "device": ranks.device,
+        "progress": ranks.is_first,
+    }
 
 
 def _means(model: Encoder, videos: VideoList, config: Evaluation, ranks: World, unit: bool = True) -> tuple[Tensor, Tensor]:

@@ -20,14 +20,15 @@ from torch import Tensor
 
 from ..models import Encoder
 from ..models.precision import WrongArithmeticError, check_convolutions
+from ..progress import Progress
 from ..video.frames import VideoError
 from ..video.sampling import ClipRead, Sampling, VideoRead, read_open_video
-from ..video.sources import Source, open_video
+from ..video.sources import PathOrURL, Source, open_video
 from ..video.transforms import clip_transform
 from ..video.workers import Message, VideoReader
 from ..weights.folder import hash_of_weights
 from .folder import FeatureFolder, Format, VideoRecord, identity
-from .jobs import jobs_of
+from .jobs import jobs_of, name_of
 
 
 class TooManyFailuresError(RuntimeError):
@@ -111,8 +112,8 @@ class Extractor:
         """Extracts the features of one video; decodes it in this process.
 
         Args:
-            source: a video file (path, bytes or binary file object), a folder of `%06d.jpg` frames, or an array of frames,
-                uint8 [T, H, W, 3].
+            source: a video file (path, http(s) address, bytes or binary file object), a folder of `%06d.jpg` frames, or an
+                array of frames, uint8 [T, H, W, 3].
             fps: frame rate of an array (required) or of a folder of frames (default: 25); not allowed for video files.
 
         Returns:
@@ -129,7 +130,7 @@ class Extractor:
             read = read_open_video(video, self.sampling)
             ((_, record, arrays),) = self._embedded((0, message) for message in read)
         assert arrays is not None
-        return arrays, dataclasses.replace(record, name=Path(str(video.name)).name, path=str(video.name))
+        return arrays, dataclasses.replace(record, name=name_of(str(video.name)), path=str(video.name))
 
     def extract(
         self,
@@ -148,22 +149,23 @@ class Extractor:
         videos again.
 
         Args:
-            paths: video files and folders. Files are tried whatever their name. Folders are searched for files with a video
-                suffix and for folders of `%06d.jpg` frames. Features of a file go to OUT/<file name>.npz. Features of a video
-                found in a folder go to OUT/<path in that folder>.npz. Each .npz holds the arrays that `features` returns.
+            paths: video files, their http(s) addresses, and folders. Files are tried whatever their name. Folders are searched
+                for files with a video suffix and for folders of `%06d.jpg` frames. Features of a file go to
+                OUT/<file name>.npz, those of a video found in a folder to OUT/<path in that folder>.npz, and those of an
+                address to OUT/<host>/<path>.npz. Each .npz holds the arrays that `features` returns.
             out_dir: folder for the features and the manifest.
             root: folder that contains all paths; relative paths start there. Features go to OUT/<path in root>.npz.
             format: "npz", or "parquet" for one row per clip (needs the extra `parquet`; pooled layers only).
             max_failures: number of videos that may fail; one more stops the job (default: no limit).
             shard: (i, N) processes part i of N of the videos. All N jobs may write to one folder.
-            progress: show a progress bar.
+            progress: show a progress bar, or a line a minute where there is no terminal.
 
         Returns:
             The records of all videos of this shard, in order.
 
         Raises:
-            ValueError: two videos would get the same file, a path lies outside `root`, or `out_dir` has features made with
-                other settings or weights, or from another file of the same name.
+            ValueError: there is no video, two videos would get the same file, a path lies outside `root`, or `out_dir` has
+                features made with other settings or weights, or from another file of the same name.
             BlockingIOError: another run is writing to `out_dir`.
             TooManyFailuresError: more than `max_failures` videos failed.
         """
@@ -185,24 +187,30 @@ class Extractor:
                     records[number] = VideoRecord(job.name, str(job.path), "skipped", reason)
                     folder.write(records[number])
             to_do = [number for number in mine if number not in records]
-            with _progress(len(to_do), progress) as bar:
+            made = failures = 0
+            with Progress(len(to_do), "video", show=progress) as bar:
                 for i, record, arrays in self.results([mine[number].path for number in to_do]):
                     record = dataclasses.replace(record, name=mine[to_do[i]].name)
                     folder.write(record, arrays)
                     records[to_do[i]] = record
-                    bar.add(record)
-                    if max_failures is not None and bar.failures > max_failures:
+                    made, failures = made + record.clips, failures + (record.status == "failed")
+                    bar.note(f"{made / max(bar.seconds, 1e-9):.1f} clips/s, {failures} failed")
+                    bar.update()
+                    if max_failures is not None and failures > max_failures:
                         raise TooManyFailuresError(
-                            f"{bar.failures} videos failed, but max_failures is {max_failures}. The last one is {record.path}: "
+                            f"{failures} videos failed, but max_failures is {max_failures}. The last one is {record.path}: "
                             f"{record.reason}. Finished features are kept in {out_dir}"
                         )
         return [records[number] for number in sorted(records)]
 
     def settings(self) -> dict[str, Any]:
         """Returns everything that the features depend on, as values that JSON can hold."""
+        return {"weights": hash_of_weights(self.model), **self.asked()}
+
+    def asked(self) -> dict[str, Any]:
+        """Returns the settings but for the weights."""
         return {
             "model": self.model.model_name,
-            "weights": hash_of_weights(self.model),
             "clip_spec": {
                 **self.sampling.spec.to_dict(),
                 "mean": list(self.sampling.spec.mean),
@@ -216,7 +224,7 @@ class Extractor:
             "dtype": str(self.dtype).removeprefix("torch."),
         }
 
-    def results(self, paths: Sequence[Path]) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
+    def results(self, paths: Sequence[PathOrURL]) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
         """Yields (index of the path, record, arrays as `features` returns them) of each video, in the order they finish.
 
         The arrays are None if the video failed.
@@ -236,7 +244,7 @@ class Extractor:
                 size, fingerprint = None, None
                 with contextlib.suppress(OSError):  # the record already gives the reason
                     size, fingerprint = identity(path)
-                record = dataclasses.replace(record, name=path.name, path=str(path), size=size, fingerprint=fingerprint)
+                record = dataclasses.replace(record, name=name_of(path), path=str(path), size=size, fingerprint=fingerprint)
                 yield number, dataclasses.replace(record, settings=settings, versions=versions), arrays
 
     def _embedded(
@@ -336,29 +344,6 @@ class _Video:
         self.clips: list[ClipRead] = []
         self.outputs: dict[str, list[np.ndarray]] = {}
         self.end: VideoRead | None = None
-
-
-class _progress:  # noqa: N801
-    """A progress bar over videos that also counts failed ones."""
-
-    def __init__(self, videos: int, show: bool) -> None:
-        from tqdm import tqdm
-
-        self.clips = self.failures = 0
-        self._bar = tqdm(total=videos, unit="video", disable=not show, smoothing=0.05)
-
-    def add(self, record: VideoRecord) -> None:
-        self.clips += record.clips
-        self.failures += record.status == "failed"
-        rate = self.clips / max(self._bar.format_dict["elapsed"], 1e-9)
-        self._bar.set_postfix_str(f"{rate:.1f} clips/s, {self.failures} failed", refresh=False)
-        self._bar.update()
-
-    def __enter__(self) -> _progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
 
 
 def _versions() -> dict[str, str]:

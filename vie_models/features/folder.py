@@ -45,9 +45,9 @@ class VideoRecord:
     features: str | None = None
     """Path of the features file, relative to the output folder."""
     size: int | None = None
-    """Size of the video file in bytes."""
+    """Size of the video file in bytes. None for an address."""
     fingerprint: str | None = None
-    """SHA-256 of the size and of 64 KiB each at the start, middle and end of the file."""
+    """SHA-256 of the size and of 64 KiB each at the start, middle and end of the file; of an address, SHA-256 of it."""
     clips: int = 0
     """Number of clips."""
     looped: int = 0
@@ -102,16 +102,24 @@ class FeatureFolder:
         except Timeout:
             raise BlockingIOError(f"another run is writing to {self.folder}: wait for it, or choose another folder") from None
         try:
-            for manifest in self.folder.glob("manifest*.jsonl"):
-                (self._records if manifest == self._manifest else self._others).update(read_manifest(manifest))
-            for record in [*self._others.values(), *self._records.values()]:
-                self._check_settings(record)
+            self.read()
             self._rewrite()  # drops the unfinished line of a killed run
             self._handle = self._manifest.open("a")
         except BaseException:
             self._lock.release()
             raise
         return self
+
+    def read(self, ignore: Sequence[str] = ()) -> None:
+        """Reads what runs have written so far, for `finished`, without locking the folder.
+
+        Raises:
+            ValueError: there are features made with other settings; those named in `ignore` may differ.
+        """
+        for manifest in self.folder.glob("manifest*.jsonl"):
+            (self._records if manifest == self._manifest else self._others).update(read_manifest(manifest))
+        for record in [*self._others.values(), *self._records.values()]:
+            self._check_settings(record, ignore)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
@@ -120,15 +128,17 @@ class FeatureFolder:
         finally:
             self._lock.release()
 
-    def _check_settings(self, record: VideoRecord) -> None:
+    def _check_settings(self, record: VideoRecord, ignore: Sequence[str]) -> None:
         if not record.features or record.settings == self.settings:
             return
         there = record.settings or {}
         differing = [
             f"{key}={there.get(key)!r} there, {self.settings.get(key)!r} now"
             for key in ("model", *sorted({*there, *self.settings} - {"model"}))
-            if there.get(key) != self.settings.get(key)
+            if there.get(key) != self.settings.get(key) and key not in ignore
         ]
+        if not differing:
+            return
         raise ValueError(
             f"{self.folder} has features made with other settings: choose another folder, or use the same settings. Differing: "
             + "; ".join(differing)
@@ -141,7 +151,7 @@ class FeatureFolder:
             file.writelines(_line(self._records[name]) for name in sorted(self._records))
         temporary.replace(self._manifest)
 
-    def finished(self, name: str, path: Path) -> VideoRecord | None:
+    def finished(self, name: str, path: Path | str) -> VideoRecord | None:
         """Returns the record of a video that already has features, or None.
 
         Raises:
@@ -196,11 +206,14 @@ class FeatureFolder:
             temporary.unlink(missing_ok=True)
 
 
-def identity(path: Path) -> tuple[int, str]:
+def identity(path: Path | str) -> tuple[int | None, str]:
     """Returns (size in bytes, fingerprint) of a video.
 
-    The fingerprint of a folder of frames covers the names of its files and the content of the first.
+    The fingerprint of a folder of frames covers the names of its files and the content of the first; that of an address,
+    which is text, is of the address alone, and its size is None: the server is not asked again.
     """
+    if isinstance(path, str):
+        return None, hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
     if path.is_dir():
         files = sorted(path.glob("*.jpg"))
         digest = hashlib.sha256("\n".join(file.name for file in files).encode())

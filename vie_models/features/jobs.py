@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..video.frames import FrameFolder
-from ..video.sources import VIDEO_SUFFIXES
+from ..video.remote import is_url, url_name
+from ..video.sources import VIDEO_SUFFIXES, PathOrURL, path_or_url
 from .folder import is_output
 
 
@@ -18,7 +19,7 @@ class Job:
     """A video and the name of its features; `is_video` is false for files without a video suffix."""
 
     name: str
-    path: Path
+    path: PathOrURL
     is_video: bool = True
 
 
@@ -26,10 +27,14 @@ def jobs_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], ro
     """Returns the jobs of an extraction, including files in folders that are not named like videos, to be recorded as skipped.
 
     Raises:
-        ValueError: a path lies outside the root, or two videos would get the same file of features.
+        ValueError: there is no video, a path lies outside the root, or two videos would get the same file of features.
     """
     jobs: list[Job] = []
-    for given in map(Path, [paths] if isinstance(paths, (str, os.PathLike)) else paths):
+    sources = [path_or_url(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    for given in sources:
+        if isinstance(given, str):
+            jobs.append(Job(url_name(given), given))
+            continue
         path = given if root is None else root / given
         if root is not None and (not path.is_relative_to(root) or ".." in given.parts):
             raise ValueError(f"paths must lie in the root {root}, got {given}")
@@ -41,6 +46,8 @@ def jobs_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], ro
             jobs.append(Job(path.name if path.name not in ("", "..") else path.resolve().name, path))
     given_by_name = {job.path for job in jobs if job.is_video}
     jobs = [job for job in jobs if job.is_video or job.path not in given_by_name]
+    if not any(job.is_video for job in jobs):
+        raise _nothing_found(sources, jobs)
     names = Counter(job.name for job in jobs if job.is_video)
     if twice := sorted(name for name, number in names.items() if number > 1):
         raise ValueError(
@@ -49,13 +56,39 @@ def jobs_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], ro
     return jobs
 
 
-def videos_of(paths: Iterable[Path]) -> list[Path]:
-    """Returns the paths, with the videos in it in place of each folder to be searched."""
-    found: list[Path] = []
-    for path in paths:
-        search = path.is_dir() and not FrameFolder.is_one(path)
-        found += [job.path for job in _search(path, path, None, []) if job.is_video] if search else [path]
+def videos_of(paths: Iterable[str | os.PathLike[str]]) -> list[PathOrURL]:
+    """Returns the paths and addresses, with the videos in it in place of each folder to be searched.
+
+    Raises:
+        ValueError: there is no video in the folders.
+    """
+    sources = [path_or_url(path) for path in paths]
+    found: list[PathOrURL] = []
+    others: list[Job] = []
+    for path in sources:
+        if isinstance(path, Path) and path.is_dir() and not FrameFolder.is_one(path):
+            jobs = list(_search(path, path, None, []))
+            found += [job.path for job in jobs if job.is_video]
+            others += [job for job in jobs if not job.is_video]
+        else:
+            found.append(path)
+    if not found:
+        raise _nothing_found(sources, others)
     return found
+
+
+def name_of(source: PathOrURL) -> str:
+    """Returns the name of a video without its folder, or the safe name of an address."""
+    return url_name(source) if is_url(source) else Path(source).name
+
+
+def _nothing_found(sources: list[PathOrURL], others: list[Job]) -> ValueError:
+    where = ", ".join(map(str, sources[:3])) + (f" and {len(sources) - 3} others" if len(sources) > 3 else "")
+    there = f" (there are {len(others)} other files, such as {others[0].name})" if others else ""
+    return ValueError(
+        f"no videos found in {where or 'an empty list'}{there}: a folder is searched for files with a video suffix (.mp4, ...) "
+        "and for folders of %06d.jpg frames; give any other file by its own path"
+    )
 
 
 def _search(folder: Path, top: Path, out_dir: Path | None, above: list[os.stat_result]) -> Iterator[Job]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..models import Encoder
+from ..video.sources import path_or_url
 from .extractor import Extractor
 from .folder import VideoRecord, clip_table
 
@@ -89,7 +90,7 @@ class _Actor:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> Any:
         pyarrow = importlib.import_module("pyarrow")
-        paths = [Path(path) for path in batch["path"]]
+        paths = [path_or_url(str(path)) for path in batch["path"]]
         results = {number: (record, arrays) for number, record, arrays in self.extractor.results(paths)}
         tables = [_rows(*results[number]) for number in sorted(results)]
         return pyarrow.concat_tables(tables, promote_options="default")

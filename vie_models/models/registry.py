@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..clip_spec import ClipSpec
+from ..names import unknown_name
 
 if TYPE_CHECKING:
     from .encoder import Encoder
@@ -87,9 +88,9 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def model_entry(name: str) -> ModelEntry:
-    """Returns the entry of a registered name. An unknown name raises ValueError, which lists the known ones."""
+    """Returns the entry of a registered name. An unknown name raises ValueError, which suggests and lists the known ones."""
     if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; known models are {', '.join(list_models())}")
+        raise unknown_name("model", name, list_models())
     return MODELS[name]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import replacing
+from ..progress import Progress
 
 METRICS = "metrics.jsonl"
 _SHOWN = ("loss", "clips_per_s", "data_wait", "knn_top1", "top1")
@@ -29,13 +30,7 @@ class RunLog:
     """
 
     def __init__(self, folder: Path | None, *, step: int, steps: int, progress: bool = True) -> None:
-        from tqdm import tqdm
-
-        bar = progress and folder is not None and sys.stderr.isatty()
-        self._bar = tqdm(total=steps, initial=step, unit="step", disable=not bar, smoothing=0.05)
-        self._steps_to_make = steps
-        self._said: float | None = 0.0 if progress and folder is not None and not bar else None
-        """When a line was last printed; None: none ever is."""
+        self._progress = Progress(steps, "step", initial=step, show=progress and folder is not None)
         self._file, self._board = None, None
         self._since, self._waited, self._steps = time.monotonic(), 0.0, 0
         self.last_wait = 0.0
@@ -47,7 +42,7 @@ class RunLog:
         with replacing(path) as made:
             made.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a")
-        if self._said is not None:
+        if progress and not sys.stderr.isatty():
             print(f"training from step {step} to {steps}; metrics in {path}", file=sys.stderr, flush=True)
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -63,7 +58,7 @@ class RunLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        self._progress.close()
         if self._file:
             self._file.close()
         if self._board:
@@ -87,7 +82,7 @@ class RunLog:
     def step(self) -> None:
         """Counts one more step."""
         self._steps += 1
-        self._bar.update()
+        self._progress.update()
 
     def rates(self, batch_size: int) -> dict[str, float]:
         """Returns clips per second and the fraction of time spent waiting for data, both since the last call."""
@@ -103,12 +98,7 @@ class RunLog:
             return
         self._file.write(json.dumps({"step": step, **metrics, "time": round(time.time(), 3)}) + "\n")
         self._file.flush()
-        shown = {key: f"{metrics[key]:.4g}" for key in _SHOWN if key in metrics}
-        self._bar.set_postfix(shown, refresh=False)
-        if self._said is not None and time.monotonic() > self._said + 60:
-            self._said = time.monotonic()
-            values = ", ".join(f"{key} {value}" for key, value in shown.items())
-            print(f"step {step} of {self._steps_to_make}: {values}", file=sys.stderr, flush=True)
+        self._progress.note(", ".join(f"{key} {metrics[key]:.4g}" for key in _SHOWN if key in metrics))
         if self._board:
             for key, value in metrics.items():
                 if isinstance(value, (int, float)):
@@ -117,7 +107,7 @@ class RunLog:
     def say(self, message: str) -> None:
         """Prints a message above the progress bar."""
         if self._file is not None:
-            self._bar.write(message, file=sys.stderr)
+            self._progress.say(message)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -6,11 +6,11 @@ Source of the numbers: Zhuang et al., CVPR 2020, and the original release.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import shlex
 from pathlib import Path
 from typing import Any
 
+from ..names import unknown_name
 from .settings import TrainConfig
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -50,8 +50,7 @@ def recipe(name: str, **settings: Any) -> TrainConfig:
         ValueError: there is no such recipe, or a setting is out of range.
     """
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, 1)
-        raise ValueError(f"no recipe {name!r}{f', perhaps {near[0]}' if near else ''}; choose from {', '.join(RECIPES)}")
+        raise unknown_name("recipe", name, RECIPES)
     return TrainConfig(**{"model": name, **RECIPES[name], **settings})
 
 

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .frames import LengthError, Video, VideoError
+from .remote import RemoteFile, is_url
 
 MAX_PIXELS = 2**26  # of a frame, twice 8K: a larger claim is taken for damage
 _LOOSE_TIMES = 0x200  # AVFMT_TS_DISCONT: time stamps may jump, as in MPEG program and transport streams
@@ -55,6 +56,7 @@ class VideoFile(Video):
         try:
             self._container = self._av.open(self._source, metadata_errors="replace")
         except (self._av.error.FFmpegError, OverflowError) as error:
+            self._check_connection()
             raise VideoError(self.name, f"cannot be opened as a video: {_text(error)}") from error
         try:
             self._stream = self._pick_stream()
@@ -83,7 +85,7 @@ class VideoFile(Video):
 
     def _reopen(self) -> None:
         if not self._untouched:
-            self.close()
+            self._container.close()
             self._open()
 
     def _pick_stream(self) -> Any:
@@ -102,6 +104,8 @@ class VideoFile(Video):
 
     def close(self) -> None:
         self._container.close()
+        if isinstance(self._source, RemoteFile):
+            self._source.close()
 
     @property
     def num_frames(self) -> int:
@@ -238,12 +242,23 @@ class VideoFile(Video):
     def _packets(self, time_stamp: int | None = None) -> Iterator[Any]:
         """Yields packets from the key frame at or before a time stamp, or without one from the current position."""
         self._untouched = False
-        if time_stamp is not None:
-            self._container.seek(time_stamp, stream=self._stream, backward=True)
-        for packet in self._container.demux(self._stream):
-            self.packets_read += 1
-            self._last_dts = self._last_dts if packet.dts is None else packet.dts
-            yield packet
+        try:
+            if time_stamp is not None:
+                self._container.seek(time_stamp, stream=self._stream, backward=True)
+            for packet in self._container.demux(self._stream):
+                self._check_connection()
+                self.packets_read += 1
+                self._last_dts = self._last_dts if packet.dts is None else packet.dts
+                yield packet
+        except self._av.error.FFmpegError:
+            self._check_connection()
+            raise
+        self._check_connection()
+
+    def _check_connection(self) -> None:
+        """Raises the VideoError of a connection that broke, which FFmpeg may take for damage or the end of the file."""
+        if isinstance(self._source, RemoteFile) and self._source.error:
+            raise self._source.error
 
     def _packets_from(self, time_stamp: int) -> Iterator[Any]:
         """As `_packets`, but finds the start even if seeking to it fails (MPEG program streams)."""
@@ -352,12 +367,15 @@ def _file(source: str | os.PathLike[str] | bytes | BinaryIO) -> Any:
     """Returns what PyAV can open: a path, or a file object that can seek."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
+    if is_url(source):
+        return RemoteFile(source)
     if not isinstance(source, (str, os.PathLike)):
         if not source.seekable():
             raise ValueError("a file object must be able to seek: read it and pass its bytes instead")
         return source
     if not Path(source).is_file():
-        raise FileNotFoundError(f"no video file at {source}")
+        hint = "; pass an address as a string, because a Path loses one of its slashes"
+        raise FileNotFoundError(f"no video file at {source}{hint if str(source).startswith(('http:/', 'https:/')) else ''}")
     return str(source)
 
 

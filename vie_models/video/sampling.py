@@ -7,7 +7,6 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from ..clip_spec import ClipSpec
 from .clips import test_clips, window_offsets
 from .frames import Convert, LengthError, Video, VideoError
-from .sources import open_video
+from .sources import PathOrURL, open_video
 from .transforms import ClipTransform
 
 
@@ -73,6 +72,13 @@ class Sampling:
         """Length of a window, in grid points."""
         own = self.spec.num_frames * self.spec.frame_interval
         return own if self.window is None else round(self.window * self.spec.fps)
+
+    def count(self, num_frames: int) -> int:
+        """Returns the number of clips of a video of `num_frames` grid points."""
+        if self.stride is None:
+            return self.clips or 0
+        last = num_frames - self.window_length  # the latest start, in grid points; window w begins at round(w * stride * fps)
+        return max(math.ceil((last + 0.5) / (self.stride * self.fps)), 1)
 
     def read(self, video: Video) -> Iterator[ClipRead | None]:
         """Yields the cropped clips of a video. None means that reading starts again: discard the clips before it."""
@@ -142,7 +148,7 @@ class VideoRead:
 
 
 def read_video(
-    path: Path, sampling: Reading, *, threads: int | None = None, progress: Callable[[], None] | None = None
+    path: PathOrURL, sampling: Reading, *, threads: int | None = None, progress: Callable[[], None] | None = None
 ) -> Iterator[ClipRead | VideoRead | None]:
     """Yields what `read_open_video` yields, for a file or a folder of frames. Any problem with it raises VideoError.
 

@@ -17,6 +17,7 @@ from .clips import Clip, regular_clip, train_clip
 from .decode import VideoFile
 from .frames import GRID_FPS, ArrayVideo, FrameFolder, LengthError, Video
 from .packed import packed_video
+from .remote import is_url
 
 VIDEO_SUFFIXES = frozenset(  # of containers; other files are tried only if named explicitly
     ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split()  # noqa: SIM905
@@ -24,6 +25,8 @@ VIDEO_SUFFIXES = frozenset(  # of containers; other files are tried only if name
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 """Suffixes of images, which are videos of one frame."""
 
+PathOrURL = Path | str
+"""A path, or an http(s) address as text."""
 Source = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray | Tensor
 
 
@@ -31,8 +34,8 @@ def open_video(source: Source, fps: float, *, source_fps: float | None = None, t
     """Opens a video on a grid of `fps` frames per second. Use the result in a `with` statement.
 
     Args:
-        source: a video file, as a path, its bytes or a binary file object that can seek; a folder of `%06d.jpg` frames; or
-            frames, uint8 [T, H, W, 3].
+        source: a video file, as a path, an http(s) address, its bytes or a binary file object that can seek; a folder of
+            `%06d.jpg` frames; or frames, uint8 [T, H, W, 3].
         source_fps: frame rate of arrays (required) and folders (default: 25). Video files have their own frame times.
         threads: number of threads of the decoder (default: the decoder decides).
 
@@ -45,13 +48,19 @@ def open_video(source: Source, fps: float, *, source_fps: float | None = None, t
         if source_fps is None:
             raise ValueError("an array has no frame rate of its own: pass it, in frames per second")
         return ArrayVideo(source, fps, source_fps)
-    if isinstance(source, (str, os.PathLike)) and (packed := packed_video(source, fps)):
-        return packed
-    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir():
-        return FrameFolder(source, fps, source_fps or GRID_FPS)
+    if isinstance(source, (str, os.PathLike)) and not is_url(source):
+        if packed := packed_video(source, fps):
+            return packed
+        if Path(source).is_dir():
+            return FrameFolder(source, fps, source_fps or GRID_FPS)
     if source_fps is not None:
         raise ValueError(f"a video file has its own frame times; a rate is for arrays and folders, got {source_fps}")
     return VideoFile(source, fps, threads=threads)
+
+
+def path_or_url(given: str | os.PathLike[str], root: str | os.PathLike[str] = "") -> PathOrURL:
+    """Returns an address as it is, and anything else as a path, relative to `root`."""
+    return given if is_url(given) else Path(root, given)
 
 
 def load_clip(source: Source, spec: ClipSpec, *, start: float = 0.0, fps: float | None = None) -> Tensor:
@@ -60,14 +69,15 @@ def load_clip(source: Source, spec: ClipSpec, *, start: float = 0.0, fps: float 
     A clip that runs past the end of the video continues from its start (frame index modulo length), as in the reference.
 
     Args:
-        source: a video file (path, bytes or binary file object), a folder of `%06d.jpg`, or frames, uint8 [T, H, W, 3].
+        source: a video file (path, http(s) address, bytes or binary file object), a folder of `%06d.jpg`, or frames, uint8
+            [T, H, W, 3].
         spec: which frames make a clip: `model.clip_spec`.
         start: start of the clip, in seconds.
         fps: frame rate of arrays (required) and folders (default: 25). Video files have their own frame times.
 
     Raises:
         FileNotFoundError: there is no such file.
-        VideoError: no frame can be decoded.
+        VideoError: no frame can be decoded, or a server refuses, keeps silent or breaks off.
         ValueError: `start` is negative or not before the end of the video, or `fps` is missing or not allowed.
     """
     if not 0 <= start < math.inf:

@@ -27,6 +27,7 @@ import torch
 
 from .frames import VideoError
 from .sampling import ClipRead, Reading, VideoRead, read_video
+from .sources import PathOrURL
 
 Message = ClipRead | VideoRead | VideoError | None
 _ALIVE = "alive"
@@ -48,7 +49,7 @@ class VideoReader:
 
     def __init__(
         self,
-        paths: Iterable[Path],
+        paths: Iterable[PathOrURL],
         sampling: Reading,
         *,
         workers: int,
@@ -216,7 +217,7 @@ class _Worker:
     def __init__(self, connection: Connection, pid: int) -> None:
         self._connection, self._pid = connection, pid
 
-    def read(self, path: Path, time_limit: float, clock: Callable[[], float]) -> Iterator[Message]:
+    def read(self, path: PathOrURL, time_limit: float, clock: Callable[[], float]) -> Iterator[Message]:
         """Yields the messages of one video. _LostError if the process dies, or is silent for `time_limit` s of `clock`."""
         try:
             self._connection.send(path)

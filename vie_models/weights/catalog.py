@@ -165,9 +165,10 @@ def find_record(name: str, tag: str = "") -> WeightRecord:
     if records and not tag:
         return next(iter(records.values()))
     wanted = f"{name}.{tag}" if tag else name
-    options = [
-        f"build it untrained: create_model({name!r})",
-        "load your own: checkpoint_path=, or from_pretrained(folder or Hub repository)",
-        f"use a published set: {', '.join(list_weights()) or 'there is none yet'}",
-    ]
-    raise WeightsError(f"nobody has published weights for {wanted}. You can " + "; ".join(options))
+    sets = ", ".join(records) or ", ".join(list_weights()) or "none yet"
+    raise WeightsError(
+        f"nobody has published weights for {wanted}. You can\n"
+        f"  - build it untrained: create_model({name!r})\n"
+        "  - load your own: checkpoint_path=, or from_pretrained(folder or Hub repository)\n"
+        f"  - use a published set{f' of {name}' if records else ''}: {sets}"
+    )

@@ -31,6 +31,7 @@ from .folder import (
     CONFIG,
     MODEL,
     assign_weights,
+    build_from_config,
     load_files,
     load_folder,
     read_tensors,
@@ -99,6 +100,31 @@ def check_sizes(model: Encoder, sizes: dict[str, Any], source: str) -> None:
     for size, value in sizes.items():
         if size not in model.model_args or model.model_args[size] != value:
             raise ValueError(f"{source} has the sizes {model.model_args}, got {size}={value}; leave it out, or train your own")
+
+
+def create_outline(name: str, *, checkpoint_path: str | os.PathLike[str] | None = None) -> Encoder:
+    """Builds the encoder that `create_model(name, pretrained=True)` or (name, checkpoint_path=...) loads, without its weights.
+
+    It lies on the meta device, in evaluation mode. Nothing is downloaded, and of a checkpoint, only the config.json of a weight
+    folder is read: any other has the sizes that are registered for the model.
+
+    Raises:
+        ValueError: unknown name.
+        FileNotFoundError: nothing exists at `checkpoint_path`.
+        WeightsError: nobody has published such weights, or the config.json is damaged.
+    """
+    name, _, tag = name.partition(".")
+    model_entry(name)
+    if checkpoint_path is None:
+        sizes = find_record(name, tag).model_args
+    elif (Path(checkpoint_path) / CONFIG).exists():
+        return build_from_config(Path(checkpoint_path) / CONFIG, device="meta").eval()
+    elif Path(checkpoint_path).exists():
+        sizes = {}
+    else:
+        raise FileNotFoundError(f"no checkpoint at {checkpoint_path}")
+    with torch.device("meta"):
+        return build_model(name, **sizes).eval()
 
 
 # --- the user's files and folders ------------------------------------------------------------------------------------
