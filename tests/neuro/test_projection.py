@@ -33,7 +33,7 @@ def test_equal_seeds_give_equal_numbers():
     np.testing.assert_array_equal(values(1, "encode_2"), values(1, "encode_2"))
     assert (values(1, "encode_2") != values(2, "encode_2")).any()
     assert (values(1, "encode_2") != values(1, "encode_3")).any()
-    assert values(0, "a")[0].nonzero()[0][:3].tolist() == [114, 151, 182]  # on every machine
+    assert values(0, "a")[0].nonzero()[0][:3].tolist() == [17, 176, 180]  # on every machine
 
 
 def test_bad_arguments():

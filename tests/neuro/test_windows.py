@@ -17,18 +17,21 @@ def layers_of(model):
     return [*names, EMBEDDING]
 
 
-@pytest.mark.parametrize("name", NAMES)
+ONE_OF_EACH = [name for name in NAMES if not name.endswith(("_tiny", "_small"))]  # the smaller ones have the same graphs
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_changed_frames_change_what_sees_them_and_nothing_else(name):
-    model = small(name).eval()
+    model = small(name, width=4).eval()
     layers = layers_of(model)
-    x = torch.randn(1, 3, model.clip_spec.num_frames, 64, 64)
+    x = torch.randn(1, 3, model.clip_spec.num_frames, 32, 32)
     names = ["output" if layer == EMBEDDING else layer for layer in layers]
     with torch.no_grad():
         before = model.forward_intermediates(x, names)
         changed = {layer: [] for layer in layers}
         for frame in range(x.shape[2]):
             other = x.clone()
-            other[:, :, frame] = torch.randn(1, 3, 64, 64)
+            other[:, :, frame] = torch.randn(1, 3, 32, 32)
             after = model.forward_intermediates(other, names)
             for layer, key in zip(layers, names, strict=True):
                 difference = (after[key] - before[key]).abs()[0]

@@ -38,6 +38,7 @@ class SparseProjection:
             torch.from_numpy(np.concatenate(columns)),
             torch.from_numpy(signs * (density * components) ** -0.5).float(),
             (components, size),
+            check_invariants=True,
         )
 
     def __call__(self, x: Tensor) -> Tensor:
