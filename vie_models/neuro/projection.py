@@ -33,12 +33,10 @@ class SparseProjection:
         counts = draws.binomial(size, density, components)
         columns = [np.sort(draws.choice(size, count, replace=False, shuffle=False)) for count in counts]
         signs = draws.integers(0, 2, counts.sum()) * 2 - 1
-        self.matrix = torch.sparse_csr_tensor(
-            torch.from_numpy(np.concatenate([[0], counts.cumsum()])),
-            torch.from_numpy(np.concatenate(columns)),
-            torch.from_numpy(signs * (density * components) ** -0.5).float(),
-            (components, size),
-            check_invariants=True,
+        places = np.stack([np.repeat(np.arange(components), counts), np.concatenate(columns)])
+        values = torch.from_numpy(signs * (density * components) ** -0.5).float()
+        self.matrix = torch.sparse_coo_tensor(
+            torch.from_numpy(places), values, (components, size), is_coalesced=True, check_invariants=True
         )
 
     def __call__(self, x: Tensor) -> Tensor:
