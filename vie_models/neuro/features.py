@@ -82,7 +82,10 @@ def stimulus_features(
             projection.
         seed: seed of the projection.
         root: folder that the paths in the table start from (default: the table's folder).
-        batch_size, workers, dtype, device: as in `Extractor`.
+        batch_size: as in `Extractor`.
+        workers: as in `Extractor`.
+        dtype: as in `Extractor`.
+        device: as in `Extractor`.
         progress: show a progress bar.
 
     Returns:

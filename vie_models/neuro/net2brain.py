@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,6 @@ try:
     from net2brain.architectures.netsetbase import NetSetBase
 except ImportError as error:
     raise ImportError("needs Net2Brain: see https://github.com/cvai-roig-lab/Net2Brain for how to install it") from error
-
-from pathlib import Path
 
 
 class VIE(NetSetBase):  # type: ignore[misc]
@@ -66,7 +65,7 @@ class VIE(NetSetBase):  # type: ignore[misc]
 
     def image_preprocessing(self, image: Any, model_name: str, device: str) -> Tensor:
         """PIL image -> [1, 3, 1, crop, crop], repeated by the model."""
-        return clip_transform(self.loaded_model.encoder)(np.asarray(image.convert("RGB"))[None])[None, :, 0].to(device)
+        return clip_transform(self.loaded_model.encoder)(np.array(image.convert("RGB"))[None])[None, :, 0].to(device)
 
     def extraction_function(self, data: Tensor, layers_to_extract: list[str] | None = None) -> dict[str, Tensor]:
         """Returns the activations of the layers asked for, or of all."""
