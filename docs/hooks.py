@@ -24,6 +24,7 @@ VARIANTS = {
     "finetune": ["vie_3dresnet"],
     "eval": ["knn vie_3dresnet", "linear vie_3dresnet", "logistic vie_3dresnet"],
     "data": list(DATASETS),
+    "neuro": ["features", "windows"],
 }
 """Commands whose flags depend on the words after them, and words to show."""
 

@@ -101,6 +101,29 @@ def test_linear_probe(colours, tmp_path):
     assert printed.splitlines()[1] == "encode_4: 100.0 % test accuracy"
 
 
+def test_ridge_regression(tmp_path):
+    for package in ("sklearn", "matplotlib", "xarray", "netCDF4"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    from vie_models.neuro import stimulus_features
+
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    scenes = rng.integers(0, 256, (60, 1, 6, 8, 3), np.uint8).repeat(5, 0).reshape(300, 1, 6, 8, 3)
+    for name, part in (("a", scenes[:150]), ("b", scenes[150:])):
+        write_video(tmp_path / f"{name}.mp4", part[:, 0].repeat(8, 1).repeat(8, 2))
+    (tmp_path / "table.csv").write_text("stimulus\na.mp4\nb.mp4\n")
+    layers = ["encode_2", "encode_6", "embedding"]
+    settings = {"layers": layers, "pool": "avg", "stride": 0.2, "workers": 0}
+    model = vie.create_model("vie_single_tiny", pretrained=True)
+    stimulus_features(tmp_path / "table.csv", model, tmp_path / "f.nc", **settings)
+    lines = run("ridge_regression.py", tmp_path / "f.nc", "--layer", "encode_6", "--picture", tmp_path / "p.png").splitlines()
+    assert [line.split(":")[0] for line in lines[:3]] == layers
+    assert lines[-1] == "best: encode_6; true: encode_6"
+    medians = [float(line.split()[3]) for line in lines[:3]]
+    assert 0.2 < medians[1] < 0.75, "half of the variance is noise: r cannot be above about 0.71"
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
 def test_examples_are_short():
     for example in ("extract_features.py", "nearest_neighbours.py", "linear_probe.py"):
         assert len((ROOT / "examples" / example).read_text().splitlines()) < 60

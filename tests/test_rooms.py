@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "features": {"models", "weights", "video"},
     "evaluate": {"models", "weights", "video", "bank", "datasets", "features"},
     "train": {"models", "weights", "video", "bank", "datasets", "features", "evaluate"},
-    "cli": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "train"},
+    "neuro": {"models", "weights", "video", "features"},
+    "cli": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "train", "neuro"},
 }
 COPIED = {"hub_code"}
 """Folders of files that the package copies to repositories of weights, and never imports."""
@@ -60,13 +61,16 @@ def test_files_are_short():
     assert not {str(file): length for file, length in lengths.items() if length > MOST_LINES}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["--version"], ["train", "--help"], ["extract", "--help"]])
-def test_the_command_line_imports_torch_only_where_it_is_needed(arguments):
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["list"], ["--version"], ["train", "--help"], ["extract", "--help"], ["neuro", "features", "--help"]],
+)
+def test_the_command_line_imports_torch_only_where_it_is_needed(words):
     code = f"""
 import sys
 import vie_models.cli
 try:
-    code = vie_models.cli.main({arguments!r})
+    code = vie_models.cli.main({words.split()!r})
 except SystemExit as end:
     code = end.code
 assert code == 0, code

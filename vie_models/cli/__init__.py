@@ -21,6 +21,7 @@ from .exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from .extract import Extract
 from .flags import NamedCommand
 from .models import Info, List
+from .neuro import Neuro, neuro
 from .programs import ExportModel
 from .train import Finetune, Plot, Train, finetune, train
 from .weights import Card, Convert, Export, Join, Publish
@@ -29,6 +30,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "Models and features": {"list": List, "info": Info, "extract": Extract},
     "Training": {"data": Data, "train": Train, "finetune": Finetune, "plot": Plot},
     "Evaluation": {"eval": Eval, "predict": Predict, "report": Report},
+    "Networks and brains": {"neuro": Neuro},
     "Weights": {"export": Export, "convert": Convert, "join": Join, "card": Card, "publish": Publish},
     "Other programs": {"export-model": ExportModel},
     "This machine": {"doctor": Doctor},
@@ -36,7 +38,7 @@ GROUPS: dict[str, dict[str, Any]] = {
 """The commands as `vie --help` lists them."""
 COMMANDS: dict[str, Any] = {name: command for group in GROUPS.values() for name, command in group.items()}
 NAMED_COMMANDS: dict[tuple[str, ...], NamedCommand] = {
-    **{("data",): data, ("train",): train, ("finetune",): finetune},
+    **{("data",): data, ("train",): train, ("finetune",): finetune, ("neuro",): neuro},
     **{("eval", protocol): run for protocol, run in EVALUATIONS.items()},
 }
 

@@ -269,7 +269,7 @@ class Extractor:
 
         def launch() -> None:
             with alone():
-                maps = self._forward([clip.pixels for _, clip in batch])
+                maps = self.forward([clip.pixels for _, clip in batch])
             for _, clip in batch:
                 clip.pixels = np.empty(0)
             collect()
@@ -319,8 +319,11 @@ class Extractor:
         )
         return record, arrays
 
-    def _forward(self, clips: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Pads clips, each uint8 [T, 3, crop, crop], to a full batch and returns {"output": [batch_size, D], layer: ...}."""
+    def forward(self, clips: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """Runs the model on at most `batch_size` clips, each uint8 [T, 3, crop, crop], padded to a full batch.
+
+        Returns {"output": [batch_size, D], layer: [batch_size, C] or [batch_size, C, T, H, W]}, on the device.
+        """
         pixels = torch.from_numpy(np.stack([*clips, *[clips[-1]] * (self.batch_size - len(clips))]))
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()

@@ -217,4 +217,4 @@ class FrameFolder(EvenVideo):
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for bad content
             raise VideoError(self.name, f"{path.name} cannot be read as an image: {error}") from error
         self._size = self._size or rgb.size
-        return np.asarray(rgb if rgb.size == self._size else rgb.resize(self._size))
+        return np.array(rgb if rgb.size == self._size else rgb.resize(self._size))  # a copy, because Pillow's is read-only

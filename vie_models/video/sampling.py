@@ -82,11 +82,7 @@ class Sampling:
 
     def read(self, video: Video) -> Iterator[ClipRead | None]:
         """Yields the cropped clips of a video. None means that reading starts again: discard the clips before it."""
-        transform = ClipTransform(self.spec)
-
-        def convert(image: np.ndarray) -> np.ndarray:
-            return transform.crop(image[None])[0].numpy()
-
+        convert = cropping(self.spec)
         if self.stride is not None:
             yield from self._read_windows(video, convert)
             return
@@ -117,6 +113,12 @@ class Sampling:
         if start is None:  # the video is shorter than one window
             indices = tuple(offset % video.num_frames for offset in offsets)
             yield ClipRead(indices, True, 0.0, length / fps, next(video.read([indices], convert)))
+
+
+def cropping(spec: ClipSpec) -> Convert:
+    """Returns what resizes and crops a frame as evaluation does: uint8 [H, W, 3] -> [3, crop, crop]."""
+    transform = ClipTransform(spec)
+    return lambda image: transform.crop(image[None])[0].numpy()
 
 
 @dataclasses.dataclass
