@@ -37,11 +37,12 @@ def test_features_of_a_folder_of_images_are_ours(tmp_path):
 
     model = small("vie_3dresnet_tiny").eval()
     images = np.random.default_rng(0).integers(0, 256, (3, 80, 100, 3), np.uint8)
+    (tmp_path / "images").mkdir()
     for i, image in enumerate(images):
-        Image.fromarray(image).save(tmp_path / f"{i}.png")
+        Image.fromarray(image).save(tmp_path / "images" / f"{i}.png")
     things = extractor(model)
     dataset = ImageDataset(
-        root=str(tmp_path), out_path=str(tmp_path / "out"), backend="pt", transforms=things.get_transformations()
+        root=str(tmp_path / "images"), out_path=str(tmp_path / "out"), backend="pt", transforms=things.get_transformations()
     )
     batches = DataLoader(dataset=dataset, batch_size=2, backend="pt")
     found = things.extract_features(batches=batches, module_name="encode_6", flatten_acts=True, output_type="ndarray")

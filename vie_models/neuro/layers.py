@@ -38,5 +38,5 @@ class NamedLayers(nn.Module):
         hooked = [name for name, point in points.items() if point._forward_hooks and name != EMBEDDING]
         maps = self.encoder.forward_intermediates(x, [*hooked, "output"])
         for name in hooked:
-            points[name](maps[name])
+            points[name](maps[name].contiguous())  # thingsvision flattens with `view`
         return points[EMBEDDING](maps["output"])  # type: ignore[no-any-return]
