@@ -29,7 +29,7 @@ from .footage_world import read_table
 
 HERE = Path(__file__).parent.parent / "checkpoints"
 TAG = "natural"
-SINGLES = [f"vie_{name}_{size}" for size in ("tiny", "small") for name in ("single", "3dresnet", "slowfast")]
+SINGLES = ["vie_single_tiny", "vie_3dresnet_tiny", "vie_slowfast_tiny", "vie_single_small", "vie_slowfast_small"]
 JOINED = {f"vie_twopathway_{size}": (f"vie_single_{size}", f"vie_slowfast_{size}") for size in ("tiny", "small")}
 SEES = {
     "single": "one frame, and so what is seen and not how it moves",
