@@ -323,7 +323,7 @@ def unit_norm(x: Tensor) -> Tensor:
     """Divides x by its Euclidean length along axis 1. Half precision is computed and returned in float32."""
     if isinstance(x, Proxy):
         return traced_function(unit_norm, x)
-    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
+    return F.normalize(x if x.dtype == torch.float64 else x.float(), dim=1)
 
 
 def check_clip(x: Tensor, name: str, frames: int | None = None, images: bool = False) -> Tensor:

@@ -122,8 +122,12 @@ class _Program(nn.Module):
 
 
 def _exported(program: _Program, clips: Tensor) -> Any:
-    shapes = {"clips": {0: torch.export.Dim("batch", min=1)}}
-    return torch.export.export(program, (clips,), dynamic_shapes=shapes, strict=False)
+    return torch.export.export(program, (clips,), dynamic_shapes=_any_number(), strict=False)
+
+
+def _any_number() -> dict[str, dict[int, Any]]:
+    """Clips of which the batch is free. PyTorch 2.6 wants to know that it is below the largest integer."""
+    return {"clips": {0: torch.export.Dim("batch", min=1, max=2**31 - 1)}}
 
 
 def _write_pt2(program: _Program, clips: Tensor, path: Path, metadata: dict[str, Any]) -> None:
@@ -148,7 +152,7 @@ def _write_onnx(program: _Program, clips: Tensor, path: Path, metadata: dict[str
         program,
         (clips,),
         dynamo=True,
-        dynamic_shapes={"clips": {0: torch.export.Dim("batch", min=1)}},
+        dynamic_shapes=_any_number(),
         input_names=["clips"],
         output_names=program.layers,
         opset_version=OPSET,
