@@ -20,7 +20,7 @@ from .footage_training import SHORT
 CLIPS = 64
 """A step's."""
 STEPS = {"vie_single_tiny-steps750-0": 750, "vie_single_tiny-steps1500-0": 1500, "vie_single_tiny-short-0": SHORT,
-         "vie_single_tiny-first-0": 8000}  # fmt: skip
+         "vie_single_tiny-0": 8000}  # fmt: skip
 INSTANCES = {"vie_single_tiny-part0.3-0": 1651, "vie_single_tiny-part0.7-0": 3853, "vie_single_tiny-short-0": 5505}
 """Runs of SHORT steps."""
 PAPER = 128 * 1_375_000
