@@ -65,12 +65,12 @@ def test_files_are_short():
     "arguments",
     [["--help"], ["list"], ["--version"], ["train", "--help"], ["extract", "--help"], ["neuro", "features", "--help"]],
 )
-def test_the_command_line_imports_torch_only_where_it_is_needed(words):
+def test_the_command_line_imports_torch_only_where_it_is_needed(arguments):
     code = f"""
 import sys
 import vie_models.cli
 try:
-    code = vie_models.cli.main({words.split()!r})
+    code = vie_models.cli.main({arguments!r})
 except SystemExit as end:
     code = end.code
 assert code == 0, code

@@ -10,7 +10,7 @@ from vie_models import cli
 from vie_models.train.recipes import RECIPES
 
 PROBES = {
-    ("vie", "ex"): ["extract", "export"],
+    ("vie", "ex"): ["extract", "export", "export-model"],
     ("vie", "train", ""): list(RECIPES),
     ("vie", "train", "vie_slow", "--lr"): ["--lr", "--lr-boundaries"],
     ("vie", "extract", "a.mp4", "--format", ""): ["npz", "parquet"],
