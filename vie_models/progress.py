@@ -13,19 +13,20 @@ class Progress:
     """Counts work done and shows it on stderr. Use it in a `with` statement, or call `close`.
 
     Args:
-        total: units of work in all.
+        total: units of work in all; None if that is not known.
         unit: name of a unit, such as "video".
         initial: units that were done before.
         show: whether to show anything.
     """
 
-    def __init__(self, total: int, unit: str, *, initial: int = 0, show: bool = True) -> None:
+    def __init__(self, total: int | None, unit: str, *, initial: int = 0, show: bool = True) -> None:
         from tqdm import tqdm
 
         self._total, self._unit, self._done, self._note = total, unit, initial, ""
         terminal = sys.stderr.isatty()
         self._bar = tqdm(total=total, initial=initial, unit=unit, disable=not (show and terminal), smoothing=0.05)
-        self._lines = show and not terminal
+        self.lines = show and not terminal
+        """Whether it prints lines instead of a bar."""
         self._began = self._said = time.monotonic()
 
     @property
@@ -37,10 +38,11 @@ class Progress:
         """Counts more units as done."""
         self._done += units
         self._bar.update(units)
-        if self._lines and time.monotonic() > self._said + EVERY:
+        if self.lines and time.monotonic() > self._said + EVERY:
             self._said = time.monotonic()
             note = f": {self._note}" if self._note else ""
-            print(f"{self._unit} {self._done} of {self._total}{note}", file=sys.stderr, flush=True)
+            total = "" if self._total is None else f" of {self._total}"
+            print(f"{self._unit} {self._done}{total}{note}", file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
         """Sets the text that stands behind the count from now on."""

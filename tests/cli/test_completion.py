@@ -13,6 +13,11 @@ PROBES = {
     ("vie", "ex"): ["extract", "export", "export-model"],
     ("vie", "train", ""): list(RECIPES),
     ("vie", "train", "vie_slow", "--lr"): ["--lr", "--lr-boundaries"],
+    ("vie", "extract", "a.mp4", "--format", ""): ["npz", "parquet"],
+    ("vie", "export-model", "--format", ""): ["pt2", "aoti", "onnx", "torchscript"],
+    ("vie", "export-model", "--pix"): ["--pixels"],
+    ("vie", "neuro", ""): ["features", "windows"],
+    ("vie", "neuro", "features", "t.csv", "--proj"): ["--project"],
     ("vie", "extract", "a.mp4", "--dry"): ["--dry-run"],
     ("vie", "eval", "knn", "vie_single_t"): [
         name for name in [*vie.list_models(), *vie.list_weights()] if name.startswith("vie_single_t")

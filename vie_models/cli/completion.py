@@ -22,12 +22,8 @@ _BASH = """\
 # Completes the words of `vie` (vie_models {version}). Written by `vie --install-completion`.
 _vie() {{
     local current=${{COMP_WORDS[COMP_CWORD]}} values="" flags=""
-    case "${{COMP_WORDS[COMP_CWORD-1]}}" in
-{choices}
-        *)
-            case "${{COMP_WORDS[*]:1:COMP_CWORD-1}}" in
+    case "${{COMP_WORDS[*]:1:COMP_CWORD-1}}" in
 {cases}
-            esac ;;
     esac
     if [[ $current == -* ]]; then values=$flags; fi
     COMPREPLY=($(compgen -W "$values" -- "$current"))
@@ -42,12 +38,8 @@ function __vie_words
     set -l current (commandline -ct)
     set -l values ""
     set -l flags ""
-    switch $before[-1]
-{choices}
-        case '*'
-            switch "$before[2..-1]"
+    switch "$before[2..-1]"
 {cases}
-            end
     end
     string match -q -- '-*' $current; and set values $flags
     string split -n ' ' -- $values
@@ -85,30 +77,21 @@ def install(shell: str | None) -> str:
 
 def script(shell: str) -> str:
     """Returns the completion script for bash, zsh or fish."""
-    choices, cases = _table()
     if shell == "fish":
-        return _FISH.format(
-            version=__version__,
-            choices="\n".join(f"        case {flag}\n            set values '{words}'" for flag, words in choices.items()),
-            cases="\n".join(
-                f"                case '{pattern}'\n                    set values '{values}'\n"
-                f"                    set flags '{flags}'"
-                for pattern, values, flags in cases
-            ),
+        cases = "\n".join(
+            f"        case '{pattern}'\n            set values '{values}'\n            set flags '{flags}'"
+            for pattern, values, flags in _table()
         )
-    bash = _BASH.format(
-        version=__version__,
-        choices="\n".join(f'        {flag}) values="{words}" ;;' for flag, words in choices.items()),
-        cases="\n".join(
-            f'                {_bash_pattern(pattern)}) values="{values}"; flags="{flags}" ;;'
-            for pattern, values, flags in cases
-        ),
+        return _FISH.format(version=__version__, cases=cases)
+    cases = "\n".join(
+        f'        {_bash_pattern(pattern)}) values="{values}"; flags="{flags}" ;;' for pattern, values, flags in _table()
     )
+    bash = _BASH.format(version=__version__, cases=cases)
     return bash if shell == "bash" else _ZSH + bash
 
 
 def _bash_pattern(pattern: str) -> str:
-    return f'"{pattern[:-1]}"*' if pattern.endswith("*") else f'"{pattern}"'
+    return "*".join(f'"{part}"' for part in pattern.split("*"))
 
 
 def _literals(hint: Any) -> list[str]:
@@ -118,8 +101,8 @@ def _literals(hint: Any) -> list[str]:
     return [value for part in get_args(hint) for value in _literals(part)]
 
 
-def _table() -> tuple[dict[str, str], list[tuple[str, str, str]]]:
-    """Returns the values of flags, and what may follow the words typed so far: (pattern, values, flags)."""
+def _table() -> list[tuple[str, str, str]]:
+    """Returns what may follow the words typed so far: (pattern, values, flags). The first pattern that fits counts."""
     from ..evaluate.protocols import Evaluation
     from ..models import list_models
     from ..train.recipes import RECIPES
@@ -128,34 +111,44 @@ def _table() -> tuple[dict[str, str], list[tuple[str, str, str]]]:
     from . import COMMANDS
     from .data import DATASETS
     from .evaluate import EVALUATIONS
+    from .neuro import NEURO
 
     names = " ".join([*list_models(), *list_weights()])
-    choices = {"--model": names}
+    cases = [("", " ".join(COMMANDS), "--help --version --install-completion")]
+    cases += [("--install-completion", " ".join(SHELLS), "")]
 
-    def flags(settings: Any) -> str:
-        words = ["--help"]
+    def command(words: str, settings: Any) -> None:
+        """Adds what follows a command: the values of each of its flags, and its flags."""
+        flags = ["--help"]
         hints = get_type_hints(settings, include_extras=True)
         for field in dataclasses.fields(settings):
             hint = hints[field.name]
             if getattr(hint, "__metadata__", ()) and _POSITIONAL in hint.__metadata__:
                 continue
             flag = "--" + field.name.replace("_", "-")
-            words += [flag, flag.replace("--", "--no-", 1)] if hint is bool else [flag]
-            if values := _literals(hint):
-                choices[flag] = " ".join(dict.fromkeys([*choices.get(flag, "").split(), *values]))
-        return " ".join(words)
+            flags += [flag, flag.replace("--", "--no-", 1)] if hint is bool else [flag]
+            if values := names if flag == "--model" else " ".join(dict.fromkeys(_literals(hint))):
+                cases.append((f"{words} *{flag}", values, ""))
+        cases.extend((pattern, "", " ".join(flags)) for pattern in (words, f"{words} *"))
 
-    training, evaluation = flags(TrainConfig), flags(Evaluation)
-    cases = [("", " ".join(COMMANDS), "--help --version --install-completion")]
-    cases += [("--install-completion", " ".join(SHELLS), "")]
-    cases += [("train", " ".join(RECIPES), "--help"), ("train *", "", training)]
-    cases += [("finetune", names, "--help"), ("finetune *", "", training)]
-    cases += [("data", " ".join(DATASETS), "--help")]
-    cases += [(f"data {name}*", "", flags(settings)) for name, settings in DATASETS.items()]
-    cases += [("eval", " ".join(EVALUATIONS), "--help")]
-    for name in EVALUATIONS:
-        cases += [(f"eval {name}", names, "--help"), (f"eval {name} *", "", training if name == "linear" else evaluation)]
-    cases += [("info", names, "--help")]
-    done = {"train", "finetune", "data", "eval", "info"}
-    cases += [(f"{name}*", "", flags(command)) for name, command in COMMANDS.items() if name not in done]
-    return choices, cases
+    def group(words: str, commands: dict[str, Any]) -> None:
+        """Adds what follows a word that a command's name follows."""
+        cases.append((words, " ".join(commands), "--help"))
+        for name, settings in commands.items():
+            command(f"{words} {name}", settings)
+
+    for words, firsts, settings in (
+        ("train", " ".join(RECIPES), TrainConfig),
+        ("finetune", names, TrainConfig),
+        *((f"eval {name}", names, TrainConfig if name == "linear" else Evaluation) for name in EVALUATIONS),
+    ):
+        cases.append((words, firsts, "--help"))
+        command(words, settings)
+    cases.append(("eval", " ".join(EVALUATIONS), "--help"))
+    group("data", DATASETS)
+    group("neuro", NEURO)
+    cases.append(("info", names, "--help"))
+    for name, settings in COMMANDS.items():
+        if name not in ("train", "finetune", "eval", "data", "neuro", "info"):
+            command(name, settings)
+    return cases

@@ -89,7 +89,7 @@ class Extract:
             return self._estimate(self._extractor(outline, dtype=torch.float32), videos, shard)
         model = create_model(self.model, pretrained=self.checkpoint is None, checkpoint_path=self.checkpoint)
         extractor = self._extractor(
-            model, dtype=getattr(torch, self.dtype), device=self.device or _device(), compile=self.compile
+            model, dtype=getattr(torch, self.dtype), device=self.device or own_device(), compile=self.compile
         )
         records = extractor.extract(
             videos,
@@ -158,7 +158,7 @@ class Extract:
         return int(match[1]), int(match[2])
 
 
-def _device() -> str:
+def own_device() -> str:
     """Returns this process's GPU (by its local rank under torchrun), or the CPU if there is none."""
     import torch
 

@@ -6,11 +6,12 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from .exit_codes import EXIT_SOME_FAILED
+from .extract import own_device
 from .flags import parse
 
 
@@ -89,8 +90,8 @@ class Features:
             batch_size=self.batch_size,
             workers=self.workers,
             dtype=getattr(torch, self.dtype),
-            device=self.device or ("cuda" if torch.cuda.is_available() else "cpu"),
-            progress=sys.stderr.isatty(),
+            device=self.device or own_device(),
+            progress=True,
         )
         for number, record in enumerate(records, 1):
             if record.reason:
@@ -116,10 +117,12 @@ class Windows:
         return 0
 
 
+NEURO: dict[str, Any] = {"features": Features, "windows": Windows}
+
+
 def neuro(name: str, flags: Sequence[str]) -> int:
     """Runs `vie neuro NAME` with flags."""
-    commands = {"features": Features, "windows": Windows}
-    if name not in commands:
-        raise ValueError(f"vie neuro has the commands {', '.join(commands)}, got {name!r}")
-    command: Features | Windows = parse(commands[name], flags, f"vie neuro {name}")
+    if name not in NEURO:
+        raise ValueError(f"vie neuro has the commands {', '.join(NEURO)}, got {name!r}")
+    command: Features | Windows = parse(NEURO[name], flags, f"vie neuro {name}")
     return command.run()

@@ -12,6 +12,7 @@ import torch
 from ..models import Encoder, list_models
 from ..video.transforms import clip_transform
 from ..weights import create_model
+from ..weights.card import CITATION
 from .layers import NamedLayers
 from .windows import EMBEDDING
 
@@ -79,7 +80,7 @@ def write_plugin(folder: str | os.PathLike[str]) -> Path:
             "",
             *lines,
         ],
-        "model.py": ["def get_bibtex(identifier):", f'    return """{_BIBTEX}"""'],
+        "model.py": ["def get_bibtex(identifier):", f'    return """{CITATION}"""'],
         "test.py": [
             "import pytest",
             "from brainscore_vision import load_model",
@@ -94,11 +95,3 @@ def write_plugin(folder: str | os.PathLike[str]) -> Path:
     for name, content in files.items():
         (folder / name).write_text("\n".join(content) + "\n")
     return folder
-
-
-_BIBTEX = """@inproceedings{zhuang2020unsupervised,
-  title={Unsupervised Learning from Video with Deep Neural Embeddings},
-  author={Zhuang, Chengxu and She, Tianwei and Andonian, Alex and Mark, Max Sobol and Yamins, Daniel},
-  booktitle={CVPR},
-  year={2020}
-}"""

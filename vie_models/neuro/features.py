@@ -18,6 +18,7 @@ from ..features.extractor import Extractor
 from ..files import replacing
 from ..models import Encoder
 from ..models.cost import layer_shapes, output_size
+from ..progress import Progress
 from ..video.frames import VideoError
 from ..video.sampling import VideoRead
 from ..video.workers import VideoReader
@@ -86,7 +87,7 @@ def stimulus_features(
         workers: as in `Extractor`.
         dtype: as in `Extractor`.
         device: as in `Extractor`.
-        progress: show a progress bar.
+        progress: count clips on a progress line, or on a line a minute where there is no terminal.
 
     Returns:
         What became of each presentation, in the order of the table.
@@ -173,10 +174,8 @@ def _fill(
     progress: bool,
 ) -> None:
     """Reads all videos, runs the model and writes the values, a batch at a time."""
-    from tqdm import tqdm
-
     paths = [Path(path) for path in reading.presentations]
-    bar = tqdm(unit="clip", disable=not progress, mininterval=1)
+    bar = Progress(None, "clip", show=progress)
     batch: list[PresentedClip] = []
     on_cpu = extractor.device.type == "cpu"
     workers = min(extractor.workers, len(paths)) if len(paths) > 1 else 0

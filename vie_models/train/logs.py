@@ -42,7 +42,7 @@ class RunLog:
         with replacing(path) as made:
             made.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a")
-        if progress and not sys.stderr.isatty():
+        if self._progress.lines:
             print(f"training from step {step} to {steps}; metrics in {path}", file=sys.stderr, flush=True)
         try:
             from torch.utils.tensorboard import SummaryWriter
