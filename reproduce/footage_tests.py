@@ -93,7 +93,7 @@ def read_sets(data: Path, toys: Path | None = None) -> dict[str, Videos]:
 def _toys(toys: Path, label: str) -> Videos:
     """Rendered videos by one of their labels, with absolute paths; a group is a scene, filmed with each motion."""
     parts = [read_list(toys / label / f"{part}.txt", toys.resolve()) for part in ("train", "val")]
-    paths = [str(part.paths.name(i)) for part in parts for i in range(len(part))]
+    paths = [part.paths.name(i) for part in parts for i in range(len(part))]
     groups = np.concatenate([i * 10**6 + np.arange(len(part)) // len(MOTIONS) for i, part in enumerate(parts)])
     return Videos(paths, np.concatenate([part.labels.numpy() for part in parts]), groups, np.zeros(len(paths), bool), clips=2)
 
