@@ -10,8 +10,14 @@ from support.encoders import NAMES, small, small_clip
 import vie_models as vie
 
 
-def same_direction(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float(F.cosine_similarity(found, expected).min())
+def pictures(count: int) -> torch.Tensor:
+    """[count, 3, 1, 64, 64]: soft fields of colours, which differ more than noise does."""
+    return F.interpolate(torch.randn(count, 3, 1, 4, 4), size=(1, 64, 64), mode="trilinear")
+
+
+def change(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """How far outputs moved, over how far they lie from their mean."""
+    return float((found - expected).norm() / (expected - expected.mean(0)).norm())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -28,33 +34,34 @@ def test_a_dynamically_quantised_head(name):
         expected, found = model(x), quantised(x)
     assert not isinstance(quantised.head, torch.nn.Linear)
     assert not torch.equal(found, expected)
-    assert same_direction(found, expected) > 0.999
+    assert F.cosine_similarity(found, expected).min() > 0.999
 
 
 def test_torchao_quantises_the_head():
     torchao = pytest.importorskip("torchao.quantization", reason="torchao is not installed")
     model = vie.create_model("vie_single_tiny", pretrained=True)
-    x = torch.randn(4, 3, 1, 64, 64)
+    x = pictures(16)
     quantised = copy.deepcopy(model)
     torchao.quantize_(quantised, torchao.Int8DynamicActivationInt8WeightConfig())
     with torch.no_grad():
         expected, found = model(x), quantised(x)
-    assert not torch.equal(found, expected)
-    assert same_direction(found, expected) > 0.999
+    assert 0 < change(found, expected) < 0.1
 
 
 def test_pt2e_quantises_convolutions():
     pt2e = pytest.importorskip("torchao.quantization.pt2e.quantize_pt2e", reason="torchao is not installed")
     x86 = pytest.importorskip("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer", reason="torchao is too old")
     model = vie.create_model("vie_single_tiny", pretrained=True)
-    x = torch.randn(8, 3, 1, 64, 64)
-    program = torch.export.export(model, (x,)).module()
+    x = pictures(16)
+    program = torch.export.export(model, (x,), strict=True).module()  # not strict, torchao finds no convolutions
     quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
     prepared = pt2e.prepare_pt2e(program, quantizer)
     with torch.no_grad():
         prepared(x)
         quantised = pt2e.convert_pt2e(prepared)
+        x = pictures(16)
         expected, found = model(x), quantised(x)
-    assert sum("dequantize" in str(node.target) for node in quantised.graph.nodes) > 20
-    assert not torch.equal(found, expected)
-    assert same_direction(found, expected) > 0.95
+    assert (
+        sum("dequantize_per_channel" in str(node.target) for node in quantised.graph.nodes) == 22
+    )  # 21 convolutions, the head
+    assert 0 < change(found, expected) < 0.2

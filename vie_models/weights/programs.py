@@ -18,6 +18,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import version as metadata_version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -148,16 +149,22 @@ def _write_aoti(program: _Program, clips: Tensor, path: Path, metadata: dict[str
 def _write_onnx(program: _Program, clips: Tensor, path: Path, metadata: dict[str, Any]) -> None:
     if missing := [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]:
         raise ImportError(f"ONNX needs {' and '.join(missing)}: pip install 'vie_models[export]'")
-    onnx = torch.onnx.export(
-        program,
-        (clips,),
-        dynamo=True,
-        dynamic_shapes=_any_number(),
-        input_names=["clips"],
-        output_names=program.layers,
-        opset_version=OPSET,
-        verbose=False,
-    )
+    try:
+        onnx = torch.onnx.export(
+            program,
+            (clips,),
+            dynamo=True,
+            dynamic_shapes=_any_number(),
+            input_names=["clips"],
+            output_names=program.layers,
+            opset_version=OPSET,
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise RuntimeError(
+            f"PyTorch {torch.__version__} and onnxscript {metadata_version('onnxscript')} cannot write this model; install an "
+            f"onnxscript of about the age of PyTorch: {error}"
+        ) from error
     assert onnx is not None
     onnx.model.metadata_props.update(_as_text(metadata))
     onnx.save(path)
