@@ -3,8 +3,9 @@
 "convolutions" is the lower bound: only the encoder's convolutions, one after the other, each with its own input in its fastest
 layout (planes or channels last, weights packed in advance). "eager" is the model from create_model, "torch.nn" the same with
 plain torch.nn convolutions, and "fused" is model.fuse(). "onnxruntime" and "AOTInductor" run the programs of
-vie.export_model, which also normalise the pixels. Peers are torchvision's video models on 16 frames of 112 pixels, or
-resnet18 on 224 pixels for single-frame encoders. Peak matmul and convolution speeds are measured in the same rounds.
+vie.export_model, which also normalise the pixels. "off by" is the largest difference to eager's embeddings, over their
+largest number. Peers are torchvision's video models on 16 frames of 112 pixels, or resnet18 on 224 pixels for single-frame
+encoders. Peak matmul and convolution speeds are measured in the same rounds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import contextlib
 import dataclasses
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from .measure import Table, add_common, medians, ratio, report, turns
 VIDEO_PEERS = ("r3d_18", "mc3_18", "r2plus1d_18")
 FRAME_PEERS = ("resnet18",)
 VARIANTS = ("eager", "torch.nn", "fused", "compiled", "bf16", "fused bf16", "compiled bf16", "onnxruntime", "AOTInductor")
+PROGRAMS = {"onnxruntime": "{}.onnx", "AOTInductor": "{}.pt2"}
+"""Names of the files that some variants run."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,14 +56,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def build(name: str, batch: int, frames: int = 0) -> tuple[torch.nn.Module, Tensor]:
-    """Returns the model in evaluation mode and a batch for it."""
+    """Returns the model in evaluation mode and a batch for it, the same weights and pixels every time."""
+    torch.manual_seed(0)
     if name in VIDEO_PEERS:
         return getattr(torchvision.models.video, name)().eval(), torch.randn(batch, 3, 16, 112, 112)
     if name in FRAME_PEERS:
         return getattr(torchvision.models, name)().eval(), torch.randn(batch, 3, 224, 224)
     model = build_model(name).eval()
     spec = model.clip_spec
-    return model, torch.randn(batch, 3, frames or spec.num_frames, spec.crop, spec.crop)
+    return model, vie.clip_transform(spec).normalise(frames_of(spec, batch, frames).movedim(-1, 2))
+
+
+def frames_of(spec: vie.ClipSpec, batch: int, frames: int) -> Tensor:
+    """uint8 [B, T, H, W, 3], the same every time."""
+    shape = (batch, frames or spec.num_frames, spec.crop, spec.crop, 3)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def flops(model: torch.nn.Module, x: Tensor) -> int:
@@ -84,8 +93,8 @@ def plain() -> Iterator[None]:
 def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Namespace) -> Callable[[], Tensor]:
     """Returns a function that runs one forward pass of the given variant."""
     model, x = build(name, batch, frames)
-    if kind in ("onnxruntime", "AOTInductor"):
-        return program(model, x, kind, options)
+    if kind in PROGRAMS:
+        return program(model, frames_of(model.clip_spec, batch, frames), kind, options)
     if kind.startswith("fused"):
         model = model.fuse()
     if kind.endswith("bf16"):
@@ -106,25 +115,25 @@ def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Nam
     return run
 
 
-def program(model: Any, x: Tensor, kind: str, options: argparse.Namespace) -> Callable[[], Any]:
-    """Returns a function that runs the model's program for clips of the shape of x, float32 pixels from 0 to 1."""
-    clips = torch.rand_like(x).movedim(1, -1).contiguous()  # [B, T, H, W, 3]
+def program(model: Any, clips: Tensor, kind: str, options: argparse.Namespace) -> Callable[[], Tensor]:
+    """Returns a function that runs the model's program for uint8 clips [B, T, H, W, 3]; its file is kept under options.out."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / PROGRAMS[kind].format(model.model_name)
     model.clip_spec = dataclasses.replace(model.clip_spec, num_frames=clips.shape[1])
-    with tempfile.TemporaryDirectory() as folder:
-        if kind == "AOTInductor":
-            path = f"{folder}/model.pt2"
-            vie.export_model(model.to(options.device), path, format="aoti", pixels="float32")
-            compiled, clips = torch._inductor.aoti_load_package(path), clips.to(options.device)
-            return lambda: compiled(clips)
-        import onnxruntime
+    if kind == "AOTInductor":
+        vie.export_model(model.to(options.device), path, format="aoti")
+        compiled, clips = torch._inductor.aoti_load_package(str(path)), clips.to(options.device)
+        return lambda: compiled(clips)["output"]
+    import onnxruntime
 
-        vie.export_model(model, f"{folder}/model.onnx", format="onnx", pixels="float32")
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = options.threads
-        provider = "CUDAExecutionProvider" if options.device == "cuda" else "CPUExecutionProvider"
-        session = onnxruntime.InferenceSession(f"{folder}/model.onnx", settings, providers=[provider])
+    vie.export_model(model, path, format="onnx")
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.add_session_config_entry("session.force_spinning_stop", "1")  # threads that wait would slow the next in turn
+    provider = "CUDAExecutionProvider" if options.device == "cuda" else "CPUExecutionProvider"
+    session = onnxruntime.InferenceSession(path, settings, providers=[provider])
     pixels = {"clips": clips.numpy()}
-    return lambda: session.run(None, pixels)
+    return lambda: torch.from_numpy(session.run(None, pixels)[0])
 
 
 def bare_convolutions(model: torch.nn.Module, x: Tensor, device: str) -> tuple[Callable[[], None], float]:
@@ -193,7 +202,7 @@ def run(options: argparse.Namespace) -> None:
         print(peak_memory(*options.memory_of, options))
         return
     columns = ["model", "clips", "frames", "way", "s/clip", "least", "most", "GFLOP", "GFLOP/s", "over convolutions"]
-    table = Table("Forward", [*columns, "s/GFLOP over the best peer's", "peak MB"])
+    table = Table("Forward", [*columns, "s/GFLOP over the best peer's", "off by", "file MB", "peak MB"])
     details = []
     for name in options.models:
         for batch in options.batch:
@@ -214,6 +223,9 @@ def measured(name: str, batch: int, frames: int, options: argparse.Namespace) ->
     gflop = flops(model, x) / 1e9
     model, x = model.to(options.device), x.to(options.device)
     jobs: dict[str, Callable[[], Any]] = {kind: variant(name, kind, batch, frames, options) for kind in options.variants}
+    with torch.inference_mode():
+        expected = model(x)
+        off = {kind: float((jobs[kind]().float() - expected).abs().max() / expected.abs().max()) for kind in options.variants}
     jobs["convolutions"], best = bare_convolutions(model, x, options.device)
     jobs["matmul"], work = matmul(options.device, torch.float32)
     alone = ["matmul"]
@@ -221,6 +233,7 @@ def measured(name: str, batch: int, frames: int, options: argparse.Namespace) ->
         jobs["convolutions bf16"], _ = bare_convolutions(model.bfloat16(), x.bfloat16(), options.device)
         jobs["matmul bf16"], _ = matmul(options.device, torch.bfloat16)
         alone.append("matmul bf16")
+    files = {kind: options.out / PROGRAMS[kind].format(name) for kind in options.variants if kind in PROGRAMS}
     peers = FRAME_PEERS if getattr(model, "stem", None) and isinstance(model.stem.conv, torch.nn.Conv2d) else VIDEO_PEERS
     costs = {}
     for peer in peers:
@@ -232,7 +245,7 @@ def measured(name: str, batch: int, frames: int, options: argparse.Namespace) ->
     rows: list[list[Any]] = []
     for kind in [*options.variants, *(name for name in jobs if name.startswith("conv")), *peers, *alone, "best convolution"]:
         if kind == "best convolution":
-            rows.append([name, None, None, kind, None, None, None, None, best / 1e9, None, None, None])
+            rows.append([name, None, None, kind, None, None, None, None, best / 1e9, *[None] * 5])
             continue
         cost = work / 1e9 if kind in alone else costs.get(kind, gflop)
         times, share = seconds[kind], 1 if kind in alone else batch
@@ -248,6 +261,8 @@ def measured(name: str, batch: int, frames: int, options: argparse.Namespace) ->
                 cost / median[kind],
                 ratio(seconds, kind, bound) if kind in options.variants else None,
                 median[kind] / cost / best_peer if kind in options.variants else None,
+                off.get(kind),
+                files[kind].stat().st_size / 1e6 if kind in files else None,
                 memory,
             ]
         )
