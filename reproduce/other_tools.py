@@ -85,8 +85,11 @@ def with_torchvision(case: Case) -> Outputs:
 
 
 def _as_ours(value: Tensor, ours: Tensor) -> Tensor:
-    """Modules of a pathway of single frames see [B*T, C, H, W]."""
-    return value if value.ndim == 5 else value.unflatten(0, (1, -1)).transpose(1, 2).reshape(ours.shape)
+    """Modules of a pathway of single frames give [B*T, C, H, W]; our layers are in order or averaged over the frames."""
+    if value.ndim == 5:
+        return value
+    frames = value.unflatten(0, (1, -1)).transpose(1, 2)
+    return frames if ours.shape[2] == frames.shape[2] else frames.mean(2, keepdim=True)
 
 
 def with_transformers(case: Case) -> Outputs:

@@ -69,7 +69,7 @@ def test_links_lead_somewhere(file):
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
     """A folder like a clone of the project, with videos of two classes and a video.mp4; the working folder."""
-    for name in ("hubconf.py", "vie_models", "checkpoints"):
+    for name in ("hubconf.py", "vie_models", "checkpoints", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
     generator = np.random.default_rng(0)
     for i in range(12):
@@ -111,6 +111,23 @@ def test_the_page_about_other_tools_runs(clone):
             assert main(shlex.split(text)[1:]) == 0, text
     assert namespace["output"].shape == (1, 128)
     assert namespace["gradient"].abs().sum() > 0
+
+
+def test_the_page_about_neuroscience_runs(clone, capsys):
+    for package in ("netCDF4", "xarray", "sklearn", "matplotlib"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    (clone / "table.csv").write_text("stimulus,onset,duration\nvideo.mp4,0,2\nvideos/b/1.mp4,,\n")
+    namespace: dict = {}
+    for kind, text in _parts((ROOT / "docs" / "neuroscience.md").read_text()):
+        if kind == "python":
+            exec(compile(text, "neuroscience.md", "exec"), namespace)
+            example = ["examples/ridge_regression.py", "features.nc", "--layer", "encode_7", "--picture", "scores.png"]
+            subprocess.run([sys.executable, *example], check=True)
+        else:
+            assert main(shlex.split(text)[1:]) == 0, text
+    assert namespace["features"].dims == ("presentation", "neuroid", "time_bin")
+    assert "embedding                1      640      320" in capsys.readouterr().out
+    assert (clone / "scores.png").stat().st_size > 1000
 
 
 def _parts(text: str) -> list[tuple[str, str]]:

@@ -135,6 +135,11 @@ def test_the_command_writes_a_card(folder, tmp_path, capsys):
     (tmp_path / "about.json").write_text(json.dumps({"licence": "mit"}))
     assert main(["card", str(folder), str(tmp_path / "about.json")]) == 2
     assert "does not have the fields of a card: " in capsys.readouterr().err
+    (tmp_path / "about.json").write_text("licence: mit")
+    assert main(["card", str(folder), str(tmp_path / "about.json")]) == 2
+    assert "about.json must be a JSON file: " in capsys.readouterr().err
+    assert main(["card", str(folder), str(tmp_path / "none.json")]) == 2
+    assert "none.json: write the author's statements there" in capsys.readouterr().err
 
 
 # --- the Hub -------------------------------------------------------------------------------------------------------------

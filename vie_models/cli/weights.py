@@ -104,7 +104,7 @@ class Card:
         from ..weights.card import CARD, About, write_card
         from ..weights.folder import hash_of_weights, load_folder
 
-        fields = json.loads(self.about.read_text())
+        fields = self._stated()
         rows = read_rows(list(self.results)) if self.results else []
         measured = measured_of(hash_of_weights(load_folder(self.folder)), rows)
         try:
@@ -114,6 +114,17 @@ class Card:
         write_card(self.folder, about)
         print(f"{self.folder / CARD}: {len(measured)} measured numbers")
         return 0
+
+    def _stated(self) -> dict[str, Any]:
+        try:
+            fields = json.loads(self.about.read_text())
+        except FileNotFoundError:
+            raise FileNotFoundError(f"no file {self.about}: write the author's statements there; see `vie card --help`") from None
+        except ValueError as error:
+            raise ValueError(f"{self.about} must be a JSON file: {error}") from error
+        if not isinstance(fields, dict):
+            raise ValueError(f"{self.about} must hold one JSON object with the fields of a card, got {type(fields).__name__}")
+        return fields
 
     def _commands(self) -> list[str]:
         from ..train.export import TRAINING
