@@ -119,7 +119,9 @@ class Card:
         try:
             fields = json.loads(self.about.read_text())
         except FileNotFoundError:
-            raise FileNotFoundError(f"no file {self.about}: write the author's statements there; see `vie card --help`") from None
+            raise FileNotFoundError(
+                f"no file {self.about}: write the author's statements there; see `vie card --help`"
+            ) from None
         except ValueError as error:
             raise ValueError(f"{self.about} must be a JSON file: {error}") from error
         if not isinstance(fields, dict):
