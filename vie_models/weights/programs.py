@@ -160,14 +160,14 @@ def _write_onnx(program: _Program, clips: Tensor, path: Path, metadata: dict[str
             opset_version=OPSET,
             verbose=False,
         )
-    except torch.onnx.errors.OnnxExporterError as error:
+        assert onnx is not None
+        onnx.model.metadata_props.update(_as_text(metadata))
+        onnx.save(path)
+    except (RuntimeError, TypeError) as error:  # what packages of different ages say to one another
+        versions = ", ".join(f"{name} {metadata_version(name)}" for name in ("torch", "onnx", "onnxscript"))
         raise RuntimeError(
-            f"PyTorch {torch.__version__} and onnxscript {metadata_version('onnxscript')} cannot write this model; install an "
-            f"onnxscript of about the age of PyTorch: {error}"
+            f"{versions} cannot write this model together; install a newer torch, with onnx and onnxscript of its age: {error}"
         ) from error
-    assert onnx is not None
-    onnx.model.metadata_props.update(_as_text(metadata))
-    onnx.save(path)
 
 
 def _write_torchscript(program: _Program, clips: Tensor, path: Path, metadata: dict[str, Any]) -> None:
