@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,12 @@ class Look:
     votes: Votes
     strip: list[np.ndarray]
     """Pictures of the whole video, uint8 [H, W, 3], evenly spaced."""
+
+    @classmethod
+    def from_plain(cls, fields: dict[str, Any]) -> Look:
+        """Returns what `dataclasses.asdict` made `fields` of."""
+        inner = {"moments": Moments(**fields["moments"]), "votes": Votes(**fields["votes"])}
+        return cls(**{**fields, **inner})
 
 
 def look_at(source: str | Path, name: str, progress: Tell = silent) -> Look:

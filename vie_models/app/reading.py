@@ -31,9 +31,7 @@ def window_of(name: str) -> float:
     return spec.num_frames * spec.frame_interval / spec.fps
 
 
-def read(
-    source: str | Path, name: str, times: Sequence[float] | np.ndarray | None = None, tell: Tell = silent
-) -> Moments:
+def read(source: str | Path, name: str, times: Sequence[float] | np.ndarray | None = None, tell: Tell = silent) -> Moments:
     """Embeds the moments of a video.
 
     Args:
