@@ -14,7 +14,7 @@ import numpy as np
 from ..clip_spec import ClipSpec
 from ..features.extractor import Extractor
 from ..video.clips import window_offsets
-from ..video.frames import LengthError, Video
+from ..video.frames import GRID_FPS, LengthError, Video
 from ..video.sampling import cropping
 from ..video.sources import open_video
 from . import encoders
@@ -102,3 +102,9 @@ def _batches(clips: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def duration_of(source: str | Path) -> float:
+    """Returns the length of a video in seconds, as its packets say it."""
+    with open_video(source, GRID_FPS, threads=THREADS) as video:
+        return video.num_frames / GRID_FPS
