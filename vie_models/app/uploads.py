@@ -17,10 +17,12 @@ from typing import Any
 
 from .worker import Worker
 
-FORMATS = frozenset(  # FFmpeg's names of containers that hold their frames themselves
-    "3g2 3gp asf avi flv gif ivf m4a m4v matroska mj2 mov mp4 mpeg mpegts mpegvideo mxf ogg webm yuv4mpegpipe "
-    "aac flac mp3 wav".split()  # the last ones to say that there is only sound
+FORMATS = frozenset(
+    ["3g2", "3gp", "asf", "avi", "flv", "gif", "ivf", "m4a", "m4v", "matroska", "mj2", "mov", "mp4", "mpeg", "mpegts"]
+    + ["mpegvideo", "mxf", "ogg", "webm", "yuv4mpegpipe"]
+    + ["aac", "flac", "mp3", "wav"]  # to say of them that they have only sound
 )
+"""FFmpeg's names of containers that hold their frames themselves."""
 MOST_PIXELS = 2**25
 """Largest frame that is decoded: one of 8K fits."""
 
@@ -160,7 +162,7 @@ _HELD: list[Any] = []  # locks of this process, which it holds until it ends
 
 
 def inspect(path: str, beginning: str, max_seconds: float) -> dict[str, object]:
-    """Runs in the worker: checks a video, and copies its first seconds to `beginning` if it is longer. VideoError if it is none."""
+    """Runs in the worker: checks a video, and copies its first seconds to `beginning` if it is longer."""
     from ..video.decode import VideoFile
     from ..video.frames import VideoError
 

@@ -4,8 +4,8 @@ The worker decodes videos of strangers. A hostile file that takes it over can se
 run it in the server. So a message is a length, JSON of that length, and the bytes of the arrays that the JSON announces. The
 receiver checks every length and type against limits before it makes room.
 
-Values are None, bool, int, float, str, bytes, arrays of numbers, PIL images (sent as RGB), and lists and dicts of these with text
-as keys. Paths arrive as text, tuples as lists.
+Values are None, bool, int, float, str, bytes, arrays of numbers, PIL images (sent as RGB), and lists and dicts of these with
+text as keys. Paths arrive as text, tuples as lists.
 """
 
 from __future__ import annotations

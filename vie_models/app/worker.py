@@ -2,8 +2,8 @@
 
 Videos of strangers are decoded there, and not in the server: a file that makes the decoder crash, hang or take all memory costs
 its own request an error in words, and the process is replaced. A file that takes the process over still cannot make the server
-unpickle anything: see wire.py. The worker is not a jail, though. It runs as the same user as the server, without the variables of
-its environment that look like secrets.
+unpickle anything: see wire.py. The worker is not a jail, though. It runs as the same user as the server, without the variables
+of its environment that look like secrets.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ class Worker:
         environment = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
         environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
         # drops the current folder, which -c puts first
-        code = f"import sys; sys.path[:] = filter(None, sys.path); from {__name__} import serve; serve({theirs.fileno()}, {self.memory})"
+        code = "import sys; sys.path[:] = filter(None, sys.path); "
+        code += f"from {__name__} import serve; serve({theirs.fileno()}, {self.memory})"
         command = [sys.executable, "-c", code]
         with theirs:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
