@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
+HERE = frozenset({"127.0.0.1", "localhost", "::1"})
+"""Names of this machine, which others cannot reach."""
 
 
 def serve(
@@ -36,13 +37,9 @@ def serve(
         ImportError: Gradio is not installed.
     """
     if (user is None) != (password is None):
-        raise ValueError(
-            f"a user and a password go together, got user={user!r} and {'no' if password is None else 'a'} password"
-        )
-    if host not in LOCAL and user is None:
-        raise ValueError(
-            f"host {host} lets other machines see the page, so it needs a user and a password: --user and --password-file"
-        )
+        raise ValueError(f"--user and --password-file go together, got {'a user' if user else 'a password'} alone")
+    if host not in HERE and user is None:
+        raise ValueError(f"other machines would see the page at {host}: add --user and --password-file")
     from .uploads import Uploads, private_folder
 
     folder = private_folder()
@@ -51,27 +48,15 @@ def serve(
         from .page import build_page, looks
     except ImportError as error:
         raise ImportError(f"the page needs Gradio: pip install 'vie_models[app]' ({error})") from error
+    from .guard import launch_options
     from .studio import Studio
     from .worker import Worker
 
     worker = Worker()
     uploads = Uploads(worker, folder, max_bytes=max_bytes, max_seconds=max_seconds)
     page = build_page(Studio(worker, uploads), features)
-    page.launch(
-        server_name=host,
-        server_port=port or None,
-        auth=None if user is None or password is None else (user, password),
-        share=False,
-        ssr_mode=False,
-        enable_monitoring=False,
-        mcp_server=False,
-        max_file_size=int(max_bytes),
-        allowed_paths=[],
-        state_session_capacity=100,
-        quiet=True,
-        prevent_thread_lock=True,
-        **looks(),
-    )
+    options = launch_options(uploads, host=host, port=port or None, login=(user, password) if user and password else None)
+    page.launch(quiet=True, prevent_thread_lock=True, **options, **looks())
     print(f"the page: {page.local_url}  (Ctrl-C stops it)", flush=True)
     if wait:
         try:
