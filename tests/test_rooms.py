@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "evaluate": {"models", "weights", "video", "bank", "datasets", "features"},
     "train": {"models", "weights", "video", "bank", "datasets", "features", "evaluate"},
     "neuro": {"models", "weights", "video", "features"},
-    "cli": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "train", "neuro"},
+    "search": {"models", "weights", "video", "bank", "features"},
+    "cli": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "train", "neuro", "search"},
 }
 COPIED = {"hub_code"}
 """Folders of files that the package copies to repositories of weights, and never imports."""
