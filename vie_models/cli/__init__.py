@@ -14,6 +14,7 @@ from typing import Any
 
 import tyro
 
+from .app import App
 from .data import Data, data
 from .doctor import Doctor
 from .evaluate import EVALUATIONS, Eval, Predict, Report
@@ -28,6 +29,7 @@ from .weights import Card, Convert, Export, Join, Publish
 
 GROUPS: dict[str, dict[str, Any]] = {
     "Models and features": {"list": List, "info": Info, "extract": Extract},
+    "A page to look at": {"app": App},
     "Training": {"data": Data, "train": Train, "finetune": Finetune, "plot": Plot},
     "Evaluation": {"eval": Eval, "predict": Predict, "report": Report},
     "Networks and brains": {"neuro": Neuro},

@@ -1,0 +1,84 @@
+"""Charts as HTML that follows the page's colours, light or dark, and its width. Every picture has a text for who cannot see it.
+
+The fragments hold numbers and names of ours. Any other text is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+_ANCHORS = np.array(  # viridis (van der Walt and Smith, CC0), every eighth of it
+    [
+        (68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141), (39, 173, 129), (92, 200, 99),
+        (170, 220, 50), (253, 231, 37),
+    ],
+    np.float32,
+)  # fmt: skip
+
+
+def colours(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Returns colours for numbers, [...] -> uint8 [..., 3]: dark violet for `low` and less, yellow for `high` and more."""
+    place = np.clip((np.asarray(values, np.float32) - low) / max(high - low, 1e-9), 0, 1) * (len(_ANCHORS) - 1)
+    channels = [np.interp(place, np.arange(len(_ANCHORS)), _ANCHORS[:, c]) for c in range(3)]
+    return np.stack(channels, -1).round().astype(np.uint8)
+
+
+def picture(pixels: np.ndarray, kind: str = "png") -> str:
+    """Returns a picture, uint8 [H, W, 3], as the address of an HTML image, with the picture in it."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, kind, **({"quality": 85} if kind == "jpeg" else {}))
+    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def matrix(values: np.ndarray, title: str, down: tuple[float, float], right: tuple[float, float]) -> str:
+    """Draws similarities, [M, N], as a coloured rectangle.
+
+    Args:
+        values: cosine similarities of M moments (downwards) and N moments (to the right).
+        title: what they are.
+        down, right: times of the first and the last moment in seconds, for rows and for columns.
+    """
+    low, high = float(values.min()), float(values.max())
+    text = f"{title}: similarity of {values.shape[0]} by {values.shape[1]} moments, from {low:.2f} to {high:.2f}"
+    ramp = picture(colours(np.linspace(0, 1, 64)[None], 0, 1))
+    return (
+        f'<figure class="vie-matrix"><figcaption>{html.escape(title)}</figcaption>'
+        f'<div class="vie-plot"><div class="vie-axis vie-down"><span>{down[0]:.1f} s</span><span>{down[1]:.1f} s</span></div>'
+        f'<img alt="{html.escape(text)}" src="{picture(colours(values, low, high))}"></div>'
+        f'<div class="vie-axis vie-right"><span>{right[0]:.1f} s</span><span>{right[1]:.1f} s</span></div>'
+        f'<div class="vie-scale"><span>{low:.2f}</span><img alt="" src="{ramp}"><span>{high:.2f}</span></div></figure>'
+    )
+
+
+def timeline(
+    strip: Sequence[np.ndarray], times: np.ndarray, change: np.ndarray, marks: Sequence[float], duration: float
+) -> str:
+    """Draws a video from left to right: pictures, and below them how much it changes, with marks at some moments.
+
+    Args:
+        strip: pictures, uint8 [H, W, 3], evenly spaced.
+        times, change: times of the moments in seconds and the change around each, from 0 to 1, both [M].
+        marks: times that are marked.
+        duration: length of the video in seconds.
+    """
+    film = picture(np.concatenate(strip, axis=1), "jpeg")
+    points = " ".join(f"{1000 * t / duration:.1f},{100 - 96 * c:.1f}" for t, c in zip(times, change, strict=True))
+    ends = (1000 * times[0] / duration, 1000 * times[-1] / duration)
+    dots = "".join(f'<i style="left:{100 * mark / duration:.2f}%"></i>' for mark in marks)
+    said = ", ".join(f"{mark:.1f}" for mark in marks)
+    peak = float(times[int(np.argmax(change))])
+    return (
+        f'<figure class="vie-timeline"><img class="vie-film" alt="{len(strip)} pictures of the video, evenly spaced" src="{film}">'
+        f'<div class="vie-curve"><svg viewBox="0 0 1000 100" preserveAspectRatio="none" role="img" '
+        f'aria-label="How much the video changes; most at {peak:.1f} seconds">'
+        f'<polygon points="{ends[0]:.1f},100 {points} {ends[1]:.1f},100"/></svg>'
+        f'<div class="vie-marks" role="img" aria-label="Moments that stand out, in seconds: {said}">{dots}</div></div>'
+        f'<div class="vie-axis"><span>0 s</span><span>{duration / 2:.1f} s</span><span>{duration:.1f} s</span></div>'
+        "<figcaption>Curve: how much the video changes. Dots: moments that stand out.</figcaption></figure>"
+    )

@@ -1,0 +1,41 @@
+"""The page: its tabs, its looks, and the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from . import look_tab
+from .studio import Studio
+
+CSS = Path(__file__).with_name("page.css")
+TITLE = "What a video encoder sees"
+
+
+def build_page(studio: Studio, features: Path | None = None) -> gr.Blocks:
+    """Returns the page, to be launched with `looks()`.
+
+    Args:
+        studio: the worker and the uploads.
+        features: a folder of features to search in.
+    """
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, int(studio.uploads.keep_seconds))) as page:
+        gr.Markdown(f"# {TITLE}")
+        with gr.Tabs():
+            with gr.Tab("Look"):
+                look_tab.build(studio)
+    page.queue(max_size=32)
+    return page
+
+
+def looks() -> dict[str, Any]:
+    """Returns the theme and the style of the page. All fonts are the visitor's own."""
+    theme = gr.themes.Default(
+        primary_hue="indigo",
+        neutral_hue="slate",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+    return {"theme": theme, "css_paths": [CSS], "footer_links": []}

@@ -1,0 +1,83 @@
+"""Starts the page on a machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    features: Path | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    user: str | None = None,
+    password: str | None = None,
+    max_bytes: float = 500e6,
+    max_seconds: float = 600.0,
+    wait: bool = True,
+) -> Any:
+    """Serves the page until it is stopped.
+
+    Args:
+        features: folder of features to search in.
+        host: name or address that the page is served at. 127.0.0.1 is for this machine alone.
+        port: port of the page; 0 for one that is free.
+        user, password: who may see the page. Needed for any host but this machine.
+        max_bytes: largest upload.
+        max_seconds: how much of a video is looked at.
+        wait: wait until the server is stopped. If not, the launched page is returned; its `close` stops it.
+
+    Raises:
+        ValueError: another host without a user and a password.
+        ImportError: Gradio is not installed.
+    """
+    if (user is None) != (password is None):
+        raise ValueError(
+            f"a user and a password go together, got user={user!r} and {'no' if password is None else 'a'} password"
+        )
+    if host not in LOCAL and user is None:
+        raise ValueError(
+            f"host {host} lets other machines see the page, so it needs a user and a password: --user and --password-file"
+        )
+    from .uploads import Uploads, private_folder
+
+    folder = private_folder()
+    os.environ |= {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False"}  # Gradio reads them when imported
+    try:
+        from .page import build_page, looks
+    except ImportError as error:
+        raise ImportError(f"the page needs Gradio: pip install 'vie_models[app]' ({error})") from error
+    from .studio import Studio
+    from .worker import Worker
+
+    worker = Worker()
+    uploads = Uploads(worker, folder, max_bytes=max_bytes, max_seconds=max_seconds)
+    page = build_page(Studio(worker, uploads), features)
+    page.launch(
+        server_name=host,
+        server_port=port or None,
+        auth=None if user is None or password is None else (user, password),
+        share=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        max_file_size=int(max_bytes),
+        allowed_paths=[],
+        state_session_capacity=100,
+        quiet=True,
+        prevent_thread_lock=True,
+        **looks(),
+    )
+    print(f"the page: {page.local_url}  (Ctrl-C stops it)", flush=True)
+    if wait:
+        try:
+            page.block_thread()
+        finally:
+            page.close()
+            worker.close()
+            uploads.close()
+    return page
