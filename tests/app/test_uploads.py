@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from support.hostile import PLAYLISTS, claiming_avi, claiming_y4m, large_frames_avi, slow_video
 from support.servers import LocalServer, send
 from support.videos import grey_levels, write_video
 
-from vie_models.app.uploads import UploadError, Uploads, private_folder
+from vie_models.app.uploads import UploadError, Uploads
 from vie_models.app.worker import Worker
 from vie_models.video.sources import open_video
 
@@ -152,24 +153,25 @@ def test_old_uploads_are_removed(worker, tmp_path):
 
 
 def test_folders_of_killed_servers_are_removed(tmp_path):
-    code = "from vie_models.app.uploads import private_folder; folder = private_folder(); (folder / 'x').touch(); print(folder, flush=True); "
+    code = "from vie_models.app.uploads import private_folder as make; folder = make(); (folder / 'x').touch(); "
+    code += "print(folder, flush=True); "
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
 
     def start(rest):
         process = subprocess.Popen([sys.executable, "-c", code + rest], env=environment, stdout=subprocess.PIPE, text=True)
-        return process, process.stdout.readline().strip()
+        return process, Path(process.stdout.readline().strip())
 
     first, its_folder = start("import time; time.sleep(60)")
     second, second_folder = start("")
-    assert os.path.exists(its_folder), "a living server lost its folder"
+    assert its_folder.exists(), "a living server lost its folder"
     second.wait()
     first.kill()
     first.wait()
     third, third_folder = start("")
     third.wait()
-    assert not os.path.exists(its_folder)
-    assert not os.path.exists(second_folder)
-    assert oct(os.stat(os.path.dirname(third_folder)).st_mode & 0o777) == "0o700"
+    assert not its_folder.exists()
+    assert not second_folder.exists()
+    assert oct(third_folder.parent.stat().st_mode & 0o777) == "0o700"
 
 
 def test_arguments_are_checked(worker, tmp_path):
@@ -177,4 +179,3 @@ def test_arguments_are_checked(worker, tmp_path):
         Uploads(worker, tmp_path, max_bytes=0)
     with pytest.raises(ValueError, match="memory must be"):
         Worker(memory=1)
-    assert private_folder

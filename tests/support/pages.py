@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -25,12 +26,12 @@ class Page:
 
     Args:
         folder: its temporary files go there, and nowhere else.
-        arguments: what to start, after `python`.
+        arguments: of `vie app`.
     """
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         self.folder = folder
-        self.arguments = arguments or (str(ROOT / "tests" / "app" / "bare_page.py"),)
+        self.arguments = ("-m", "vie_models.cli", "app", "--port", "0", *arguments)
         self.environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
 
     def __enter__(self) -> Page:
@@ -116,17 +117,13 @@ class Page:
         """Sends bytes as long as the server takes them, and returns (status, or 0 without an answer; bytes sent)."""
         sent, answer = 0, b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=120) as connection:
-            try:
+            with contextlib.suppress(OSError):
                 connection.sendall(head.encode("latin-1"))
                 for piece in body:
                     connection.sendall(piece)
                     sent += len(piece)
-            except OSError:
-                pass
-            try:
+            with contextlib.suppress(OSError):
                 answer = connection.recv(4096)
-            except OSError:
-                pass
         match = re.match(rb"HTTP/1\.1 (\d+)", answer)
         return (int(match[1]) if match else 0), sent
 

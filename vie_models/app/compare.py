@@ -84,9 +84,7 @@ def _compared(first: Moments, second: Moments, cross: bool) -> Comparison:
     )  # fmt: skip
 
 
-def agreement_of(
-    first: np.ndarray, second: np.ndarray, times: np.ndarray, other_times: np.ndarray, window: float
-) -> float:
+def agreement_of(first: np.ndarray, second: np.ndarray, times: np.ndarray, other_times: np.ndarray, window: float) -> float:
     """Returns how well two similarity matrices [M, M] agree: Spearman's rank correlation of their entries above the diagonal.
 
     This is representational similarity analysis (Kriegeskorte et al., 2008). Pairs of moments that share frames, closer than

@@ -259,6 +259,16 @@ async def _say(refusal: _RefusedError, send: Send) -> None:
     await send({"type": "http.response.body", "body": refusal.sentence.encode()})
 
 
+def check_reach(host: str, login: tuple[str, str] | None) -> None:
+    """Checks that other machines reach the page only with a login. ValueError if not."""
+    if host not in HERE and login is None:
+        raise ValueError(
+            f"host {host} lets other machines see the page, so it needs a user and a password: --user and --password-file"
+        )
+    if login and (":" in login[0] or not all(login)):
+        raise ValueError(f"user and password must not be empty, and the user must not hold a colon, got user {login[0]!r}")
+
+
 def launch_options(
     uploads: Uploads,
     *,
@@ -287,10 +297,8 @@ def launch_options(
     """
     from starlette.middleware import Middleware
 
-    if host not in HERE and login is None and not proxied:
-        raise ValueError(f"a page that other machines reach needs a user and a password, got host {host} and neither")
-    if login and (":" in login[0] or not all(login)):
-        raise ValueError(f"user and password must not be empty, and the user must not hold a colon, got user {login[0]!r}")
+    if not proxied:
+        check_reach(host, login)
     hosts = HERE if host in HERE else None
     guard = Middleware(
         Guard,  # type: ignore[arg-type]

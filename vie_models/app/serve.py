@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
+from .guard import check_reach, launch_options
 
 
 def serve(
@@ -39,10 +39,8 @@ def serve(
         raise ValueError(
             f"a user and a password go together, got user={user!r} and {'no' if password is None else 'a'} password"
         )
-    if host not in LOCAL and user is None:
-        raise ValueError(
-            f"host {host} lets other machines see the page, so it needs a user and a password: --user and --password-file"
-        )
+    login = None if user is None or password is None else (user, password)
+    check_reach(host, login)
     from .uploads import Uploads, private_folder
 
     folder = private_folder()
@@ -57,21 +55,8 @@ def serve(
     worker = Worker()
     uploads = Uploads(worker, folder, max_bytes=max_bytes, max_seconds=max_seconds)
     page = build_page(Studio(worker, uploads), features)
-    page.launch(
-        server_name=host,
-        server_port=port or None,
-        auth=None if user is None or password is None else (user, password),
-        share=False,
-        ssr_mode=False,
-        enable_monitoring=False,
-        mcp_server=False,
-        max_file_size=int(max_bytes),
-        allowed_paths=[],
-        state_session_capacity=100,
-        quiet=True,
-        prevent_thread_lock=True,
-        **looks(),
-    )
+    options = launch_options(uploads, host=host, port=port or None, login=login)
+    page.launch(**options, state_session_capacity=100, quiet=True, prevent_thread_lock=True, **looks())
     print(f"the page: {page.local_url}  (Ctrl-C stops it)", flush=True)
     if wait:
         try:
