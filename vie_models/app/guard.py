@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from .uploads import Uploads
 
@@ -117,10 +117,10 @@ class Guard:
         path, method = scope["path"], scope["method"]
         if self.hosts is not None:
             host = headers.get(b"host", b"").decode("latin-1")
-            if urlsplit(f"//{host}").hostname not in self.hosts:
+            if _place(f"//{host}").hostname not in self.hosts:
                 raise _RefusedError(403, "This page is not served under that name.")
             origin = headers.get(b"origin")
-            if method != "GET" and origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
+            if method != "GET" and origin is not None and _place(origin.decode("latin-1")).netloc != host:
                 raise _RefusedError(403, "Other pages may not ask in place of this one.")
         first = path == _STARTED and not self._started  # Gradio asks itself, once
         if path == _STARTED:
@@ -205,6 +205,14 @@ class Guard:
                 (b"cross-origin-resource-policy", b"same-origin"),
             ]
         return headers
+
+
+def _place(address: str) -> SplitResult:
+    """Returns the parts of an address, all empty if it is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 async def _checked_json(receive: Receive) -> Receive:
@@ -314,7 +322,7 @@ def launch_options(
         "max_file_size": uploads.max_bytes,
         "allowed_paths": [str(folder.resolve()) for folder in folders],
         "app_kwargs": {"middleware": [guard]},
-        "show_error": True,
+        "show_error": False,
         "share": False,
         "ssr_mode": False,
         "run_history": False,

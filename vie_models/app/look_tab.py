@@ -53,7 +53,7 @@ def build(studio: Studio) -> None:
                 for key in m.embeddings
             )
             + "</div>",
-            moment: gr.Slider(0, round(m.duration, 1), value=round(float(m.times[first]), 1)),
+            moment: gr.Slider(0, max(round(m.duration, 1), 0.1), value=round(float(m.times[first]), 1)),
             pathway: gr.Radio(list(m.embeddings), value=next(iter(m.embeddings)), visible=len(m.embeddings) > 1),
             names: dict(seen.votes.names) or {"no name": 0.0},
             known: about_names(seen.votes),

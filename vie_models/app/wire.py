@@ -28,7 +28,7 @@ class WireError(Exception):
     """What came is not a message."""
 
 
-def encode(value: object) -> list[bytes | memoryview]:
+def encode(value: object) -> list[bytes]:
     """Returns the message of a value, in pieces to send one after the other. TypeError if the value is not plain data."""
     arrays: list[np.ndarray] = []
     tree = _plain(value, arrays)

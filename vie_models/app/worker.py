@@ -264,14 +264,13 @@ def serve(handle: int, memory: float) -> NoReturn:
         try:
             module, _, name = job["function"].partition(":")
             reports = {"progress": progress} if job["progress"] else {}
-            result = getattr(importlib.import_module(module), name)(*job["args"], **job["kwargs"], **reports)
-            send({"result": result})
+            send({"result": getattr(importlib.import_module(module), name)(*job["args"], **job["kwargs"], **reports)})
         except Exception as error:
             if not isinstance(error, (ValueError, OSError)):
                 traceback.print_exc()
             send({"error": sentence(error)})
         finally:
-            job = result = None
+            del job
             _give_back()
 
 
