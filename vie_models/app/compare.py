@@ -73,15 +73,16 @@ def compare_videos(sources: tuple[str | Path, str | Path], name: str, progress: 
 
 def _compared(first: Moments, second: Moments, cross: bool) -> Comparison:
     window = max(first.window, second.window)
+
+    def agreement(a: str, b: str) -> float:
+        return agreement_of(first.similarity(a), second.similarity(b), first.times, second.times, window)
+
     return Comparison(
         first=first,
         second=second,
-        agreement={
-            a: {b: agreement_of(first.similarity(a), second.similarity(b), first.times, second.times, window) for b in second.embeddings}
-            for a in first.embeddings
-        },
+        agreement={a: {b: agreement(a, b) for b in second.embeddings} for a in first.embeddings},
         cross={key: first.embeddings[key] @ second.embeddings[key].T for key in first.embeddings} if cross else {},
-    )  # fmt: skip
+    )
 
 
 def agreement_of(first: np.ndarray, second: np.ndarray, times: np.ndarray, other_times: np.ndarray, window: float) -> float:

@@ -11,35 +11,36 @@ from ..datasets.encode import write_mp4
 from ..datasets.moving_textures import FPS, SHAPES, TEXTURES, background, trajectory
 from ..files import replacing
 
-SHOTS = (
-    ("stripes star", "across"), ("waves disc", "pulse"), ("dots cross", "spin-fast"),
-    ("stripes star", "pulse"), ("waves disc", "spin-fast"), ("dots cross", "across"),
-)  # fmt: skip
-"""Object and motion of each shot."""
+STAR, DISC, CROSS = "stripes star", "waves disc", "dots cross"
+EXAMPLES = (
+    ((STAR, "across"), (DISC, "pulse"), (CROSS, "spin-fast"), (STAR, "pulse"), (DISC, "spin-fast"), (CROSS, "across")),
+    ((DISC, "across"), (CROSS, "pulse"), (DISC, "spin-fast"), (STAR, "across"), (CROSS, "spin-fast"), (STAR, "pulse")),
+)
+"""Object and motion of each shot of each example."""
 SECONDS, HEIGHT, WIDTH = 4, 240, 320
 LARGER = 1.5
 """Radius of an object, in those of `moving_textures`."""
-NAME = "rendered-example.mp4"
+NAMES = ("rendered-example.mp4", "another-rendered-example.mp4")
 
 
-def write_example(folder: Path) -> Path:
-    """Writes the video to `folder`, unless it is there, and returns its path."""
+def write_example(folder: Path, number: int = 0) -> Path:
+    """Writes an example to `folder`, unless it is there, and returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / NAME
+    target = folder / NAMES[number]
     if not target.exists():
+        shots = enumerate(EXAMPLES[number])
         with replacing(target) as made:
-            write_mp4(made, (frame for number in range(len(SHOTS)) for frame in shot(number)), FPS, crf=20)
+            write_mp4(made, (frame for seed, (thing, motion) in shots for frame in shot(thing, motion, seed)), FPS, crf=20)
     return target
 
 
-def shot(number: int) -> np.ndarray:
-    """Renders a shot, uint8 [T, HEIGHT, WIDTH, 3]: an object of `moving_textures`, larger than there."""
-    thing, motion = SHOTS[number]
+def shot(thing: str, motion: str, seed: int) -> np.ndarray:
+    """Renders a shot, uint8 [T, HEIGHT, WIDTH, 3]: an object of `moving_textures`, larger than there, before its own wall."""
     texture_name, shape_name = thing.split()
     shape, (texture, first, second) = SHAPES[shape_name], TEXTURES[texture_name]
-    scene, draws = np.random.default_rng([sum(map(ord, thing)), 5]), np.random.default_rng([number, 7])
+    scene, draws = np.random.default_rng([sum(map(ord, thing)), 5]), np.random.default_rng([seed, 7])
     path = trajectory(motion, scene, draws)
-    behind = wall(list(dict.fromkeys(name for name, _ in SHOTS)).index(thing))
+    behind = wall((STAR, DISC, CROSS).index(thing))
     y = (np.arange(HEIGHT, dtype=np.float32)[:, None] + 0.5) / (HEIGHT / 2) - 1
     x = (np.arange(WIDTH, dtype=np.float32)[None, :] + 0.5) / (HEIGHT / 2) - WIDTH / HEIGHT
     frames = np.empty((SECONDS * FPS, HEIGHT, WIDTH, 3), np.uint8)

@@ -270,9 +270,7 @@ async def _say(refusal: _RefusedError, send: Send) -> None:
 def check_reach(host: str, login: tuple[str, str] | None) -> None:
     """Checks that other machines reach the page only with a login. ValueError if not."""
     if host not in HERE and login is None:
-        raise ValueError(
-            f"host {host} lets other machines see the page, so it needs a user and a password: --user and --password-file"
-        )
+        raise ValueError(f"other machines would see the page at {host}: add --user and --password-file")
     if login and (":" in login[0] or not all(login)):
         raise ValueError(f"user and password must not be empty, and the user must not hold a colon, got user {login[0]!r}")
 

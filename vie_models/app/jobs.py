@@ -28,12 +28,12 @@ def previews(source: str, starts: Sequence[float], folder: str, progress: Tell =
     return made
 
 
-def example(folder: str, progress: Tell = silent) -> str:
-    """Renders a video of ours into `folder`, and returns its path."""
+def example(folder: str, number: int, progress: Tell = silent) -> str:
+    """Renders an example into `folder`, and returns its path."""
     from .example import write_example
 
     progress(0.1, "Rendering a video")
-    return str(write_example(Path(folder)))
+    return str(write_example(Path(folder), number))
 
 
 def layer(source: str, second: float, model: str, name: str, channel: int | None, progress: Tell = silent) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class Look:
     standing_out: list[int]
     """Numbers of the moments that are least like the rest, by time."""
     votes: Votes
+    layers: list[str]
+    """Names of the encoder's layers."""
     strip: list[np.ndarray]
     """Pictures of the whole video, uint8 [H, W, 3], evenly spaced."""
 
@@ -61,6 +63,7 @@ def look_at(source: str | Path, name: str, progress: Tell = silent) -> Look:
     Raises:
         VideoError: no frame can be decoded.
     """
+    from .encoders import encoder
     from .previews import frames_at
     from .reading import read
 
@@ -75,6 +78,7 @@ def look_at(source: str | Path, name: str, progress: Tell = silent) -> Look:
         change=change_of(similarity),
         standing_out=standing_out(similarity, moments.times),
         votes=votes,
+        layers=encoder(name).layer_names,
         strip=strip,
     )
 

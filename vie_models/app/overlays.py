@@ -122,21 +122,22 @@ def moment_frames(source: str | Path, second: float, spec: ClipSpec) -> tuple[np
 def overlaid(frames: np.ndarray, heat: np.ndarray, spec: ClipSpec, most: int = PICTURES) -> list[np.ndarray]:
     """Lays heat over grey frames: uint8 [T, h, w, 3], float [T', H', W'] -> at most `most` pictures, uint8 [h, w, 3].
 
-    Where the encoder does not look, outside the square crop, frames are dark. One scale holds for all pictures of a moment.
+    A picture stands for its share of the moment: heat is averaged over it. Where the encoder does not look, outside the square
+    crop, frames are dark. One scale holds for all pictures of a moment.
     """
-    low, high = np.percentile(heat, (2, 99.5))
+    parts = [part.mean(0) for part in np.array_split(heat, min(most, len(heat)))]
+    low, high = np.percentile(np.stack(parts), (5, 99.5))
     top, left, side = crop_of(frames.shape[1:3], spec)
-    steps = np.unique(np.linspace(0, len(heat) - 1, min(most, len(heat))).round().astype(int))
     pictures = []
-    for step in steps:
-        frame = frames[min(int((step + 0.5) * len(frames) / len(heat)), len(frames) - 1)].astype(np.float32)
+    for number, part in enumerate(parts):
+        frame = frames[int((number + 0.5) * len(frames) / len(parts))].astype(np.float32)
         grey = np.repeat(frame.mean(2, keepdims=True), 3, 2)
-        scaled = np.clip((heat[step] - low) / max(float(high - low), 1e-12), 0, 1).astype(np.float32)
+        scaled = np.clip((part - low) / max(float(high - low), 1e-12), 0, 1).astype(np.float32)
         warm = np.asarray(Image.fromarray(scaled).resize((side, side), Image.Resampling.BICUBIC)).clip(0, 1)
         here = np.s_[top : top + side, left : left + side]
-        share = 0.2 + 0.6 * warm[..., None]
-        picture = 0.35 * grey
-        picture[here] = (1 - share) * grey[here] + share * charts.colours(warm, 0, 1)
+        share = 0.85 * warm[..., None]
+        picture = 0.3 * grey
+        picture[here] = (1 - share) * grey[here] + share * charts.heat(warm)
         pictures.append(picture.round().astype(np.uint8))
     return pictures
 

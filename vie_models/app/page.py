@@ -7,7 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from . import look_tab
+from .compare_tab import CompareTab
+from .look_tab import LookTab
+from .search_tab import SearchTab
 from .studio import Studio
 
 CSS = Path(__file__).with_name("page.css")
@@ -25,7 +27,11 @@ def build_page(studio: Studio, features: Path | None = None) -> gr.Blocks:
         gr.Markdown(f"# {TITLE}")
         with gr.Tabs():
             with gr.Tab("Look"):
-                look_tab.build(studio)
+                LookTab(studio)
+            with gr.Tab("Search"):
+                SearchTab(studio, features)
+            with gr.Tab("Compare"):
+                CompareTab(studio)
     page.queue(max_size=32)
     return page
 

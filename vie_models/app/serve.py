@@ -36,10 +36,8 @@ def serve(
         ImportError: Gradio is not installed.
     """
     if (user is None) != (password is None):
-        raise ValueError(
-            f"a user and a password go together, got user={user!r} and {'no' if password is None else 'a'} password"
-        )
-    login = None if user is None or password is None else (user, password)
+        raise ValueError(f"--user and --password-file go together, got {'a user' if user else 'a password'} alone")
+    login = (user, password) if user is not None and password is not None else None
     check_reach(host, login)
     from .uploads import Uploads, private_folder
 
@@ -56,7 +54,7 @@ def serve(
     uploads = Uploads(worker, folder, max_bytes=max_bytes, max_seconds=max_seconds)
     page = build_page(Studio(worker, uploads), features)
     options = launch_options(uploads, host=host, port=port or None, login=login)
-    page.launch(**options, state_session_capacity=100, quiet=True, prevent_thread_lock=True, **looks())
+    page.launch(quiet=True, prevent_thread_lock=True, **options, **looks())
     print(f"the page: {page.local_url}  (Ctrl-C stops it)", flush=True)
     if wait:
         try:

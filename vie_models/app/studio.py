@@ -13,6 +13,8 @@ import gradio as gr
 from .uploads import Upload, Uploads
 from .worker import Worker, WorkerError
 
+PROGRESS = gr.Progress()
+"""Default of an argument that Gradio fills with the progress of the request."""
 JOBS = "vie_models.app.jobs"
 SUFFIXES = (
     ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts",
@@ -37,17 +39,17 @@ class Studio:
         tell = None if progress is None else lambda share, what: progress(share, desc=what)
         return self.worker.call(f"{JOBS}:{job}", *args, progress=tell)
 
-    def example(self, progress: Callable[..., Any]) -> str:
-        """Returns the path of the example video, rendered if need be."""
-        return self.call("example", str(self.uploads.folder / "example"), progress=progress)
+    def example(self, progress: Callable[..., Any], number: int = 0) -> str:
+        """Returns the path of an example video, rendered if need be."""
+        return self.call("example", str(self.uploads.folder / "example"), number, progress=progress)
 
-    def video_input(self, label: str) -> gr.File:
+    def video_input(self, label: str, visible: bool = True) -> gr.File:
         """A place to drop a video on."""
-        return gr.File(label=label, file_types=list(SUFFIXES), height=150, scale=2)
+        return gr.File(label=label, file_types=list(SUFFIXES), height=150, scale=2, visible=visible)
 
     def player(self, label: str) -> gr.Video:
         """A player of a preview."""
-        return gr.Video(label=label, interactive=False, loop=True, buttons=[], height=220)
+        return gr.Video(label=label, interactive=False, loop=True, buttons=[], height=220, min_width=200)
 
     def on(
         self,
@@ -62,6 +64,12 @@ class Studio:
         return event(in_words(function), list(inputs), list(outputs), **settings)
 
 
+def sentence(text: str) -> str:
+    """Returns a text as a sentence: with a capital letter, unless it begins with the name of a file, and a full stop."""
+    first = text.split(" ", 1)[0]
+    return (text[:1].upper() + text[1:] if first.isalpha() else text).rstrip(".") + "."
+
+
 def in_words(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a function whose errors that a person can do something about are shown to them, without HTML."""
 
@@ -70,7 +78,6 @@ def in_words(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except (WorkerError, ValueError, OSError) as error:
-            text = str(error)
-            raise gr.Error(html.escape(text[:1].upper() + text[1:]), title="", print_exception=False) from error
+            raise gr.Error(html.escape(sentence(str(error))), title="", print_exception=False) from error
 
     return run
