@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from .uploads import Uploads
 
@@ -117,10 +117,10 @@ class Guard:
         path, method = scope["path"], scope["method"]
         if self.hosts is not None:
             host = headers.get(b"host", b"").decode("latin-1")
-            if urlsplit(f"//{host}").hostname not in self.hosts:
+            if _place(f"//{host}").hostname not in self.hosts:
                 raise _RefusedError(403, "This page is not served under that name.")
             origin = headers.get(b"origin")
-            if method != "GET" and origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
+            if method != "GET" and origin is not None and _place(origin.decode("latin-1")).netloc != host:
                 raise _RefusedError(403, "Other pages may not ask in place of this one.")
         first = path == _STARTED and not self._started  # Gradio asks itself, once
         if path == _STARTED:
@@ -207,6 +207,14 @@ class Guard:
         return headers
 
 
+def _place(address: str) -> SplitResult:
+    """Returns the parts of an address, all empty if it is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
+
+
 async def _checked_json(receive: Receive) -> Receive:
     """Reads a question whole, refuses one that is large or names files on the Internet, and returns what gives it to Gradio."""
     body, more = b"", True
@@ -259,6 +267,14 @@ async def _say(refusal: _RefusedError, send: Send) -> None:
     await send({"type": "http.response.body", "body": refusal.sentence.encode()})
 
 
+def check_reach(host: str, login: tuple[str, str] | None) -> None:
+    """Checks that other machines reach the page only with a login. ValueError if not."""
+    if host not in HERE and login is None:
+        raise ValueError(f"other machines would see the page at {host}: add --user and --password-file")
+    if login and (":" in login[0] or not all(login)):
+        raise ValueError(f"user and password must not be empty, and the user must not hold a colon, got user {login[0]!r}")
+
+
 def launch_options(
     uploads: Uploads,
     *,
@@ -287,10 +303,8 @@ def launch_options(
     """
     from starlette.middleware import Middleware
 
-    if host not in HERE and login is None and not proxied:
-        raise ValueError(f"a page that other machines reach needs a user and a password, got host {host} and neither")
-    if login and (":" in login[0] or not all(login)):
-        raise ValueError(f"user and password must not be empty, and the user must not hold a colon, got user {login[0]!r}")
+    if not proxied:
+        check_reach(host, login)
     hosts = HERE if host in HERE else None
     guard = Middleware(
         Guard,  # type: ignore[arg-type]
@@ -306,7 +320,7 @@ def launch_options(
         "max_file_size": uploads.max_bytes,
         "allowed_paths": [str(folder.resolve()) for folder in folders],
         "app_kwargs": {"middleware": [guard]},
-        "show_error": True,
+        "show_error": False,
         "share": False,
         "ssr_mode": False,
         "run_history": False,

@@ -8,8 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-HERE = frozenset({"127.0.0.1", "localhost", "::1"})
-"""Names of this machine, which others cannot reach."""
+from .guard import check_reach, launch_options
 
 
 def serve(
@@ -40,8 +39,8 @@ def serve(
     """
     if (user is None) != (password is None):
         raise ValueError(f"--user and --password-file go together, got {'a user' if user else 'a password'} alone")
-    if host not in HERE and user is None:
-        raise ValueError(f"other machines would see the page at {host}: add --user and --password-file")
+    login = (user, password) if user is not None and password is not None else None
+    check_reach(host, login)
     from .uploads import Uploads, private_folder
 
     folder = private_folder()
@@ -50,14 +49,13 @@ def serve(
         from .page import build_page, looks
     except ImportError as error:
         raise ImportError(f"the page needs Gradio: pip install 'vie_models[app]' ({error})") from error
-    from .guard import launch_options
     from .studio import Studio
     from .worker import Worker
 
     worker = Worker()
     uploads = Uploads(worker, folder, max_bytes=max_bytes, max_seconds=max_seconds)
     page = build_page(Studio(worker, uploads), features)
-    options = launch_options(uploads, host=host, port=port or None, login=(user, password) if user and password else None)
+    options = launch_options(uploads, host=host, port=port or None, login=login)
     page.launch(quiet=True, prevent_thread_lock=True, **options, **looks())
     threading.Thread(target=_warm, args=(worker,), daemon=True).start()
     print(f"the page: {page.local_url}  (Ctrl-C stops it)", flush=True)

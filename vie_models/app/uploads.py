@@ -225,8 +225,11 @@ def _cut(path: str, beginning: str, max_seconds: float) -> bool:
             if time_stamp is None or not packet.size:
                 continue
             first = time_stamp if first is None else first
-            if (time_stamp - first) * stream.time_base >= max_seconds:
+            left = int(max_seconds / stream.time_base) - (time_stamp - first)
+            if left <= 0:
                 break
+            if packet.duration and packet.duration > left:  # one frame may stand for days
+                packet.duration = left
             packet.stream = copy
             target.mux(packet)
     Path(temporary).replace(beginning)

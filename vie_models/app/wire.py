@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 MOST_JSON = 16 * 2**20
-MOST_BYTES = 384 * 2**20
+MOST_BYTES = 128 * 2**20
 """Largest sizes of a message: of its JSON, and of all its arrays."""
 
 
@@ -28,7 +28,7 @@ class WireError(Exception):
     """What came is not a message."""
 
 
-def encode(value: object) -> list[bytes | memoryview]:
+def encode(value: object) -> list[bytes]:
     """Returns the message of a value, in pieces to send one after the other. TypeError if the value is not plain data."""
     arrays: list[np.ndarray] = []
     tree = _plain(value, arrays)
@@ -103,6 +103,8 @@ def _restored(tree: Any, arrays: list[np.ndarray]) -> Any:
     if tag == "image":
         from PIL import Image
 
+        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+            raise WireError("an image is not RGB")
         return Image.fromarray(array)
     if tag == "array":
         return array

@@ -9,6 +9,8 @@ of its environment that look like secrets.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import importlib
 import os
 import queue
@@ -49,7 +51,7 @@ class Worker:
 
     def __init__(self, *, memory: float = 1.5e9, seconds: float = 120.0, waiting: int = 16) -> None:
         if not memory >= 2e8:
-            raise ValueError(f"memory must be >= 2e8 bytes, because torch alone takes more than half of it, got {memory:g}")
+            raise ValueError(f"memory must be >= 2e8 bytes, and 1e9 to run encoders, got {memory:g}")
         if not seconds > 0:
             raise ValueError(f"seconds must be > 0, got {seconds}")
         self.memory, self.seconds, self.waiting = memory, seconds, waiting
@@ -163,7 +165,7 @@ class Worker:
         except (BrokenPipeError, ConnectionError, TimeoutError) as error:
             raise self._died() from error
         finally:
-            if self._memory() > self.memory / 2:  # the next call should not be stopped for what this one left behind
+            if self._memory() > 0.7 * self.memory:  # the next call should not be stopped for what this one left behind
                 self._stop()
 
     def _answer(self, end: float) -> dict[str, Any]:
@@ -262,12 +264,22 @@ def serve(handle: int, memory: float) -> NoReturn:
         try:
             module, _, name = job["function"].partition(":")
             reports = {"progress": progress} if job["progress"] else {}
-            result = getattr(importlib.import_module(module), name)(*job["args"], **job["kwargs"], **reports)
-            send({"result": result})
+            send({"result": getattr(importlib.import_module(module), name)(*job["args"], **job["kwargs"], **reports)})
         except Exception as error:
             if not isinstance(error, (ValueError, OSError)):
                 traceback.print_exc()
             send({"error": sentence(error)})
+        finally:
+            del job
+            _give_back()
+
+
+def _give_back() -> None:
+    """Gives memory that is not used any more back to the system, which the C library does not do by itself."""
+    gc.collect()
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def sentence(error: Exception) -> str:
