@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "train": {"models", "weights", "video", "bank", "datasets", "features", "evaluate"},
     "neuro": {"models", "weights", "video", "features"},
     "search": {"models", "weights", "video", "bank", "features"},
-    "cli": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "train", "neuro", "search"},
+    "app": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "search"},
+    "cli": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "train", "neuro", "search", "app"},
 }
 COPIED = {"hub_code"}
 """Folders of files that the package copies to repositories of weights, and never imports."""
