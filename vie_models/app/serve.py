@@ -56,7 +56,10 @@ def serve(
     uploads = Uploads(worker, folder, max_bytes=max_bytes, max_seconds=max_seconds)
     page = build_page(Studio(worker, uploads), features)
     options = launch_options(uploads, host=host, port=port or None, login=login)
-    page.launch(quiet=True, prevent_thread_lock=True, **options, **looks())
+    try:
+        page.launch(quiet=True, prevent_thread_lock=True, **options, **looks())
+    except OSError as error:
+        raise OSError(f"nothing can be served at {host}, port {port}: another program may use it; --port 0 finds a free one") from error
     threading.Thread(target=_warm, args=(worker,), daemon=True).start()
     print(f"the page: {page.local_url}  (Ctrl-C stops it)", flush=True)
     if wait:
