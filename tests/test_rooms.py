@@ -21,7 +21,9 @@ MAY_IMPORT = {
     "evaluate": {"models", "weights", "video", "bank", "datasets", "features"},
     "train": {"models", "weights", "video", "bank", "datasets", "features", "evaluate"},
     "neuro": {"models", "weights", "video", "features"},
-    "cli": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "train", "neuro"},
+    "search": {"models", "weights", "video", "bank", "features"},
+    "app": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "search"},
+    "cli": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "train", "neuro", "search", "app"},
 }
 COPIED = {"hub_code"}
 """Folders of files that the package copies to repositories of weights, and never imports."""

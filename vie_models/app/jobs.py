@@ -10,6 +10,13 @@ from typing import Any
 from .moments import Tell, silent
 
 
+def warm() -> None:
+    """Loads the encoder that is asked for first, and all that it needs."""
+    from . import encoders, overlays, previews  # noqa: F401
+
+    encoders.predictor(encoders.DEFAULT)
+
+
 def look(source: str, model: str, progress: Tell = silent) -> dict[str, Any]:
     """Returns the fields of `look.look_at`."""
     from .look import look_at

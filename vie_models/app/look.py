@@ -36,7 +36,7 @@ class Look:
 
     moments: Moments
     change: np.ndarray
-    """How much the video changes around each moment, from 0 to 1, float32 [M]: 1 is the greatest change of this video."""
+    """How much the video changes around each moment, from 0 to 1, float32 [M]: see `change_of`."""
     standing_out: list[int]
     """Numbers of the moments that are least like the rest, by time."""
     votes: Votes
@@ -75,7 +75,7 @@ def look_at(source: str | Path, name: str, progress: Tell = silent) -> Look:
     similarity = np.mean([moments.similarity(pathway) for pathway in moments.embeddings], axis=0)
     return Look(
         moments=moments,
-        change=change_of(similarity),
+        change=change_of(similarity, moments.times),
         standing_out=standing_out(similarity, moments.times),
         votes=votes,
         layers=encoder(name).layer_names,
@@ -96,19 +96,16 @@ def names_for(source: str | Path, name: str) -> Votes:
     )
 
 
-def change_of(similarity: np.ndarray, reach: int = 4) -> np.ndarray:
-    """Returns how much a video changes around each moment: [M, M] -> float32 [M], at most 1.
+def change_of(similarity: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Returns how much a video changes around each moment: [M, M] and times [M] -> float32 [M], at most 1.
 
-    The mean similarity among the `reach` moments before and among those after, less the mean similarity between the two
-    (Foote, ICME 2000). Fewer at the ends.
+    It is the novelty of `vie segment`, over its greatest value. In a video without boundaries, that stays small.
     """
-    count = len(similarity)
-    change = np.zeros(count, np.float32)
-    for m in range(1, count):
-        before, after = slice(max(m - reach, 0), m), slice(m, min(m + reach, count))
-        within = (similarity[before, before].mean() + similarity[after, after].mean()) / 2
-        change[m] = max(within - similarity[before, after].mean(), 0)
-    return change / max(float(change.max()), 1e-6)
+    from ..search.segments import KERNEL, THRESHOLD, novelty_of
+
+    step = float(times[1] - times[0]) if len(times) > 1 else KERNEL
+    novelty = novelty_of(similarity, max(round(KERNEL / step), 1)).clip(0)
+    return novelty / max(float(novelty.max()), THRESHOLD)
 
 
 def standing_out(similarity: np.ndarray, times: np.ndarray, count: int = STANDING_OUT) -> list[int]:

@@ -14,6 +14,17 @@ from .studio import Studio
 
 CSS = Path(__file__).with_name("page.css")
 TITLE = "What a video encoder sees"
+KEYS = """
+() => {
+  let waiting;
+  document.addEventListener('keyup', event => {
+    if (!event.target.matches('input[type=range]')) return;
+    clearTimeout(waiting);
+    waiting = setTimeout(() => event.target.dispatchEvent(new PointerEvent('pointerup', {bubbles: true})), 400);
+  });
+}
+"""
+"""Script of the page: a slider that was moved with the keyboard counts as released, as one that was dragged does."""
 
 
 def build_page(studio: Studio, features: Path | None = None) -> gr.Blocks:
@@ -44,4 +55,4 @@ def looks() -> dict[str, Any]:
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     )
-    return {"theme": theme, "css_paths": [CSS], "footer_links": []}
+    return {"theme": theme, "css_paths": [CSS], "footer_links": [], "js": KEYS}

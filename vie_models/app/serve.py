@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,7 @@ def serve(
     page = build_page(Studio(worker, uploads), features)
     options = launch_options(uploads, host=host, port=port or None, login=login)
     page.launch(quiet=True, prevent_thread_lock=True, **options, **looks())
+    threading.Thread(target=_warm, args=(worker,), daemon=True).start()
     print(f"the page: {page.local_url}  (Ctrl-C stops it)", flush=True)
     if wait:
         try:
@@ -64,3 +67,9 @@ def serve(
             worker.close()
             uploads.close()
     return page
+
+
+def _warm(worker: Any) -> None:
+    """Starts the worker and has it load the first encoder, so that the first visitor need not wait for that."""
+    with contextlib.suppress(ValueError):  # whoever asks next is told
+        worker.call("vie_models.app.jobs:warm")
