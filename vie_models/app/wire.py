@@ -41,7 +41,7 @@ def encode(value: object) -> list[bytes]:
     return [
         struct.pack(">Q", len(text)),
         text,
-        *(memoryview(array.reshape(-1).view(np.uint8)) for array in arrays if array.size),
+        *(array.tobytes() for array in arrays),
     ]
 
 
