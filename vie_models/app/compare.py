@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def compare_encoders(source: str | Path, names: tuple[str, str], progress: Tell 
         read(source, name, times, lambda share, what, k=k: progress((k + share) / 2, what))  # type: ignore[misc]
         for k, name in enumerate(names)
     ]
-    return _compared(*both, cross=names[0] == names[1])
+    return _compared(both, cross=names[0] == names[1])
 
 
 def compare_videos(sources: tuple[str | Path, str | Path], name: str, progress: Tell = silent) -> Comparison:
@@ -68,10 +69,11 @@ def compare_videos(sources: tuple[str | Path, str | Path], name: str, progress: 
         )
         for k, (source, times) in enumerate(zip(sources, chosen, strict=True))
     ]
-    return _compared(*both, cross=True)
+    return _compared(both, cross=True)
 
 
-def _compared(first: Moments, second: Moments, cross: bool) -> Comparison:
+def _compared(both: Sequence[Moments], cross: bool) -> Comparison:
+    first, second = both
     window = max(first.window, second.window)
 
     def agreement(a: str, b: str) -> float:

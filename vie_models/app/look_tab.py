@@ -30,8 +30,8 @@ class LookTab:
                 self.example = gr.Button("Try an example", variant="primary")
         self.kept = gr.State(time_to_live=3600)
         self.hint = gr.Markdown(
-            "Drop a video. You see how alike its moments are, in appearance and in motion, what the encoder's memory calls it, and "
-            "where in the picture it looks.",
+            "Drop a video. You see how alike its moments are, in appearance and in motion, where in the picture the encoder looks, "
+            "and what its memory calls the video.",
             elem_classes="vie-hint",
         )
         with gr.Column(visible=False) as self.found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -50,12 +50,7 @@ def _write(video: Video, start: float, seconds: float, target: Path) -> None:
     write_mp4(target, (clip[0] for clip in clips), int(GRID_FPS), crf=23)
 
 
-def write_previews(source: str | Path, starts: Sequence[float], folder: str | Path, seconds: float = SECONDS) -> list[str]:
-    """Returns `write_preview` of each start."""
-    return [write_preview(source, start, folder, seconds) for start in starts]
-
-
-def frames_at(source: str | Path, seconds: Sequence[float], short_side: int = 90) -> list[np.ndarray]:
+def frames_at(source: str | Path, seconds: Iterable[float], short_side: int = 90) -> list[np.ndarray]:
     """Returns small pictures of a video, uint8 [H, W, 3], at times that do not fall.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import threading
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 
 from .guard import check_reach, launch_options
 
-INDEXING_MEMORY = 16e9
-"""Bytes that building an index may take."""
+INDEXING_MEMORY, LONGEST = 16e9, 7 * 86400.0
+"""Bytes and seconds that building an index may take."""
 
 
 def serve(
@@ -60,7 +59,7 @@ def serve(
     from .worker import Worker
 
     if features is not None:
-        with Worker(memory=INDEXING_MEMORY, seconds=math.inf) as builder:  # there may be millions of moments
+        with Worker(memory=INDEXING_MEMORY, seconds=LONGEST) as builder:  # there may be millions of moments
             moments, *_ = builder.call("vie_models.app.jobs:about_index", str(features.resolve()))
         print(f"{moments} moments to search in", flush=True)
     worker = Worker()
