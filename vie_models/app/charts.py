@@ -54,7 +54,8 @@ def matrix(values: np.ndarray, title: str, down: np.ndarray, right: np.ndarray) 
         down, right: times of the moments in seconds, [M] and [N].
     """
     low, high = float(values.min()), float(values.max())
-    text = f"{title}: similarity of {values.shape[0]} by {values.shape[1]} moments, from {low:.2f} to {high:.2f}"
+    least, most = (number(value, high - low) for value in (low, high))
+    text = f"{title}: similarity of {values.shape[0]} by {values.shape[1]} moments, from {least} to {most}"
     ramp = picture(colours(np.linspace(0, 1, 64)[None], 0, 1))
     return (
         f'<figure class="vie-matrix"><figcaption>{html.escape(title)}</figcaption><div class="vie-plot">'
@@ -62,8 +63,13 @@ def matrix(values: np.ndarray, title: str, down: np.ndarray, right: np.ndarray) 
         f'<img class="vie-pick" data-from="{down[0]:.3f}" data-to="{down[-1]:.3f}" data-down="1" '
         f'alt="{html.escape(text)}" src="{picture(colours(values, low, high))}"></div>'
         f'<div class="vie-axis vie-right"><span>{right[0]:.1f} s</span><span>{right[-1]:.1f} s</span></div>'
-        f'<div class="vie-scale"><span>{low:.2f}</span><img alt="" src="{ramp}"><span>{high:.2f}</span></div></figure>'
+        f'<div class="vie-scale"><span>{least}</span><img alt="" src="{ramp}"><span>{most}</span></div></figure>'
     )
+
+
+def number(value: float, span: float) -> str:
+    """Returns a similarity with 2 decimals, or 4 where all that it is compared with lie in a `span` of less than 0.05."""
+    return f"{value:.{2 if span >= 0.05 else 4}f}"
 
 
 def side_by_side(figures: Sequence[str]) -> str:

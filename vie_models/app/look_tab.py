@@ -30,8 +30,8 @@ class LookTab:
                 self.example = gr.Button("Try an example", variant="primary")
         self.kept = gr.State(time_to_live=3600)
         self.hint = gr.Markdown(
-            "Drop a video. You see how alike its moments are, in appearance and in motion, where in the picture the encoder looks, "
-            "and what its memory calls the video.",
+            "Drop a video. You see how alike its moments are, in appearance and in motion, where in the picture the encoder "
+            "looks, and what its memory calls the video.",
             elem_classes="vie-hint",
         )
         with gr.Column(visible=False) as self.found:
@@ -54,7 +54,8 @@ class LookTab:
             gr.Markdown("## Names from the memory bank")
             with gr.Row():
                 self.names = gr.Label(label="Share of the votes", num_top_classes=5, show_heading=False, min_width=260)
-                self.known = gr.Markdown(min_height=10)
+                with gr.Column(min_width=260):
+                    self.known = gr.Markdown()
         self.wire()
 
     def wire(self) -> None:
@@ -130,7 +131,10 @@ class LookTab:
         alike = m.alike(here, checked(part, seen), len(self.players) - 1)
         starts = [m.start(number) for number in (here, *(number for number, _ in alike))]
         files = self.studio.call("previews", path, starts, str(self.studio.previews), progress=progress)
-        labels = [f"The moment: {m.times[here]:.1f} s", *(f"{m.times[k]:.1f} s: similarity {s:.2f}" for k, s in alike)]
+        values = m.similarity(checked(part, seen))
+        span = float(values.max() - values.min())
+        like = [f"{m.times[k]:.1f} s: similarity {charts.number(s, span)}" for k, s in alike]
+        labels = [f"The moment: {m.times[here]:.1f} s", *like]
         shown = [gr.Video(value=file, label=label, visible=True) for file, label in zip(files, labels, strict=True)]
         return [*shown, *[hidden] * (len(self.players) - len(shown))]
 
@@ -201,10 +205,10 @@ def describe(seen: Look, note: str | None) -> str:
 def about_names(votes: Votes) -> str:
     """Returns what the names are worth, as Markdown."""
     if votes.nearest >= votes.usual:
-        near = "That is as near as 95 % of its rows have their nearest."
+        near = "Its own rows lie as near to one another."
     else:
         near = (
-            f"95 % of its rows have one nearer ({votes.usual:.2f}): "
+            f"Nearly all of its own rows lie nearer to another one ({votes.usual:.2f} or more): "
             "**this video is unlike anything in the bank, and the names may all be wrong.**"
         )
     none = "" if votes.names else "No row near this video has a name. "

@@ -54,5 +54,10 @@ def looks() -> dict[str, Any]:
         neutral_hue="slate",
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
+    ).set(  # Gradio's own are too pale to read on white
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
     )
     return {"theme": theme, "css_paths": [CSS], "footer_links": [], "js": KEYS}
