@@ -139,7 +139,7 @@ class Visit:
         toast = self.tab.get_by_test_id("toast-body").first
         toast.wait_for(timeout=WAIT)
         text = toast.inner_text()
-        toast.get_by_role("button").click()
+        toast.get_by_test_id("toast-close").click()
         return text
 
     def picture(self, name):
