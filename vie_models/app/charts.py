@@ -68,7 +68,8 @@ def matrix(values: np.ndarray, title: str, down: np.ndarray, right: np.ndarray) 
 
 def side_by_side(figures: Sequence[str]) -> str:
     """Puts figures beside one another, or below where the page is narrow."""
-    return f'<div class="vie-side">{"".join(figures)}</div>'
+    columns = 2 if len(figures) in (1, 2, 4) else 3
+    return f'<div class="vie-side" style="--columns:{columns}">{"".join(figures)}</div>'
 
 
 def film(strip: Sequence[np.ndarray], duration: float) -> str:

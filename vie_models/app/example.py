@@ -44,17 +44,25 @@ def shot(thing: str, motion: str, seed: int) -> np.ndarray:
     y = (np.arange(HEIGHT, dtype=np.float32)[:, None] + 0.5) / (HEIGHT / 2) - 1
     x = (np.arange(WIDTH, dtype=np.float32)[None, :] + 0.5) / (HEIGHT / 2) - WIDTH / HEIGHT
     frames = np.empty((SECONDS * FPS, HEIGHT, WIDTH, 3), np.uint8)
+    frames[:] = behind.round()
     for k in range(len(frames)):
         radius = LARGER * path.radius[k]
         cos, sin = np.cos(path.angle[k]) / radius, np.sin(path.angle[k]) / radius
-        dx, dy = x - path.x[k], y - path.y[k]
+        here = _span(y[:, 0] - path.y[k], radius), _span(x[0] - path.x[k], radius)
+        dx, dy = x[:, here[1]] - path.x[k], y[here[0]] - path.y[k]
         u, v = dx * cos + dy * sin, dy * cos - dx * sin
         edge = radius * HEIGHT / 2  # pixels in the unit of u and v
         cover = np.clip(0.5 - shape(u, v) * edge, 0, 1)[..., None] * path.contrast[k]
         share = np.clip(0.5 + texture(u, v) * edge / 8, 0, 1)[..., None]
         colour = share * np.array(first, np.float32) + (1 - share) * np.array(second, np.float32)
-        frames[k] = np.clip(behind * (1 - cover) + colour * cover, 0, 255).round()
+        frames[k][here] = (behind[here] * (1 - cover) + colour * cover).round()
     return frames
+
+
+def _span(distances: np.ndarray, radius: float) -> slice:
+    """Returns the rows or columns that an object of this radius may cover: those less than 1.2 radii from its middle."""
+    near = np.flatnonzero(np.abs(distances) < 1.2 * radius)
+    return slice(near[0], near[-1] + 1) if len(near) else slice(0)
 
 
 def wall(number: int) -> np.ndarray:

@@ -36,9 +36,11 @@ class SearchTab:
             return
         moments, videos, model, by = studio.call("about_index", str(features))
         gr.Markdown(f"Searches {moments:,} moments of {videos:,} videos, as {model} sees them.")
-        with gr.Row(equal_height=True):
+        with gr.Row():
             self.video = studio.video_input("What to search for")
-            self.example = gr.Button("Try an example", variant="primary", min_width=240)
+            with gr.Column(min_width=240):
+                self.by = gr.Radio(by, value=by[0], label="Alike in", visible=len(by) > 1)
+                self.example = gr.Button("Try an example", variant="primary")
         self.kept = gr.State(time_to_live=3600)
         with gr.Column(visible=False) as self.chosen:
             self.film = gr.HTML(js_on_load=charts.PICK)
@@ -46,10 +48,9 @@ class SearchTab:
                 self.start = gr.Slider(0, 1, step=0.1, label="The moment starts at, in seconds", buttons=[], min_width=260)
                 self.length = gr.Slider(0.5, 10, value=2.5, step=0.1, label="Length, in seconds", buttons=[], min_width=260)
             self.preview = gr.HTML()
-            with gr.Row():
-                self.by = gr.Radio(by, value=by[0], label="Alike in", visible=len(by) > 1, min_width=260)
+            with gr.Row(equal_height=True):
                 self.count = gr.Slider(1, MOST, value=COUNT, step=1, label="Results", buttons=[], min_width=260)
-            self.button = gr.Button("Search", variant="primary")
+                self.button = gr.Button("Search", variant="primary", min_width=260)
         with gr.Row(visible=False, elem_classes="vie-results") as self.results:
             self.players = [studio.player(f"Result {number}") for number in range(1, MOST + 1)]
         self.note = gr.Markdown(visible=False)
@@ -86,7 +87,7 @@ class SearchTab:
         duration, pictures = float(found["duration"]), found["pictures"]
         kept = (str(upload.path), duration, pictures)
         length = round(min(2.5, max(duration, 0.5)), 1)
-        start = round(max(duration - length, 0) / 2, 1)
+        start = round(max(duration - length, 0) * 0.4, 1)
         shown = [pictures[k] for k in np.linspace(0, PICTURES - 1, SHOWN).round().astype(int)]
         return {
             self.chosen: gr.Column(visible=True),

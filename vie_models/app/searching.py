@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..search import Example, build_index, find, open_index
-from ..search.index import Index, Pathway
+from ..search.index import Hit, Index, Pathway
 from .moments import Tell, silent
 from .previews import write_preview
 
 PATHWAYS: dict[str, Pathway | None] = {"both": None, "appearance": "static", "motion": "dynamic"}
 """What a search goes by, and the search room's name for it."""
+WIDER = 8
+"""How many times as many moments are looked up as are shown, because those that overlap better ones are left out."""
 SHORTEST = 2.0
 """Seconds of a preview at least."""
 
@@ -49,6 +52,17 @@ def about(features: str) -> tuple[int, int, str, list[str]]:
     return len(index), len(index.table.videos), str(index.settings["model"]), by
 
 
+def apart(hits: Sequence[Hit], count: int) -> list[Hit]:
+    """Returns the first `count` hits that do not overlap a better one in the same video."""
+    kept: list[Hit] = []
+    for hit in hits:
+        if not any(hit.path == other.path and hit.start < other.end and other.start < hit.end for other in kept):
+            kept.append(hit)
+        if len(kept) == count:
+            break
+    return kept
+
+
 def search(
     features: str, source: str | Path, start: float, length: float, by: str, count: int, folder: str, progress: Tell = silent
 ) -> list[Found]:
@@ -70,7 +84,8 @@ def search(
     if by not in PATHWAYS:
         raise ValueError(f"a search goes by {', '.join(PATHWAYS)}, got {by!r}")
     progress(0.0, "Embedding the moment")
-    hits = find(opened(features), Example(source, at=start + length / 2, window=length), count, pathway=PATHWAYS[by])
+    example = Example(source, at=start + length / 2, window=length)
+    hits = apart(find(opened(features), example, WIDER * count, pathway=PATHWAYS[by]), count)
     found = []
     for number, hit in enumerate(hits):
         progress(0.3 + 0.7 * number / len(hits), "Cutting the moments out")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from pathlib import Path
 from typing import Any
 
 from .guard import check_reach, launch_options
+
+INDEXING_MEMORY = 16e9
+"""Bytes that building an index may take."""
 
 
 def serve(
@@ -20,6 +24,7 @@ def serve(
     password: str | None = None,
     max_bytes: float = 500e6,
     max_seconds: float = 600.0,
+    proxied: bool = False,
     wait: bool = True,
 ) -> Any:
     """Serves the page until it is stopped.
@@ -31,16 +36,18 @@ def serve(
         user, password: who may see the page. Needed for any host but this machine.
         max_bytes: largest upload.
         max_seconds: how much of a video is looked at.
+        proxied: the page is behind somebody's proxy, who decides who may see it, as in a Hugging Face Space.
         wait: wait until the server is stopped. If not, the launched page is returned; its `close` stops it.
 
     Raises:
-        ValueError: another host without a user and a password.
+        ValueError: another host without a user and a password, or `features` has no features.
         ImportError: Gradio is not installed.
     """
     if (user is None) != (password is None):
         raise ValueError(f"--user and --password-file go together, got {'a user' if user else 'a password'} alone")
     login = (user, password) if user is not None and password is not None else None
-    check_reach(host, login)
+    if not proxied:
+        check_reach(host, login)
     from .uploads import Uploads, private_folder
 
     folder = private_folder()
@@ -52,11 +59,20 @@ def serve(
     from .studio import Studio
     from .worker import Worker
 
+    if features is not None:
+        with Worker(memory=INDEXING_MEMORY, seconds=math.inf) as builder:  # there may be millions of moments
+            moments, *_ = builder.call("vie_models.app.jobs:about_index", str(features.resolve()))
+        print(f"{moments} moments to search in", flush=True)
     worker = Worker()
     uploads = Uploads(worker, folder, max_bytes=max_bytes, max_seconds=max_seconds)
-    page = build_page(Studio(worker, uploads), features)
-    options = launch_options(uploads, host=host, port=port or None, login=login)
-    page.launch(quiet=True, prevent_thread_lock=True, **options, **looks())
+    page = build_page(Studio(worker, uploads), features and features.resolve())
+    options = launch_options(uploads, host=host, port=port or None, login=login, proxied=proxied)
+    try:
+        page.launch(quiet=True, prevent_thread_lock=True, **options, **looks())
+    except OSError as error:
+        raise OSError(
+            f"port {port} of {host} cannot be used; perhaps another program does. --port 0 finds a free one"
+        ) from error
     threading.Thread(target=_warm, args=(worker,), daemon=True).start()
     print(f"the page: {page.local_url}  (Ctrl-C stops it)", flush=True)
     if wait:
