@@ -54,5 +54,10 @@ def looks() -> dict[str, Any]:
         neutral_hue="slate",
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
+    ).set(  # the defaults, one step lighter, have too little contrast to white
+        color_accent="*primary_600",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        slider_color="*primary_600",
     )
     return {"theme": theme, "css_paths": [CSS], "footer_links": [], "js": KEYS}
