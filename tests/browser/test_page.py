@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from support import ROOT
 from support.pages import Page
@@ -129,17 +128,23 @@ class Visit:
     def open(self, name):
         self.tab.get_by_role("tab", name=name).click()
 
-    def upload(self, file, number=0):
-        self.tab.locator("input[type=file]:not([webkitdirectory])").locator("visible=true").or_(
-            self.tab.locator("[role=tabpanel]:visible input[type=file]")
-        ).nth(number).set_input_files(str(file))
+    def upload(self, file):
+        """Chooses a file for the first place on the open tab that has none."""
+        self.tab.locator("[role=tabpanel]:visible input[type=file]").first.set_input_files(str(file))
+
+    def clear(self):
+        """Takes the file back, and what the page says about it."""
+        panel = self.tab.locator("[role=tabpanel]:visible")
+        while not panel.locator("input[type=file]").count():
+            panel.get_by_label("Clear").first.click()
+            self.tab.wait_for_timeout(300)
 
     def error(self):
         """The sentence of an error that the page shows."""
         toast = self.tab.get_by_test_id("toast-body").first
         toast.wait_for(timeout=WAIT)
         text = toast.inner_text()
-        toast.get_by_role("button").click()
+        toast.get_by_test_id("toast-close").click()
         return text
 
     def picture(self, name):
@@ -190,16 +195,16 @@ def test_five_real_videos(visit, videos):
         visit.upload(videos[name])
         assert sentence in visit.error()
         visit.picture(f"2-{name}")
-        tab.get_by_label("Remove").or_(tab.get_by_label("Clear")).first.click()
+        visit.clear()
     for name, text in [("portrait", "2160 x 3840"), ("damaged", "amaged"), ("long", "first 10 min")]:
         visit.upload(videos[name])
         tab.get_by_text(re.compile(text)).first.wait_for(timeout=WAIT)
         visit.rest()
         assert tab.locator("video:visible").count() >= 1
         visit.picture(f"3-{name}")
-        if name != "long":
-            tab.get_by_label("Remove").or_(tab.get_by_label("Clear")).first.click()
-    visit.accessible("3-look")
+        if name == "portrait":
+            visit.accessible("3-look")
+        visit.clear()
 
 
 def test_search_by_a_dragged_moment(visit, videos):
@@ -240,7 +245,7 @@ def test_compare(visit, videos):
     visit.picture("5-compare-encoders")
     visit.accessible("5-compare")
     tab.get_by_label("Two videos").check()
-    visit.upload(videos["other"], 1)
+    visit.upload(videos["other"])
     tab.get_by_text("biking").first.wait_for(timeout=WAIT)
     visit.rest()
     tab.get_by_role("button", name="Compare").click()
@@ -280,7 +285,7 @@ def test_by_keyboard_alone(browser, served, videos):
                 return
         raise AssertionError(f"no {pattern!r} among {seen}")
 
-    tab_to("[Uu]pload|[Dd]rop")
+    tab_to("^Click to upload")
     with tab.expect_file_chooser() as chooser:
         tab.keyboard.press("Enter")
     chooser.value.set_files(str(videos["short"]))
@@ -297,7 +302,6 @@ def test_by_keyboard_alone(browser, served, videos):
     visit.rest()
     after = float(tab.locator("[role=tabpanel]:visible input[type=range]").first.input_value())
     assert after == pytest.approx(before - 0.5, abs=0.01)
-    assert f"{np.round(after, 1):.1f}"
     visit.picture("7-keyboard")
     visit.close()
 
@@ -309,7 +313,9 @@ def test_names_with_html_are_text(browser, served, videos, tmp_path):
     visit.upload(file)
     visit.tab.locator(".vie-matrix").first.wait_for(timeout=WAIT)
     visit.rest()
-    visit.upload(Path(shutil.copy(videos["audio"], tmp_path / ("a" + name)))) if False else None
+    visit.clear()
+    visit.upload(shutil.copy(videos["audio"], tmp_path / ("b" + name)))
+    assert name in visit.error()
     assert visit.tab.title() != "taken"
     assert visit.tab.locator("img[src=x]").count() == 0
     visit.picture("8-html-name")

@@ -54,10 +54,12 @@ def looks() -> dict[str, Any]:
         neutral_hue="slate",
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
-    ).set(  # Gradio's own are too pale to read on white
+    ).set(  # the defaults, one step lighter, have too little contrast to white
+        color_accent="*primary_600",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_dark="*primary_600",
         button_primary_background_fill_hover_dark="*primary_700",
+        slider_color="*primary_600",
     )
     return {"theme": theme, "css_paths": [CSS], "footer_links": [], "js": KEYS}

@@ -78,6 +78,6 @@ def in_words(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except (WorkerError, ValueError, OSError) as error:
-            raise gr.Error(html.escape(sentence(str(error))), title="", print_exception=False) from error
+            raise gr.Error(html.escape(sentence(str(error))), title="", duration=None, print_exception=False) from error
 
     return run

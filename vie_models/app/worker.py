@@ -153,7 +153,7 @@ class Worker:
         end = time.monotonic() + self.seconds
         pieces = wire.encode(job)
         try:
-            self._socket.settimeout(self.seconds)
+            self._socket.settimeout(min(self.seconds, 1e6))
             for piece in pieces:
                 self._socket.sendall(piece)
             while "result" not in (answer := self._answer(end)):
