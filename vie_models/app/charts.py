@@ -121,17 +121,18 @@ def _film(strip: Sequence[np.ndarray], duration: float) -> str:
     )
 
 
-def pictures(strip: Sequence[np.ndarray], title: str, text: str) -> str:
-    """Draws a few pictures, uint8 [H, W, 3], in a row.
+def pictures(strip: Sequence[np.ndarray | str], title: str, text: str) -> str:
+    """Draws a few pictures in a row.
 
     Args:
-        strip: the pictures, by time.
+        strip: the pictures, by time: uint8 [H, W, 3], or what `picture` made of it.
         title: what they are.
         text: what they show, for who cannot see them; each gets its number.
     """
+    addresses = [one if isinstance(one, str) else picture(one, "jpeg") for one in strip]
     shown = "".join(
-        f'<img alt="{html.escape(text)}, {number} of {len(strip)}" src="{picture(one, "jpeg")}">'
-        for number, one in enumerate(strip, 1)
+        f'<img alt="{html.escape(text)}, {place} of {len(strip)}" src="{address}">'
+        for place, address in enumerate(addresses, 1)
     )
     return f'<figure class="vie-row"><figcaption>{html.escape(title)}</figcaption><div>{shown}</div></figure>'
 

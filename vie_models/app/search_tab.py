@@ -16,6 +16,8 @@ MOST, COUNT = 12, 6
 PICTURES, SHOWN = 48, 10
 """Pictures of the video that are kept to show while a moment is dragged, and those in the strip."""
 SHORT_SIDE = 120
+Kept = tuple[str, float, list[str]]
+"""What the page remembers: the path of the video, its length in seconds, and pictures of it, as `charts.picture` makes them."""
 WITHOUT = """
 ## No features to search in
 
@@ -85,7 +87,7 @@ class SearchTab:
         upload = self.studio.check(file)
         found = self.studio.call("strip", str(upload.path), PICTURES, SHORT_SIDE, progress=progress)
         duration, pictures = float(found["duration"]), found["pictures"]
-        kept = (str(upload.path), duration, pictures)
+        kept = (str(upload.path), duration, [charts.picture(one, "jpeg") for one in pictures])
         length = round(min(2.5, max(duration, 0.5)), 1)
         start = round(max(duration - length, 0) * 0.4, 1)
         shown = [pictures[k] for k in np.linspace(0, PICTURES - 1, SHOWN).round().astype(int)]
@@ -98,7 +100,7 @@ class SearchTab:
             self.preview: self.show(kept, start, length),
         }
 
-    def show(self, kept: tuple[str, float, list[np.ndarray]] | None, start: float, length: float) -> str:
+    def show(self, kept: Kept | None, start: float, length: float) -> str:
         """Shows pictures of the chosen moment: of its beginning, middle and end."""
         if kept is None:
             return ""
@@ -115,7 +117,7 @@ class SearchTab:
 
     def search(
         self,
-        kept: tuple[str, float, list[np.ndarray]] | None,
+        kept: Kept | None,
         start: float,
         length: float,
         by: str,

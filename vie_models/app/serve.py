@@ -12,6 +12,8 @@ from .guard import check_reach, launch_options
 
 INDEXING_MEMORY, LONGEST = 16e9, 7 * 86400.0
 """Bytes and seconds that building an index may take."""
+SESSIONS = 200
+"""Visitors whose videos are remembered. Each takes less than a megabyte."""
 
 
 def serve(
@@ -24,8 +26,7 @@ def serve(
     max_bytes: float = 500e6,
     max_seconds: float = 600.0,
     proxied: bool = False,
-    wait: bool = True,
-) -> Any:
+) -> None:
     """Serves the page until it is stopped.
 
     Args:
@@ -36,7 +37,6 @@ def serve(
         max_bytes: largest upload.
         max_seconds: how much of a video is looked at.
         proxied: the page is behind somebody's proxy, who decides who may see it, as in a Hugging Face Space.
-        wait: wait until the server is stopped. If not, the launched page is returned; its `close` stops it.
 
     Raises:
         ValueError: another host without a user and a password, or `features` has no features.
@@ -64,24 +64,25 @@ def serve(
         print(f"{moments} moments to search in", flush=True)
     worker = Worker()
     uploads = Uploads(worker, folder, max_bytes=max_bytes, max_seconds=max_seconds)
-    page = build_page(Studio(worker, uploads), features and features.resolve())
-    options = launch_options(uploads, host=host, port=port or None, login=login, proxied=proxied)
     try:
-        page.launch(quiet=True, prevent_thread_lock=True, **options, **looks())
+        page = build_page(Studio(worker, uploads), features and features.resolve())
+        _launch(page, launch_options(uploads, host=host, port=port or None, login=login, proxied=proxied), looks())
+        threading.Thread(target=_warm, args=(worker,), daemon=True).start()
+        print(f"the page: {page.local_url}  (Ctrl-C stops it)", flush=True)
+        page.block_thread()
+    finally:
+        worker.close()
+        uploads.close()
+
+
+def _launch(page: Any, options: dict[str, Any], looks: dict[str, Any]) -> None:
+    try:
+        page.launch(quiet=True, prevent_thread_lock=True, state_session_capacity=SESSIONS, **options, **looks)
     except OSError as error:
+        host, port = options["server_name"], options["server_port"]
         raise OSError(
             f"port {port} of {host} cannot be used; perhaps another program does. --port 0 finds a free one"
         ) from error
-    threading.Thread(target=_warm, args=(worker,), daemon=True).start()
-    print(f"the page: {page.local_url}  (Ctrl-C stops it)", flush=True)
-    if wait:
-        try:
-            page.block_thread()
-        finally:
-            page.close()
-            worker.close()
-            uploads.close()
-    return page
 
 
 def _warm(worker: Any) -> None:
