@@ -24,8 +24,10 @@ WIDE, NARROW = 1280, 390
 WAIT = 180_000
 """Longest wait for an answer of the page, in milliseconds."""
 
-GRADIOS: dict[str, str] = {}
-"""What axe finds in parts of Gradio that the page cannot change: the rule's id, and why."""
+GRADIOS = {
+    ("nested-interactive", "toast-header"): "the head of Gradio's messages is a button, with the button that closes them in it",
+}
+"""What axe finds in parts of Gradio that the page cannot change: the rule's id and what is in the HTML, and why."""
 
 
 @pytest.fixture(scope="session")
@@ -134,6 +136,9 @@ class Visit:
 
     def clear(self):
         """Takes the file back, and what the page says about it."""
+        while self.tab.get_by_test_id("toast-close").count():
+            self.tab.get_by_test_id("toast-close").first.click()
+            self.tab.wait_for_timeout(500)
         panel = self.tab.locator("[role=tabpanel]:visible")
         while not panel.locator("input[type=file]").count():
             panel.get_by_label("Clear").first.click()
@@ -143,9 +148,7 @@ class Visit:
         """The sentence of an error that the page shows."""
         toast = self.tab.get_by_test_id("toast-body").first
         toast.wait_for(timeout=WAIT)
-        text = toast.inner_text()
-        toast.get_by_test_id("toast-close").click()
-        return text
+        return toast.inner_text()
 
     def picture(self, name):
         """Takes a picture of the whole page, once nothing moves."""
@@ -170,8 +173,9 @@ class Visit:
         grave = {
             f"{one['id']} ({one['impact']}): {node['html'][:200]}"
             for one in found
-            if one["impact"] in ("serious", "critical") and one["id"] not in GRADIOS
             for node in one["nodes"]
+            if one["impact"] in ("serious", "critical")
+            and not any(one["id"] == rule and part in node["html"] for rule, part in GRADIOS)
         }
         assert not grave, "\n".join(sorted(grave))
 
@@ -195,12 +199,13 @@ def test_five_real_videos(visit, videos):
         visit.upload(videos[name])
         assert sentence in visit.error()
         visit.picture(f"2-{name}")
+        visit.accessible(f"2-{name}")
         visit.clear()
     for name, text in [("portrait", "2160 x 3840"), ("damaged", "amaged"), ("long", "first 10 min")]:
         visit.upload(videos[name])
         tab.get_by_text(re.compile(text)).first.wait_for(timeout=WAIT)
+        playwright.expect(tab.locator("video:visible").first).to_be_visible(timeout=WAIT)
         visit.rest()
-        assert tab.locator("video:visible").count() >= 1
         visit.picture(f"3-{name}")
         if name == "portrait":
             visit.accessible("3-look")
@@ -315,7 +320,7 @@ def test_names_with_html_are_text(browser, served, videos, tmp_path):
     visit.rest()
     visit.clear()
     visit.upload(shutil.copy(videos["audio"], tmp_path / ("b" + name)))
-    assert name in visit.error()
+    assert "onerror=document.title='taken'" in visit.error()
     assert visit.tab.title() != "taken"
     assert visit.tab.locator("img[src=x]").count() == 0
     visit.picture("8-html-name")

@@ -110,7 +110,7 @@ class LookTab:
             self.kept: (str(upload.path), seen),
             self.summary: describe(seen, upload.note),
             self.timeline: charts.timeline(seen.strip, m.times, seen.change, standing, m.duration),
-            self.matrices: charts.side_by_side(figures),
+            self.matrices: charts.side_by_side(figures) if len(m.times) > 1 else "",  # one square says nothing
             self.moment: gr.Slider(0, max(round(m.duration, 1), 0.1), value=standing[0]),
             self.standing_out: gr.Radio([(f"{second:.1f} s", second) for second in standing], value=standing[0]),
             self.pathway: gr.Radio(list(m.embeddings), value=next(iter(m.embeddings)), visible=len(m.embeddings) > 1),
@@ -195,7 +195,7 @@ def describe(seen: Look, note: str | None) -> str:
     facts = [f"{m.duration:.1f} s"]
     if m.facts.get("width"):
         facts.append(f"{int(m.facts['width'])} x {int(m.facts['height'])} pixels")
-    facts.append(f"{len(m.times)} moments of {m.window:.2f} s")
+    facts.append(f"{len(m.times)} moment{'s' * (len(m.times) > 1)} of {m.window:.2f} s")
     line = ", ".join(facts)
     if m.damage:
         line += f". **Damaged:** {html.escape(m.damage)}"
