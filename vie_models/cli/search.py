@@ -118,6 +118,9 @@ class Duplicates:
     """Folder of the index, or of the features that it is of."""
     threshold: float | None = None
     """Least cosine similarity of clips that match. Default: chosen on planted copies."""
+    ratio: float | None = None
+    """Most that the distance of clips that match may be, as a part of their distance to the tenth most similar video.
+    Default: chosen in the same way; 1 leaves only the threshold."""
     matches: int = 2
     """Least number of clips that must match; of videos with fewer clips, all."""
     array: str | None = None
@@ -129,10 +132,15 @@ class Duplicates:
 
     def run(self) -> int:
         from ..search import contact_sheet, find_duplicates, open_index
-        from ..search.duplicates import THRESHOLD
+        from ..search.duplicates import RATIO, THRESHOLD
 
-        threshold = THRESHOLD if self.threshold is None else self.threshold
-        pairs = find_duplicates(open_index(self.index, self.array), threshold, matches=self.matches, progress=True)
+        pairs = find_duplicates(
+            open_index(self.index, self.array),
+            THRESHOLD if self.threshold is None else self.threshold,
+            ratio=RATIO if self.ratio is None else self.ratio,
+            matches=self.matches,
+            progress=True,
+        )
         if self.json:
             for pair in pairs:
                 print(json.dumps(dataclasses.asdict(pair)))

@@ -1,15 +1,15 @@
 """Near-duplicate clips of different videos, with their times.
 
-Rows that are alike link two videos. The links of a pair must agree on how the times of one become those of the other: a shift,
-at nearly the same speed. That keeps apart copies from videos that look alike now and then.
+Clips are alike if they are near in absolute terms, and much nearer than either is to the tenth most similar other video: an
+encoder that knows objects puts all videos of a street near one another, and black frames near all others. The links of a pair
+of videos must then agree on how the times of one become those of the other: a shift, at nearly the same speed.
 
-N rows, D dimensions.
+N rows, V videos, D dimensions, Q rows of a block.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,13 +18,14 @@ import torch
 from ..progress import Progress
 from .index import Hit, Index
 
-THRESHOLD = 0.95
-"""Cosine similarity from which clips are alike, chosen on planted copies: see `python -m reproduce.duplicates`."""
+THRESHOLD, RATIO = 0.95, 0.2
+"""Chosen on planted copies: see `python -m reproduce.duplicates`."""
 SPEEDS = (1.0, 0.9, 1 / 0.9, 0.95, 1 / 0.95, 0.85, 1 / 0.85)
 """Speeds of one video relative to the other that are tried; in a tie, the first counts."""
-_NEIGHBOURS = 32  # of a row, in other videos
-_COMMON = 10  # a row that is like rows of more other videos than this (black, a logo) links none
-_BLOCK = 1 << 10
+BACKGROUND = 10
+"""Rank of the video that a ratio of distances compares with."""
+_FOUND = 256  # rows that an index which is not exact is asked for
+_VALUES = 1 << 25  # dot products held at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,15 +45,16 @@ class Duplicate:
 
 
 def find_duplicates(
-    index: Index, threshold: float = THRESHOLD, *, matches: int = 2, most_common: int = _COMMON, progress: bool = False
+    index: Index, threshold: float = THRESHOLD, *, ratio: float = RATIO, matches: int = 2, progress: bool = False
 ) -> list[Duplicate]:
     """Finds stretches of different videos that are near-duplicates.
 
     Args:
-        index: the index. Every row is compared with all others in an exact one, so time grows with the square of their number.
+        index: the index. In an exact one every row is compared with all others, so time grows with the square of their number.
         threshold: least cosine similarity of clips that match, in (0, 1].
+        ratio: most that the distance (1 - cosine similarity) of clips that match may be, as a part of their mean distance to
+            the tenth most similar other video; in (0, 1]. With fewer videos, only the threshold counts.
         matches: least number of clips that match, in order; or all, of a video with fewer.
-        most_common: a clip that is like clips of more videos than this counts for nothing.
         progress: show a progress bar.
 
     Returns:
@@ -61,29 +63,24 @@ def find_duplicates(
     Raises:
         ValueError: a number is out of range.
     """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold must be in (0, 1], a cosine similarity, got {threshold}")
-    for name, value in (("matches", matches), ("most_common", most_common)):
-        if value < 1:
-            raise ValueError(f"{name} must be >= 1, got {value}")
-    video, start, end = index.table.video, np.asarray(index.table.start), np.asarray(index.table.end)
-    middle = (start + end) / 2
-    pairs: dict[tuple[int, int], dict[tuple[int, int], float]] = defaultdict(dict)
-    for row, others, similarities in _alike(index, threshold, progress):
-        if len(np.unique(video[others])) > most_common:
-            continue
-        for other, similarity in zip(others.tolist(), similarities.tolist(), strict=True):
-            a, b = (row, other) if row < other else (other, row)
-            pairs[int(video[a]), int(video[b])][a, b] = similarity
-    lengths = np.array([one.rows for one in index.table.videos])
+    for name, number in (("threshold", threshold), ("ratio", ratio)):
+        if not 0 < number <= 1:
+            raise ValueError(f"{name} must be in (0, 1], got {number}")
+    if matches < 1:
+        raise ValueError(f"matches must be >= 1, got {matches}")
+    rows, values = _links(index, threshold, ratio, progress)
+    video, middle = index.table.video, (np.asarray(index.table.start) + np.asarray(index.table.end)) / 2
+    pair = video[rows[:, 0]].astype(np.int64) * len(index.table.videos) + video[rows[:, 1]]
+    order = np.argsort(pair, kind="stable")
     found = []
-    for (one, two), links in pairs.items():
-        rows = np.array(list(links))
-        values = np.array(list(links.values()))
-        kept, speed = aligned(middle[rows[:, 0]], middle[rows[:, 1]], values, tolerance=_tolerance(index, one, two))
-        if len(kept) >= min(matches, lengths[one], lengths[two]):
-            first, second = (_stretch(index, np.unique(rows[kept, side])) for side in (0, 1))
-            found.append(Duplicate(first, second, float(values[kept].mean()), len(kept), speed))
+    for own in np.split(order, np.flatnonzero(np.diff(pair[order])) + 1):
+        if not len(own):
+            continue
+        one, two = (int(video[row]) for row in rows[own[0]])
+        kept, speed = aligned(middle[rows[own, 0]], middle[rows[own, 1]], values[own], tolerance=_tolerance(index, one, two))
+        if len(kept) >= min(matches, *(index.table.videos[number].rows for number in (one, two))):
+            first, second = (_stretch(index, rows[own[kept], side]) for side in (0, 1))
+            found.append(Duplicate(first, second, float(values[own[kept]].mean()), len(kept), speed))
     return sorted(found, key=lambda pair: (-pair.similarity, pair.first.name, pair.second.name))
 
 
@@ -101,60 +98,83 @@ def aligned(first: np.ndarray, second: np.ndarray, values: np.ndarray, tolerance
     best: tuple[float, np.ndarray, float] = (0.0, np.empty(0, np.int64), 1.0)
     for speed in SPEEDS:
         shift = second - speed * first
-        for middle in np.unique(shift.round(3)):
-            near = np.flatnonzero(abs(shift - middle) <= tolerance)
+        order = np.argsort(shift, kind="stable")
+        ends = np.searchsorted(shift[order], shift[order] + 2 * tolerance + 1e-9, side="right")
+        sums = np.concatenate([[0.0], np.cumsum(values[order])])
+        begin = int(np.argmax(sums[ends] - sums[:-1]))
+        near = order[begin : ends[begin]]
+        for times in (first, second):  # the most similar link of each clip
             near = near[np.argsort(-values[near], kind="stable")]
-            near = near[np.sort(np.unique(first[near], return_index=True)[1])]
-            near = near[np.sort(np.unique(second[near], return_index=True)[1])]
-            if values[near].sum() > best[0] + 1e-9:
-                best = float(values[near].sum()), near, speed
+            near = near[np.unique(times[near], return_index=True)[1]]
+        if values[near].sum() > best[0] + 1e-9:
+            best = float(values[near].sum()), near, speed
     return best[1][np.argsort(first[best[1]], kind="stable")], best[2]
 
 
-def _alike(index: Index, threshold: float, progress: bool) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yields (row, rows of other videos that are like it, their similarities)."""
-    video = index.table.video
-    firsts, lasts = np.searchsorted(video, video), np.searchsorted(video, video, side="right")
+def _links(index: Index, threshold: float, ratio: float, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns pairs of rows of different videos that are alike, int64 [L, 2], the lower first, and their similarities [L]."""
+    background = np.full(len(index), -np.inf)
+    rows, others, values = [], [], []
     with Progress(len(index), "clip", show=progress) as bar:
-        for begin in range(0, len(index), _BLOCK):
-            end = min(begin + _BLOCK, len(index))
-            if index.near is None:
-                rows, dots = _exact(index, begin, firsts[begin:end], lasts[begin:end])
-            else:
-                own = int((lasts - firsts)[begin:end].max())
-                dots, rows = index.nearest_rows(index.rows[begin:end], min(own, 4 * _NEIGHBOURS) + _NEIGHBOURS)
-            for i in range(end - begin):
-                good = (dots[i] >= threshold) & (rows[i] >= 0)
-                good &= (rows[i] < firsts[begin + i]) | (rows[i] >= lasts[begin + i])
-                if good.any():
-                    yield begin + i, rows[i][good], dots[i][good]
-            bar.update(end - begin)
+        for begin, similarity, other in _best_of_videos(index, threshold):
+            ranked = -np.sort(-similarity, axis=1)
+            if ranked.shape[1] >= BACKGROUND:
+                background[begin : begin + len(similarity)] = ranked[:, BACKGROUND - 1]
+            row, column = np.nonzero(similarity >= threshold)
+            rows.append(row + begin)
+            others.append(other[row, column])
+            values.append(similarity[row, column])
+            bar.update(len(similarity))
+    links = np.sort(np.stack([np.concatenate(rows), np.concatenate(others)], 1).astype(np.int64), axis=1)
+    links, which = np.unique(links, axis=0, return_index=True)
+    found = np.concatenate(values)[which]
+    near = 1 - found <= ratio * (1 - background[links].mean(1))
+    return links[near], found[near]
 
 
-def _exact(index: Index, begin: int, firsts: np.ndarray, lasts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rows of other videos nearest to a block of rows, and their dots, each [rows of the block, k]."""
-    rows = torch.from_numpy(index.rows)
-    queries = rows[begin : begin + len(firsts)]
-    dots, found = torch.zeros(len(queries), 0), torch.zeros(len(queries), 0, dtype=torch.int64)
-    size = 1 << 14
-    for start in range(0, len(rows), size):
-        block = queries @ rows[start : start + size].T
-        for i, (first, last) in enumerate(zip(firsts.tolist(), lasts.tolist(), strict=True)):
-            if first < start + size and last > start:
-                block[i, max(first - start, 0) : last - start] = -torch.inf
-        best = block.topk(min(_NEIGHBOURS, block.shape[1]), dim=1)
-        dots, found = torch.cat([dots, best.values], 1), torch.cat([found, best.indices + start], 1)
-        best = dots.topk(min(_NEIGHBOURS, dots.shape[1]), dim=1)
-        dots, found = best.values, found.gather(1, best.indices)
-    return found.numpy(), dots.numpy()
+def _best_of_videos(index: Index, threshold: float) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yields (first row of a block, similarities to the most similar row of each other video, [Q, V], and those rows, [Q, V],
+    where they reach the threshold).
+
+    In an index that is not exact, V counts only the videos of some nearest rows. Entries without a video are -inf.
+    """
+    video, count = index.table.video, len(index.table.videos)
+    if index.near is not None:
+        for begin in range(0, len(index), 1 << 10):
+            part = slice(begin, begin + (1 << 10))
+            dots, rows = index.nearest_rows(index.rows[part], _FOUND)
+            own = np.where(rows >= 0, video[rows], -1)
+            dots = np.where((own == video[part, None]) | (own < 0), -np.inf, dots)
+            order = np.lexsort((-dots, own), axis=1)
+            dots, rows, own = (np.take_along_axis(values, order, 1) for values in (dots, rows, own))
+            dots[:, 1:][own[:, 1:] == own[:, :-1]] = -np.inf
+            yield begin, dots, rows
+        return
+    firsts = np.searchsorted(video, np.arange(count))
+    rows_of_all = torch.from_numpy(index.rows)
+    size = max(min(_VALUES // len(index), 512), 1)
+    for begin in range(0, len(index), size):
+        dots = (rows_of_all[begin : begin + size] @ rows_of_all.T).numpy()  # [Q, N]
+        best = np.maximum.reduceat(dots, firsts, axis=1)
+        best[np.arange(len(best)), video[begin : begin + size]] = -np.inf
+        yield begin, best, _rows_of(dots, firsts, best >= threshold)
+
+
+def _rows_of(dots: np.ndarray, firsts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Returns the row with the largest dot of each wanted video, [Q, V], for dots [Q, N] and wanted [Q, V]."""
+    found = np.zeros(wanted.shape, np.int64)
+    ends = np.append(firsts[1:], dots.shape[1])
+    for query, video in np.argwhere(wanted).tolist():
+        found[query, video] = firsts[video] + dots[query, firsts[video] : ends[video]].argmax()
+    return found
 
 
 def _tolerance(index: Index, one: int, two: int) -> float:
     """Returns the seconds by which matching clips may be off: clips do not start at the same moments of what was copied."""
     gaps = []
     for number in (one, two):
-        rows = np.flatnonzero(index.table.video == number)
-        gaps.append(float(np.diff(index.table.start[rows]).max()) if len(rows) > 1 else 0.0)
+        first, last = np.searchsorted(index.table.video, [number, number + 1])
+        gaps.append(float(np.diff(index.table.start[first:last]).max()) if last - first > 1 else 0.0)
     return max(0.6 * max(gaps), 0.25)
 
 
