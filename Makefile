@@ -16,8 +16,7 @@ test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
 
 # the page in a real browser (chromium on the path), then attacks on it; pictures go to runs/browser, memory is printed
-test-browser: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[app,browser]'
+test-browser: .venv/browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m browser tests/browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m 'slow or not slow' tests/app/test_hostile.py
 
@@ -47,6 +46,10 @@ docs: .venv/ready
 
 benchmark: .venv/ready
 	$(BIN)/python -m benchmarks forward
+
+.venv/browser: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[app,browser]'
+	touch $@
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 is needed; try make PYTHON=python3.12")'

@@ -112,11 +112,12 @@ def test_a_list_of_other_files_is_refused_and_they_are_not_read(uploads, tmp_pat
     assert not asked
 
 
-@pytest.mark.parametrize(("frames", "seconds"), [(1500, 0.5), (30, 86_400)], ids=["12 min", "a month"])
-@pytest.mark.parametrize("suffix", ["mkv", "mp4", "avi"])
+@pytest.mark.parametrize(
+    ("suffix", "frames", "seconds"),
+    [("mkv", 1500, 0.5), ("mp4", 1500, 0.5), ("avi", 1500, 0.5), ("mkv", 30, 86_400), ("mp4", 30, 86_400)],
+    ids=["mkv of 12 min", "mp4 of 12 min", "avi of 12 min", "mkv of a month", "mp4 of a month"],
+)
 def test_of_a_long_video_the_beginning_is_read(uploads, frames, seconds, suffix):
-    if suffix == "avi" and seconds > 1:
-        pytest.skip("an AVI fills gaps with empty frames")
     file = slow_video(uploads.folder / f"long.{suffix}", frames, seconds)
     upload = uploads.check(file)
     assert upload.note == "only its first 10 min are looked at"
