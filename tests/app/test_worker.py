@@ -1,7 +1,9 @@
 """Tests the page's worker process: its limits, its errors and its queue."""
 
+import os
 import pickle
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import ROOT
 
 from vie_models.app.worker import Worker, WorkerError, resident, sentence
 from vie_models.video.frames import VideoError
@@ -149,8 +152,20 @@ def test_the_process_ends_when_its_caller_gives_up_or_ends(worker):
     assert gone(pid)
 
 
-def test_resident_memory():
-    import os
+def test_the_process_ends_when_its_server_is_killed_in_the_middle_of_a_call():
+    code = "import threading, time; from vie_models.app.worker import Worker; worker = Worker(); worker.start(); "
+    code += f"threading.Thread(target=worker.call, args=['{JOBS}:spin']).start(); time.sleep(1); print(worker.pid, flush=True)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as server:
+        pid = int(server.stdout.readline())
+        assert not gone(pid)
+        server.kill()
+    end = time.monotonic() + 30
+    while not gone(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert gone(pid)
 
+
+def test_resident_memory():
     assert resident(os.getpid()) > 10**7
     assert resident(2**22 + 1) == 0
