@@ -126,6 +126,7 @@ class Visit:
         self.tab.on("request", lambda request: self.asked.add(re.sub(r"^(\w+://[^/]*).*", r"\1", request.url[:200])))
         self.tab.goto(served.url)
         self.tab.get_by_role("heading", name="What a video encoder sees").wait_for(timeout=WAIT)
+        self.rest()  # Gradio builds some parts again once it has loaded them, and they lose the focus
 
     def open(self, name):
         self.tab.get_by_role("tab", name=name).click()
