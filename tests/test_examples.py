@@ -60,6 +60,8 @@ def test_demo_looks_through_your_video(tmp_path):
     printed = run("demo.py", "--video", video, "--out", tmp_path / "out")
     assert f"moments of {video} (6.0 s), 256 numbers each" in printed
     assert "the memory bank's votes for the whole video: " in printed
+    assert printed.splitlines()[-1].startswith("a page to look at any video: ")
+    assert printed.endswith(" app\n")
     assert np.load(tmp_path / "out" / "moments.npz")["embedding"].shape[1] == 256
     assert (tmp_path / "out" / "moments.png").stat().st_size > 1000
 

@@ -21,7 +21,9 @@ MAY_IMPORT = {
     "evaluate": {"models", "weights", "video", "bank", "datasets", "features"},
     "train": {"models", "weights", "video", "bank", "datasets", "features", "evaluate"},
     "neuro": {"models", "weights", "video", "features"},
-    "cli": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "train", "neuro"},
+    "search": {"models", "weights", "video", "bank", "features"},
+    "app": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "search"},
+    "cli": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "train", "neuro", "search", "app"},
 }
 COPIED = {"hub_code"}
 """Folders of files that the package copies to repositories of weights, and never imports."""
@@ -63,7 +65,15 @@ def test_files_are_short():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["list"], ["--version"], ["train", "--help"], ["extract", "--help"], ["neuro", "features", "--help"]],
+    [
+        ["--help"],
+        ["list"],
+        ["--version"],
+        ["train", "--help"],
+        ["extract", "--help"],
+        ["neuro", "features", "--help"],
+        ["app", "--help"],
+    ],
 )
 def test_the_command_line_imports_torch_only_where_it_is_needed(arguments):
     code = f"""
@@ -74,7 +84,7 @@ try:
 except SystemExit as end:
     code = end.code
 assert code == 0, code
-heavy = {{"torch", "torchvision", "av", "timm", "huggingface_hub", "matplotlib"}} & set(sys.modules)
+heavy = {{"torch", "torchvision", "av", "timm", "huggingface_hub", "matplotlib", "gradio"}} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -14,6 +14,7 @@ from typing import Any
 
 import tyro
 
+from .app import App
 from .data import Data, data
 from .doctor import Doctor
 from .evaluate import EVALUATIONS, Eval, Predict, Report
@@ -23,11 +24,20 @@ from .flags import NamedCommand
 from .models import Info, List
 from .neuro import Neuro, neuro
 from .programs import ExportModel
+from .search import Cluster, Duplicates, IndexFeatures, Search, Segment
 from .train import Finetune, Plot, Train, finetune, train
 from .weights import Card, Convert, Export, Join, Publish
 
 GROUPS: dict[str, dict[str, Any]] = {
     "Models and features": {"list": List, "info": Info, "extract": Extract},
+    "A page to look at": {"app": App},
+    "Search": {
+        "index": IndexFeatures,
+        "search": Search,
+        "duplicates": Duplicates,
+        "cluster": Cluster,
+        "segment": Segment,
+    },
     "Training": {"data": Data, "train": Train, "finetune": Finetune, "plot": Plot},
     "Evaluation": {"eval": Eval, "predict": Predict, "report": Report},
     "Networks and brains": {"neuro": Neuro},

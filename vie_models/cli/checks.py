@@ -70,7 +70,7 @@ def _packages() -> Iterator[Finding]:
         assert match
         name, wanted, marker = match.groups()
         extra = re.search(r"""extra == ['"](\w+)['"]""", marker)
-        if name in seen or (extra and extra[1] not in ("parquet", "ray", "train")):
+        if name in seen or (extra and extra[1] not in ("parquet", "ray", "train", "search", "app")):
             continue
         seen.add(name)
         least = re.search(r">=\s*([\d.]+)", wanted)

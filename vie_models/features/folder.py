@@ -275,19 +275,9 @@ def load_features(folder: str | os.PathLike[str], arrays: Iterable[str] | None =
         ValueError: no video has features, an array is missing, or a features file cannot be read.
     """
     folder = Path(folder)
-    manifests = sorted(folder.glob("manifest*.jsonl"))
-    if not manifests:
-        raise FileNotFoundError(f"no {MANIFEST} in {folder}: is it the output folder of `vie extract`?")
-    records: dict[str, VideoRecord] = {}
-    for manifest in manifests:
-        for name, record in read_manifest(manifest).items():
-            if name not in records or (record.features and (folder / record.features).exists()):
-                records[name] = record
-    with_features = [records[name] for name in sorted(records) if records[name].features]
-    if not with_features:
-        raise ValueError(f"no video in {folder} has features; {manifests[0].name} says why")
+    with_features = list(records_with_features(folder).values())
     wanted = None if arrays is None else list(arrays)
-    loaded = [_load(folder, record, wanted) for record in with_features]
+    loaded = [load_video_features(folder, record, wanted) for record in with_features]
     kept = [name for name in loaded[0] if name not in _CLIP_COLUMNS]
     columns = {name: np.concatenate([one[name] for one in loaded]) for name in _CLIP_COLUMNS}
     lengths = [len(one["start"]) for one in loaded]
@@ -302,7 +292,33 @@ def load_features(folder: str | os.PathLike[str], arrays: Iterable[str] | None =
 _CLIP_COLUMNS = ("start", "end", "looped")
 
 
-def _load(folder: Path, record: VideoRecord, wanted: Sequence[str] | None) -> dict[str, np.ndarray]:
+def records_with_features(folder: Path) -> dict[str, VideoRecord]:
+    """Returns the records of the videos that have features, from the manifests of all shards, sorted by name.
+
+    Raises:
+        FileNotFoundError: the folder has no manifest.
+        ValueError: no video has features, or a manifest is not valid.
+    """
+    manifests = sorted(folder.glob("manifest*.jsonl"))
+    if not manifests:
+        raise FileNotFoundError(f"no {MANIFEST} in {folder}: is it the output folder of `vie extract`?")
+    records: dict[str, VideoRecord] = {}
+    for manifest in manifests:
+        for name, record in read_manifest(manifest).items():
+            if name not in records or (record.features and (folder / record.features).exists()):
+                records[name] = record
+    found = {name: records[name] for name in sorted(records) if records[name].features}
+    if not found:
+        raise ValueError(f"no video in {folder} has features; {manifests[0].name} says why")
+    return found
+
+
+def load_video_features(folder: Path, record: VideoRecord, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Loads the arrays of one video: those that are wanted (default: all), and always start, end and looped.
+
+    Raises:
+        ValueError: an array is missing, or the file cannot be read.
+    """
     assert record.features
     path = folder / record.features
     try:

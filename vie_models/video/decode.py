@@ -64,7 +64,7 @@ class VideoFile(Video):
             self.close()
             raise
         codec = self._stream.codec_context
-        codec.options = {"err_detect": "crccheck+bitstream+buffer"}
+        codec.options = {"err_detect": "crccheck+bitstream+buffer", "max_pixels": str(MAX_PIXELS)}  # whatever the headers claim
         codec.thread_count = self._threads or 0
         codec.thread_type = "AUTO"
         ticks = Fraction(self._container.start_time or 0, 1_000_000) / self._stream.time_base

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+from support.pages import Page, file_data
+from support.videos import write_video
+
+import vie_models as vie
+from vie_models.app import searching
+from vie_models.search import Hit
+
+NAME = "vie_twopathway_tiny"
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """Features of three videos of 8 s, each of its own colours."""
+    folder = tmp_path_factory.mktemp("searched")
+    (folder / "videos").mkdir()
+    for number in range(3):
+        frames = np.random.default_rng(number).integers(0, 256, (1, 6, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+        shaken = np.stack([np.roll(frames[0], 2 * k, 1) for k in range(200)])
+        write_video(folder / "videos" / f"{number}.mp4", shaken)
+    vie.Extractor(vie.create_model(NAME, pretrained=True), stride=1.0, workers=0).extract(
+        folder / "videos", folder / "features"
+    )
+    return folder / "features"
+
+
+def test_hits_that_overlap_a_better_one_are_left_out():
+    hits = [Hit(k, "v", path, start, start + 2.0, 1 - k / 10) for k, (path, start) in enumerate(
+        [("a", 4.0), ("a", 5.0), ("b", 5.0), ("a", 6.0), ("a", 2.5)]
+    )]  # fmt: skip
+    assert [hit.row for hit in searching.apart(hits, 9)] == [0, 2, 3]
+    assert [hit.row for hit in searching.apart(hits, 2)] == [0, 2]
+
+
+def test_a_moment_finds_its_like(features, tmp_path):
+    video = features.parent / "videos" / "1.mp4"
+    copied = tmp_path / "copy.mp4"
+    copied.write_bytes(video.read_bytes())
+    assert searching.about(str(features)) == (18, 3, NAME, ["both", "appearance", "motion"])
+    for by in searching.PATHWAYS:
+        found = searching.search(str(features), copied, 2.0, 2.56, by, 4, str(tmp_path / "previews"))
+        assert found[0].name == "1.mp4"
+        assert found[0].similarity > 0.95
+        assert found[0].start >= 4.56, "the moment itself, in a copy of the video, is not among what is like it"
+        assert all(one.preview for one in found)
+        assert [one.similarity for one in found] == sorted((one.similarity for one in found), reverse=True)
+    with pytest.raises(ValueError, match="a search goes by both, appearance, motion, got 'colour'"):
+        searching.search(str(features), copied, 2.0, 2.56, "colour", 4, str(tmp_path))
+
+
+def test_a_video_that_is_gone_has_a_reason(features, tmp_path):
+    video = features.parent / "videos" / "2.mp4"
+    away = tmp_path / "away.mp4"
+    video.rename(away)
+    try:
+        found = searching.search(str(features), away, 0.0, 2.56, "both", 3, str(tmp_path / "previews"))
+    finally:
+        away.rename(video)
+    gone = [one for one in found if one.name == "2.mp4"]
+    assert gone
+    assert {one.preview for one in gone} == {None}
+    assert all(one.reason for one in gone)
+
+
+def test_the_page_searches(features, tmp_path):
+    pytest.importorskip("gradio", reason="the page needs gradio")
+    with Page(tmp_path, str(features)) as page:
+        assert any("18 moments" in line for line in page.lines)
+        config = page.config()
+        types = {one["id"]: one["type"] for one in config["components"]}
+        opened = next(
+            one
+            for one in config["dependencies"]
+            if [types[number] for number in one["inputs"]] == ["file"]
+            and "slider" in [types[number] for number in one["outputs"]]
+        )
+        _, path = page.upload("v.mp4", (features.parent / "videos" / "0.mp4").read_bytes())
+        answer = page.ask_number(opened["id"], [file_data(path)])
+        assert answer["success"], answer
+        assert "The moment: 2.2 to 4.7 s" in str(answer["output"]["data"])

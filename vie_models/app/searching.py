@@ -1,0 +1,100 @@
+"""Search by a moment, for the page: the index of a folder of features, and the moments that it finds, with previews."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..search import Example, build_index, find, open_index
+from ..search.index import Hit, Index, Pathway
+from .moments import Tell, silent
+from .previews import write_preview
+
+PATHWAYS: dict[str, Pathway | None] = {"both": None, "appearance": "static", "motion": "dynamic"}
+"""What a search goes by, and the search room's name for it."""
+WIDER = 8
+"""How many times as many moments are looked up as are shown, because those that overlap better ones are left out."""
+SHORTEST = 2.0
+"""Seconds of a preview at least."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+    """A moment that a search found."""
+
+    name: str
+    """Name of the video in the folder of features."""
+    start: float
+    end: float
+    """Where the moment starts and ends, in seconds."""
+    similarity: float
+    preview: str | None
+    """Path of a short video of the moment, or None."""
+    reason: str | None
+    """Why there is no preview, or None."""
+
+
+@functools.lru_cache(maxsize=2)
+def opened(features: str) -> Index:
+    """Opens the index of a folder of features, and builds it if there is none."""
+    try:
+        return open_index(features)
+    except FileNotFoundError:
+        return build_index(features)
+
+
+def about(features: str) -> tuple[int, int, str, list[str]]:
+    """Returns the numbers of moments and of videos of an index, its encoder, and what a search can go by."""
+    index = opened(features)
+    by = list(PATHWAYS) if index.pathways else ["both"]
+    return len(index), len(index.table.videos), str(index.settings["model"]), by
+
+
+def apart(hits: Sequence[Hit], count: int) -> list[Hit]:
+    """Returns the first `count` hits that do not overlap a better one in the same video."""
+    kept: list[Hit] = []
+    for hit in hits:
+        if not any(hit.path == other.path and hit.start < other.end and other.start < hit.end for other in kept):
+            kept.append(hit)
+        if len(kept) == count:
+            break
+    return kept
+
+
+def search(
+    features: str, source: str | Path, start: float, length: float, by: str, count: int, folder: str, progress: Tell = silent
+) -> list[Found]:
+    """Finds the moments most like a moment of a video.
+
+    Args:
+        features: folder of features, or of its index.
+        source: the video.
+        start, length: where the moment starts and how long it is, in seconds.
+        by: one of `PATHWAYS`.
+        count: how many moments to find.
+        folder: folder for the previews.
+        progress: is told how much is done.
+
+    Raises:
+        VideoError: the video cannot be read.
+        ValueError: there is no such choice, or the weights are others than those of the features.
+    """
+    if by not in PATHWAYS:
+        raise ValueError(f"a search goes by {', '.join(PATHWAYS)}, got {by!r}")
+    progress(0.0, "Embedding the moment")
+    example = Example(source, at=start + length / 2, window=length)
+    hits = apart(find(opened(features), example, WIDER * count, pathway=PATHWAYS[by]), count)
+    found = []
+    for number, hit in enumerate(hits):
+        progress(0.3 + 0.7 * number / len(hits), "Cutting the moments out")
+        preview = reason = None
+        try:
+            preview = write_preview(hit.path, hit.start, folder, max(hit.end - hit.start, SHORTEST))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "cannot be read"
+        found.append(
+            Found(name=hit.name, start=hit.start, end=hit.end, similarity=hit.similarity, preview=preview, reason=reason)
+        )
+    return found

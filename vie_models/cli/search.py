@@ -1,0 +1,282 @@
+"""`vie index`, `search`, `duplicates`, `cluster` and `segment`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from .extract import own_device
+
+
+@dataclasses.dataclass(kw_only=True)
+class IndexFeatures:
+    """Builds an index over a folder of features, or takes in the videos that are new in it.
+
+    The index finds the clips nearest to a video, a moment or other clips. It is memory-mapped. You can stop the command at any
+    time: what was there before stays as it was.
+    """
+
+    features: Positional[Path]
+    """Output folder of `vie extract`."""
+    array: str = "embedding"
+    """What to index: embedding, or the name of a layer that was extracted with --pool avg."""
+    kind: Literal["auto", "exact", "ivf", "hnsw"] = "auto"
+    """exact compares with every row. ivf and hnsw look at some of them; they need `pip install 'vie_models[search]'`.
+    auto is exact for up to a million rows, and then ivf."""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """Folder of the index. Default: FEATURES/index/ARRAY."""
+    rebuild: bool = False
+    """Build anew, as after features of indexed videos were removed."""
+
+    def run(self) -> int:
+        from ..search import build_index
+        from ..search.store import FACTS
+
+        folder = self.out or self.features / "index" / self.array
+        verb = "built" if self.rebuild or not (folder / FACTS).exists() else "up to date:"
+        index = build_index(self.features, self.array, self.kind, out=self.out, rebuild=self.rebuild, progress=True)
+        size = f"{len(index)} clips of {len(index.table.videos)} videos, {index.facts.dim} numbers each"
+        print(f"{verb} {index.kind} index of {size}: {index.folder}")
+        return 0
+
+
+@dataclasses.dataclass(kw_only=True)
+class Search:
+    """Finds the clips of an index that are most like a video, a moment of it, or several examples.
+
+    The video is embedded as the features of the index were made. Clips that overlap the examples themselves are left out.
+    Prints a table, the most similar first.
+    """
+
+    index: Positional[Path]
+    """Folder of the index, or of the features that it is of."""
+    video: Positional[str]
+    """Path or http(s) address of a video."""
+    at: float | None = None
+    """Middle of a moment, in seconds after the first frame. Default: the whole video."""
+    window: float | None = None
+    """Length of the moment, in seconds. Default: one clip."""
+    and_: Annotated[tuple[str, ...], arg(name="and", metavar="VIDEO[@SECONDS] ...")] = ()
+    """More examples: find what is like all of them. clip.mp4@12.5 is a moment, clip.mp4 a whole video."""
+    minus: Annotated[tuple[str, ...], arg(metavar="VIDEO[@SECONDS] ...")] = ()
+    """Examples that the clips should be unlike: their embedding is subtracted."""
+    k: Annotated[int, arg(aliases=["-k"])] = 20
+    """Number of clips to find."""
+    pathway: Literal["static", "dynamic"] | None = None
+    """Compare only the appearance (static) or only the motion (dynamic). For embeddings of two-pathway models."""
+    keep_own: bool = False
+    """Do not leave out the clips that overlap the examples themselves."""
+    array: str | None = None
+    """Which of the features' indexes to search. Default: that of the embedding, or the only one."""
+    json: bool = False
+    """Print one line of JSON per clip."""
+    sheet: Path | None = None
+    """PNG file to write, with a picture of every clip."""
+    model: str | None = None
+    """Name of the model or weight set that made the features. Default: the one in their manifest."""
+    checkpoint: Path | None = None
+    """Your own weights, if they made the features."""
+
+    def run(self) -> int:
+        from ..search import Example, contact_sheet, find, open_index
+
+        examples = [Example(self.video, at=self.at, window=self.window)]
+        examples += [Example(*_moment(word), window=None) for word in self.and_]
+        examples += [Example(*_moment(word), minus=True) for word in self.minus]
+        index = open_index(self.index, self.array)
+        model = _encoder(self.model or index.settings["model"], self.checkpoint) if self.model or self.checkpoint else None
+        hits = find(index, examples, self.k, model=model, pathway=self.pathway, keep_own=self.keep_own)
+        if self.json:
+            for hit in hits:
+                print(json.dumps(dataclasses.asdict(hit)))
+        else:
+            print(
+                _table(
+                    ["cosine", "start, s", "end, s", "video"],
+                    [[f"{h.similarity:.3f}", _s(h.start), _s(h.end), h.name] for h in hits],
+                )
+            )
+        if self.sheet and hits:
+            print(f"wrote {contact_sheet(hits, self.sheet, title=f'most like {self.video}')}", file=sys.stderr)
+        return 0
+
+
+@dataclasses.dataclass(kw_only=True)
+class Duplicates:
+    """Finds near-duplicate clips of different videos, with their times.
+
+    Clips of two videos match if their embeddings are nearly equal and the times of several matches agree. Prints a line for
+    each pair of videos, the most similar first.
+    """
+
+    index: Positional[Path]
+    """Folder of the index, or of the features that it is of."""
+    threshold: float | None = None
+    """Least cosine similarity of clips that match. Default: chosen on planted copies."""
+    ratio: float | None = None
+    """Most that the distance of clips that match may be, as a part of their distance to the tenth most similar video.
+    Default: chosen in the same way; 1 leaves only the threshold."""
+    matches: int = 2
+    """Least number of clips that must match; of videos with fewer clips, all."""
+    array: str | None = None
+    """Which of the features' indexes to search. Default: that of the embedding, or the only one."""
+    json: bool = False
+    """Print one line of JSON per pair."""
+    sheet: Path | None = None
+    """PNG file to write, with pictures of both clips of the first 50 pairs."""
+
+    def run(self) -> int:
+        from ..search import contact_sheet, find_duplicates, open_index
+        from ..search.duplicates import RATIO, THRESHOLD
+
+        pairs = find_duplicates(
+            open_index(self.index, self.array),
+            THRESHOLD if self.threshold is None else self.threshold,
+            ratio=RATIO if self.ratio is None else self.ratio,
+            matches=self.matches,
+            progress=True,
+        )
+        if self.json:
+            for pair in pairs:
+                print(json.dumps(dataclasses.asdict(pair)))
+        elif pairs:
+            rows = [
+                [
+                    f"{p.similarity:.3f}",
+                    str(p.matches),
+                    f"{p.speed:.2f}",
+                    *(f"{h.name} {_s(h.start)}-{_s(h.end)}" for h in (p.first, p.second)),
+                ]
+                for p in pairs
+            ]
+            print(_table(["cosine", "matches", "speed", "first, s", "second, s"], rows))
+        print(f"{len(pairs)} pairs of videos have near-duplicate clips", file=sys.stderr)
+        if self.sheet and pairs:
+            hits = [dataclasses.replace(hit, similarity=p.similarity) for p in pairs[:50] for hit in (p.first, p.second)]
+            print(f"wrote {contact_sheet(hits, self.sheet, columns=4, title='near-duplicates, side by side')}", file=sys.stderr)
+        return 0
+
+
+@dataclasses.dataclass(kw_only=True)
+class Cluster:
+    """Groups the clips of an index by likeness, and draws the middle of each group.
+
+    Writes clusters.csv, with the cluster of every clip, and a sheet of pictures for each cluster: the clips nearest to its
+    centre, of different videos if there are.
+    """
+
+    index: Positional[Path]
+    """Folder of the index, or of the features that it is of."""
+    out: Annotated[Path, arg(aliases=["-o"])]
+    """Folder for the table and the sheets."""
+    k: Annotated[int, arg(aliases=["-k"])] = 20
+    """Number of clusters."""
+    seed: int = 0
+    """Seed of the first centres."""
+    pictures: bool = True
+    """Draw the sheets; the videos must be where they were."""
+    array: str | None = None
+    """Which of the features' indexes to cluster. Default: that of the embedding, or the only one."""
+
+    def run(self) -> int:
+        from ..search import cluster, open_index
+        from ..search.clusters import write_clusters
+
+        index = open_index(self.index, self.array)
+        found = cluster(index, self.k, seed=self.seed)
+        path = write_clusters(index, found, self.out, pictures=self.pictures)
+        rows = [
+            [str(i), str(found.sizes[i]), str(found.videos[i]), hits[0].name if hits else ""]
+            for i, hits in enumerate(found.medoids)
+        ]
+        print(_table(["cluster", "clips", "videos", "nearest to the centre"], rows))
+        print(f"wrote {path}{' and a sheet for each cluster' * self.pictures}", file=sys.stderr)
+        return 0
+
+
+@dataclasses.dataclass(kw_only=True)
+class Segment:
+    """Finds where a video changes, and draws how alike its moments are.
+
+    A boundary is a time at which moments before it are alike, moments after it are alike, but not across it (Foote, 2000).
+    Prints the segments.
+    """
+
+    video: Positional[str]
+    """Path or http(s) address of a video."""
+    model: str = "vie_twopathway_tiny"
+    """Name of a model or weight set; `vie list` shows them."""
+    checkpoint: Path | None = None
+    """Your own weights: a folder, .safetensors, TensorFlow checkpoint or PyTorch state_dict. Default: the published weights."""
+    window: float | None = None
+    """Length of a moment, in seconds. Default: the length of the model's clip."""
+    stride: float = 0.5
+    """Seconds from one moment to the next."""
+    kernel: float | None = None
+    """Seconds on each side of a boundary that are compared. Closer boundaries count as one. Default: 4."""
+    threshold: float | None = None
+    """How much more alike moments must be on each side than across, in cosine similarity. Default: 0.1."""
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """PNG file to write. Default: the video's name with .segments.png, in the working folder."""
+    json: bool = False
+    """Print one line of JSON per segment."""
+    device: str | None = None
+    """Device that runs the model, such as cpu or cuda:1. Default: the GPU if there is one."""
+
+    def run(self) -> int:
+        from ..features.jobs import name_of
+        from ..search import segment
+        from ..search.segment_picture import draw_segments
+        from ..search.segments import KERNEL, THRESHOLD
+        from ..video.sources import path_or_url
+
+        model = _encoder(self.model, self.checkpoint).to(self.device or own_device())
+        found = segment(
+            self.video,
+            model,
+            window=self.window,
+            stride=self.stride,
+            kernel=KERNEL if self.kernel is None else self.kernel,
+            threshold=THRESHOLD if self.threshold is None else self.threshold,
+        )
+        strengths = [0.0, *found.strengths.tolist()]
+        rows = [(start, end, strength) for (start, end), strength in zip(found.segments, strengths, strict=True)]
+        if self.json:
+            for start, end, strength in rows:
+                print(json.dumps({"start": round(start, 3), "end": round(end, 3), "novelty": round(strength, 4)}))
+        else:
+            shown = [[_s(start), _s(end), f"{strength:.2f}" if start else ""] for start, end, strength in rows]
+            print(_table(["start, s", "end, s", "novelty at its start"], shown))
+        out = self.out or Path(f"{name_of(path_or_url(self.video))}.segments.png")
+        print(f"wrote {draw_segments(found, out)}", file=sys.stderr)
+        return 0
+
+
+def _moment(word: str) -> tuple[str, float | None]:
+    """Splits "VIDEO@12.5" into the video and the seconds; a word without a number after @ is a video."""
+    path, sign, seconds = word.rpartition("@")
+    try:
+        return (path, float(seconds)) if sign and path else (word, None)
+    except ValueError:
+        return word, None
+
+
+def _encoder(name: str, checkpoint: Path | None) -> Any:
+    from ..weights import create_model
+
+    return create_model(name, pretrained=checkpoint is None, checkpoint_path=checkpoint).eval()
+
+
+def _s(seconds: float) -> str:
+    return f"{seconds:.2f}"
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> str:
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [columns, *rows]]
+    return "\n".join(lines)

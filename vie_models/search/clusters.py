@@ -1,0 +1,108 @@
+"""Clusters of an index's rows: spherical k-means, and the clips in the middle of each cluster.
+
+N rows, D dimensions, K clusters.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..bank.kmeans import kmeans
+from ..files import replacing
+from .index import Hit, Index
+from .pictures import contact_sheet
+
+_BLOCK = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Clusters:
+    """The result of `cluster`. Cluster 0 has the most rows."""
+
+    labels: np.ndarray
+    """Cluster of each row, int32 [N]."""
+    centres: np.ndarray
+    """Their unit means, float32 [K, D]."""
+    sizes: np.ndarray
+    """Number of rows of each, int64 [K]."""
+    videos: np.ndarray
+    """Number of videos that have a row in each, int64 [K]."""
+    medoids: list[list[Hit]]
+    """For each cluster the clips nearest to its centre, one of a video as far as possible; similarity is to the centre."""
+
+
+def cluster(index: Index, k: int = 20, *, medoids: int = 10, iterations: int = 50, seed: int = 0) -> Clusters:
+    """Clusters the rows of an index by cosine similarity.
+
+    Holds all rows in memory. k-means runs on unit rows, as in the memory bank; each row then goes to the nearest unit mean.
+
+    Args:
+        index: the index.
+        k: number of clusters.
+        medoids: clips to describe each cluster by.
+        iterations: most iterations of k-means.
+        seed: for the first centres.
+
+    Raises:
+        ValueError: k is not from 1 to the number of rows, or another number is < 1.
+    """
+    if not 1 <= k <= len(index):
+        raise ValueError(f"k must be from 1 to the {len(index)} rows of the index, got {k}")
+    if medoids < 1:
+        raise ValueError(f"medoids must be >= 1, got {medoids}")
+    rows = torch.from_numpy(index.rows)
+    centres = F.normalize(kmeans(rows, k, iterations=iterations, seed=seed).centroids, dim=1)
+    labels = torch.empty(len(rows), dtype=torch.int64)
+    nearness = torch.empty(len(rows))
+    for start in range(0, len(rows), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        nearness[part], labels[part] = (rows[part] @ centres.T).max(1)
+    counts = torch.bincount(labels, minlength=k)
+    order = counts.argsort(descending=True, stable=True)
+    renumbered = torch.empty_like(order)
+    renumbered[order] = torch.arange(k)
+    found = renumbered[labels].numpy().astype(np.int32)
+    own = [np.flatnonzero(found == c) for c in range(k)]
+    return Clusters(
+        found,
+        centres[order].numpy(),
+        counts[order].numpy(),
+        np.array([len(np.unique(index.table.video[rows_of])) for rows_of in own]),
+        [_middle(index, rows_of, nearness.numpy(), medoids) for rows_of in own],
+    )
+
+
+def _middle(index: Index, rows: np.ndarray, nearness: np.ndarray, most: int) -> list[Hit]:
+    """Returns the rows nearest to the centre: first the nearest of each video, then others."""
+    ordered = rows[np.argsort(-nearness[rows], kind="stable")]
+    _, first = np.unique(index.table.video[ordered], return_index=True)
+    firsts = ordered[np.sort(first)][:most]
+    others = ordered[~np.isin(ordered, firsts)][: most - len(firsts)]
+    return [index.hit(int(row), float(nearness[row])) for row in [*firsts, *others]]
+
+
+def write_clusters(index: Index, found: Clusters, out: str | os.PathLike[str], *, pictures: bool = True) -> Path:
+    """Writes clusters.csv, with the cluster of every clip, and a sheet of pictures for every cluster. Returns the CSV file."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "clusters.csv"
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "path", "start", "end", "cluster"])
+        table = index.table
+        for row, label in enumerate(found.labels.tolist()):
+            video = table.videos[table.video[row]]
+            writer.writerow([video.name, video.path, float(table.start[row]), float(table.end[row]), label])
+    if pictures:
+        for number, hits in enumerate(found.medoids):
+            if hits:
+                title = f"cluster {number}: {found.sizes[number]} clips of {found.videos[number]} videos; nearest to its centre"
+                contact_sheet(hits, out / f"cluster-{number:03d}.png", title=title)
+    return path

@@ -1,0 +1,183 @@
+"""Near-duplicate clips of different videos, with their times.
+
+Clips are alike if they are near in absolute terms, and much nearer than either is to the tenth most similar other video: an
+encoder that knows objects puts all videos of a street near one another, and black frames near all others. The links of a pair
+of videos must then agree on how the times of one become those of the other: a shift, at nearly the same speed.
+
+N rows, V videos, D dimensions, Q rows of a block.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from ..progress import Progress
+from .index import Hit, Index
+
+THRESHOLD, RATIO = 0.95, 0.2
+"""Chosen on planted copies: see `python -m reproduce.duplicates`."""
+SPEEDS = (1.0, 0.9, 1 / 0.9, 0.95, 1 / 0.95, 0.85, 1 / 0.85)
+"""Speeds of one video relative to the other that are tried; in a tie, the first counts."""
+BACKGROUND = 10
+"""Rank of the video that a ratio of distances compares with."""
+_FOUND = 256  # rows that an index which is not exact is asked for
+_VALUES = 1 << 25  # dot products held at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Duplicate:
+    """A stretch of one video that is like a stretch of another."""
+
+    first: Hit
+    """The stretch in the video that comes first in the index: its name, path, start and end in seconds."""
+    second: Hit
+    """The stretch in the other."""
+    similarity: float
+    """Mean cosine similarity of the clips that match."""
+    matches: int
+    """Number of clips that match."""
+    speed: float
+    """Seconds of the second stretch for a second of the first, one of `SPEEDS`."""
+
+
+def find_duplicates(
+    index: Index, threshold: float = THRESHOLD, *, ratio: float = RATIO, matches: int = 2, progress: bool = False
+) -> list[Duplicate]:
+    """Finds stretches of different videos that are near-duplicates.
+
+    Args:
+        index: the index. In an exact one every row is compared with all others, so time grows with the square of their number.
+        threshold: least cosine similarity of clips that match, in (0, 1].
+        ratio: most that the distance (1 - cosine similarity) of clips that match may be, as a part of their mean distance to
+            the tenth most similar other video; in (0, 1]. With fewer videos, only the threshold counts.
+        matches: least number of clips that match, in order; or all, of a video with fewer.
+        progress: show a progress bar.
+
+    Returns:
+        The best stretch of each pair of videos, the most similar first.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    for name, number in (("threshold", threshold), ("ratio", ratio)):
+        if not 0 < number <= 1:
+            raise ValueError(f"{name} must be in (0, 1], got {number}")
+    if matches < 1:
+        raise ValueError(f"matches must be >= 1, got {matches}")
+    rows, values = _links(index, threshold, ratio, progress)
+    video, middle = index.table.video, (np.asarray(index.table.start) + np.asarray(index.table.end)) / 2
+    pair = video[rows[:, 0]].astype(np.int64) * len(index.table.videos) + video[rows[:, 1]]
+    order = np.argsort(pair, kind="stable")
+    found = []
+    for own in np.split(order, np.flatnonzero(np.diff(pair[order])) + 1):
+        if not len(own):
+            continue
+        one, two = (int(video[row]) for row in rows[own[0]])
+        kept, speed = aligned(middle[rows[own, 0]], middle[rows[own, 1]], values[own], tolerance=_tolerance(index, one, two))
+        if len(kept) >= min(matches, *(index.table.videos[number].rows for number in (one, two))):
+            first, second = (_stretch(index, rows[own[kept], side]) for side in (0, 1))
+            found.append(Duplicate(first, second, float(values[own[kept]].mean()), len(kept), speed))
+    return sorted(found, key=lambda pair: (-pair.similarity, pair.first.name, pair.second.name))
+
+
+def aligned(first: np.ndarray, second: np.ndarray, values: np.ndarray, tolerance: float) -> tuple[np.ndarray, float]:
+    """Chooses the links between two videos that agree on a shift and a speed.
+
+    Args:
+        first, second: times of the linked clips in each video, [L] seconds.
+        values: similarities, [L].
+        tolerance: seconds by which a link may be off.
+
+    Returns:
+        Which links agree, no two with the same clip of either video, in order of time; and the speed.
+    """
+    best: tuple[float, np.ndarray, float] = (0.0, np.empty(0, np.int64), 1.0)
+    for speed in SPEEDS:
+        shift = second - speed * first
+        order = np.argsort(shift, kind="stable")
+        ends = np.searchsorted(shift[order], shift[order] + 2 * tolerance + 1e-9, side="right")
+        sums = np.concatenate([[0.0], np.cumsum(values[order])])
+        begin = int(np.argmax(sums[ends] - sums[:-1]))
+        near = order[begin : ends[begin]]
+        for times in (first, second):  # the most similar link of each clip
+            near = near[np.argsort(-values[near], kind="stable")]
+            near = near[np.unique(times[near], return_index=True)[1]]
+        if values[near].sum() > best[0] + 1e-9:
+            best = float(values[near].sum()), near, speed
+    return best[1][np.argsort(first[best[1]], kind="stable")], best[2]
+
+
+def _links(index: Index, threshold: float, ratio: float, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Returns pairs of rows of different videos that are alike, int64 [L, 2], the lower first, and their similarities [L]."""
+    background = np.full(len(index), -np.inf)
+    rows, others, values = [], [], []
+    with Progress(len(index), "clip", show=progress) as bar:
+        for begin, similarity, other in _best_of_videos(index, threshold):
+            ranked = -np.sort(-similarity, axis=1)
+            if ranked.shape[1] >= BACKGROUND:
+                background[begin : begin + len(similarity)] = ranked[:, BACKGROUND - 1]
+            row, column = np.nonzero(similarity >= threshold)
+            rows.append(row + begin)
+            others.append(other[row, column])
+            values.append(similarity[row, column])
+            bar.update(len(similarity))
+    links = np.sort(np.stack([np.concatenate(rows), np.concatenate(others)], 1).astype(np.int64), axis=1)
+    links, which = np.unique(links, axis=0, return_index=True)
+    found = np.concatenate(values)[which]
+    near = 1 - found <= ratio * (1 - background[links].mean(1))
+    return links[near], found[near]
+
+
+def _best_of_videos(index: Index, threshold: float) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yields (first row of a block, similarities to the most similar row of each other video, [Q, V], and those rows, [Q, V],
+    where they reach the threshold).
+
+    In an index that is not exact, V counts only the videos of some nearest rows. Entries without a video are -inf.
+    """
+    video, count = index.table.video, len(index.table.videos)
+    if index.near is not None:
+        for begin in range(0, len(index), 1 << 10):
+            part = slice(begin, begin + (1 << 10))
+            dots, rows = index.nearest_rows(index.rows[part], _FOUND)
+            own = np.where(rows >= 0, video[rows], -1)
+            dots = np.where((own == video[part, None]) | (own < 0), -np.inf, dots)
+            order = np.lexsort((-dots, own), axis=1)
+            dots, rows, own = (np.take_along_axis(values, order, 1) for values in (dots, rows, own))
+            dots[:, 1:][own[:, 1:] == own[:, :-1]] = -np.inf
+            yield begin, dots, rows
+        return
+    firsts = np.searchsorted(video, np.arange(count))
+    rows_of_all = torch.from_numpy(index.rows)
+    size = max(min(_VALUES // len(index), 512), 1)
+    for begin in range(0, len(index), size):
+        dots = (rows_of_all[begin : begin + size] @ rows_of_all.T).numpy()  # [Q, N]
+        best = np.maximum.reduceat(dots, firsts, axis=1)
+        best[np.arange(len(best)), video[begin : begin + size]] = -np.inf
+        yield begin, best, _rows_of(dots, firsts, best >= threshold)
+
+
+def _rows_of(dots: np.ndarray, firsts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Returns the row with the largest dot of each wanted video, [Q, V], for dots [Q, N] and wanted [Q, V]."""
+    found = np.zeros(wanted.shape, np.int64)
+    ends = np.append(firsts[1:], dots.shape[1])
+    for query, video in np.argwhere(wanted).tolist():
+        found[query, video] = firsts[video] + dots[query, firsts[video] : ends[video]].argmax()
+    return found
+
+
+def _tolerance(index: Index, one: int, two: int) -> float:
+    """Returns the seconds by which matching clips may be off: clips do not start at the same moments of what was copied."""
+    gaps = []
+    for number in (one, two):
+        first, last = np.searchsorted(index.table.video, [number, number + 1])
+        gaps.append(float(np.diff(index.table.start[first:last]).max()) if last - first > 1 else 0.0)
+    return max(0.6 * max(gaps), 0.25)
+
+
+def _stretch(index: Index, rows: np.ndarray) -> Hit:
+    hit = index.hit(int(rows[0]))
+    return dataclasses.replace(hit, start=float(index.table.start[rows].min()), end=float(index.table.end[rows].max()))

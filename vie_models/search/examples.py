@@ -1,0 +1,191 @@
+"""Examples to search by: videos and moments, embedded as the features of an index were made; several, or one minus another."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..features.extractor import Extractor
+from ..models import Encoder
+from ..video.clips import regular_clip
+from ..video.frames import LengthError, Video, VideoError
+from ..video.sampling import cropping
+from ..video.sources import open_video, path_or_url
+from ..weights.folder import hash_of_weights
+
+if TYPE_CHECKING:
+    from .index import Hit, Index, Pathway
+
+_MOST_CLIPS = 32  # of a long moment
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """What to search for: a video or a moment of it."""
+
+    path: str | os.PathLike[str]
+    """Path or http(s) address of the video."""
+    at: float | None = None
+    """Middle of the moment, in seconds after the first frame. None: the mean of the whole video's clips."""
+    window: float | None = None
+    """Length of the moment, in seconds. If it is longer than a clip of the features, the mean of clips, end to end; else one
+    clip. Default: one clip."""
+    minus: bool = False
+    """Search for what is unlike it: its embedding is subtracted."""
+
+    def __post_init__(self) -> None:
+        if self.at is None and self.window is not None:
+            raise ValueError(f"window must come with at, the middle of the moment in seconds, got window={self.window} alone")
+        if self.at is not None and not 0 <= self.at < math.inf:
+            raise ValueError(f"at must be >= 0 seconds, got {self.at}")
+        if self.window is not None and not 0 < self.window < math.inf:
+            raise ValueError(f"window must be > 0 seconds, got {self.window}")
+
+    def span(self, clip: float) -> tuple[float, float]:
+        """Returns the seconds (start, end) of the moment, for a clip of a length in seconds; all time, for a whole video."""
+        if self.at is None:
+            return -math.inf, math.inf
+        half = max(self.window or 0, clip) / 2
+        return self.at - half, self.at + half
+
+
+def find(
+    index: Index,
+    examples: Sequence[Example] | Example,
+    k: int = 20,
+    *,
+    model: Encoder | None = None,
+    pathway: Pathway | None = None,
+    keep_own: bool = False,
+) -> list[Hit]:
+    """Finds the clips most like the examples: like the mean of all of them, minus the mean of those with `minus`.
+
+    Args:
+        index: where to search.
+        examples: what to search for.
+        k: how many clips to find.
+        model: the encoder that made the features (default: it is loaded by the name in their manifest).
+        pathway: "static" searches by appearance, "dynamic" by motion; for embeddings of two-pathway models.
+        keep_own: do not leave out the clips that overlap the examples themselves.
+
+    Returns:
+        At most k hits, the most similar first.
+
+    Raises:
+        FileNotFoundError: a video does not exist.
+        VideoError: a video cannot be read.
+        ValueError: there is no example without minus, a moment does not lie in its video, k < 1, or the model is another than
+            that of the features.
+    """
+    examples = [examples] if isinstance(examples, Example) else list(examples)
+    if all(example.minus for example in examples):
+        raise ValueError("at least one example must be given that is not subtracted")
+    if k < 1:
+        raise ValueError(f"k must be >= 1, got {k}")
+    vectors = {example: index.embed(example, model) for example in examples}
+    query = np.mean([vectors[example] for example in examples if not example.minus], 0)
+    if any(example.minus for example in examples):
+        query = query - np.mean([vectors[example] for example in examples if example.minus], 0)
+    clip = clip_seconds(index.settings)
+    exclude = [] if keep_own else [(example.path, *example.span(clip)) for example in examples]
+    return index.nearest(query, k, exclude, pathway=pathway)
+
+
+def model_of(settings: dict[str, Any]) -> Encoder:
+    """Loads the encoder that made features, by its name.
+
+    Raises:
+        ValueError: the published weights are others than those that made the features.
+    """
+    from ..weights import create_model
+
+    name = str(settings["model"])
+    model = create_model(name, pretrained=True)
+    _check_weights(model, settings)
+    return model
+
+
+def embed(example: Example, model: Encoder, settings: dict[str, Any], array: str) -> np.ndarray:
+    """Embeds an example with the encoder, sampling and layer of features: a unit vector, float32 [D]. See `Index.embed`."""
+    _check_weights(model, settings)
+    extractor = Extractor(
+        model,
+        layers=[] if array == "embedding" else [array],
+        clips=settings["clips"],
+        window=settings["window"],
+        stride=settings["stride"],
+        workers=0,
+    )
+    if example.at is None:
+        values = extractor.features(path_or_url(example.path))[0][array]
+    else:
+        values = _moment(example, extractor, array)
+    values = values.astype(np.float64)
+    mean = (values / np.linalg.norm(values, axis=1, keepdims=True).clip(1e-30)).mean(0)
+    return (mean / max(np.linalg.norm(mean), 1e-30)).astype(np.float32)
+
+
+def clip_seconds(settings: dict[str, Any]) -> float:
+    """Returns how much of a video a clip of the features covers, in seconds."""
+    spec = settings["clip_spec"]
+    return settings["window"] or spec["num_frames"] * spec["frame_interval"] / spec["fps"]
+
+
+def _moment(example: Example, extractor: Extractor, array: str) -> np.ndarray:
+    """Returns the features of the clips of a moment, [clips, D]."""
+    sampling, fps = extractor.sampling, extractor.sampling.fps
+    convert = cropping(sampling.spec)
+
+    def read(video: Video) -> list[np.ndarray]:
+        assert example.at is not None
+        if example.at * fps >= video.num_frames:
+            raise ValueError(
+                f"at must lie in the video: {video.name} lasts {video.num_frames / fps:.2f} s, got {example.at:g} s"
+            )
+        return list(video.read(_clips(example, extractor, video.num_frames), convert))
+
+    with open_video(path_or_url(example.path), fps) as video:
+        try:
+            pixels = read(video)
+        except LengthError:
+            video.recount()
+            pixels = read(video)
+        except OSError as error:
+            raise VideoError(example.path, f"cannot be read: {error.strerror or error}") from error
+    found = []
+    name = "output" if array == "embedding" else array
+    for first in range(0, len(pixels), extractor.batch_size):
+        batch = pixels[first : first + extractor.batch_size]
+        found.append(extractor.forward(batch)[name][: len(batch)].float().cpu().numpy())
+    return np.concatenate(found)
+
+
+def _clips(example: Example, extractor: Extractor, num_frames: int) -> list[tuple[int, ...]]:
+    """Returns the grid indices of the clips that cover a moment, in a video of `num_frames` grid points."""
+    from ..video.clips import window_offsets
+
+    sampling, fps = extractor.sampling, extractor.sampling.fps
+    assert example.at is not None
+    length = sampling.window_length
+    covered = max(round((example.window or 0) * fps), length)
+    first = round(example.at * fps - covered / 2)
+    count = min(math.ceil(covered / length), _MOST_CLIPS)
+    last = max(num_frames - length, 0)
+    starts = sorted({min(max(first + round(i * (covered - length) / max(count - 1, 1)), 0), last) for i in range(count)})
+    if sampling.window is None and sampling.stride is None:
+        return [regular_clip(num_frames, sampling.spec, start).indices for start in starts]
+    offsets = window_offsets(sampling.spec.num_frames, length)
+    return [tuple((start + offset) % num_frames for offset in offsets) for start in starts]
+
+
+def _check_weights(model: Encoder, settings: dict[str, Any]) -> None:
+    if model.model_name != settings["model"] or hash_of_weights(model) != settings["weights"]:
+        raise ValueError(
+            f"the features were made by {settings['model']} with other weights than these of {model.model_name}: pass the "
+            "encoder that made them (model=; --model and --checkpoint)"
+        )

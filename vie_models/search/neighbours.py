@@ -1,0 +1,174 @@
+"""Nearest rows: exactly, by products of blocks; or nearly, by an index of faiss (extra `search`).
+
+faiss's indexes hold rows in 8 bits per number. What they find is ranked again by the rows themselves, so similarities are exact
+and only which rows are found is approximate.
+
+Q queries, N rows, D dimensions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .store import Kind
+
+MOST_EXACT = 1_000_000
+"""Rows up to which the kind "auto" is exact."""
+_BLOCK = 1 << 15  # rows multiplied at a time
+_SLACK = 16  # rows found beyond k, to be ranked again
+_PER_LIST = 64  # training rows for each list of an IVF index; faiss wants at least 39
+
+
+def kind_for(rows: int) -> Kind:
+    """The kind of index for a number of rows that nobody chose."""
+    return "exact" if rows <= MOST_EXACT else "ivf"
+
+
+def exact_nearest(rows: Tensor, queries: Tensor, k: int, excluded: np.ndarray | None = None) -> np.ndarray:
+    """Finds the k rows with the largest dot product with each query.
+
+    Args:
+        rows: float32 [N, D].
+        queries: float32 [Q, D].
+        k: at most N.
+        excluded: sorted numbers of rows that are left out.
+
+    Returns:
+        Row numbers, int64 [Q, k], in no particular order; -1 where there are too few rows.
+    """
+    dots = torch.full((len(queries), k), -torch.inf)
+    found = torch.full((len(queries), k), -1, dtype=torch.int64)
+    floor = dots.amin(1)
+    for start in range(0, len(rows), _BLOCK):
+        block = queries @ rows[start : start + _BLOCK].T  # [Q, rows of the block]
+        if excluded is not None:
+            first, last = np.searchsorted(excluded, [start, start + _BLOCK])
+            block[:, torch.from_numpy(excluded[first:last] - start)] = -torch.inf
+        if start == 0:
+            best = block.topk(min(k, block.shape[1]), dim=1)
+            more, which = best.values, best.indices
+        else:
+            query, column = (block > floor[:, None]).nonzero(as_tuple=True)
+            if not len(query):
+                continue
+            counts = torch.bincount(query, minlength=len(queries))
+            place = torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]
+            more = torch.full((len(queries), int(counts.max())), -torch.inf)
+            which = torch.zeros_like(more, dtype=torch.int64)
+            more[query, place], which[query, place] = block[query, column], column
+        every = torch.cat([dots, more], 1)
+        numbers = torch.cat([found, which + start], 1)
+        best = every.topk(k, dim=1)
+        dots, found = best.values, numbers.gather(1, best.indices)
+        floor = dots.amin(1)
+    return torch.where(dots > -torch.inf, found, -1).numpy()
+
+
+def ranked(rows: np.ndarray, queries: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks rows that were found, [Q, c], by their dot products in double precision: (dots, row numbers), largest first.
+
+    The dots do not depend on where a row stands. Row -1 stands for none, and has the dot -inf.
+    """
+    dots = np.full(found.shape, -np.inf)
+    for i, own in enumerate(found):
+        there = own >= 0
+        dots[i, there] = rows[own[there]].astype(np.float64) @ queries[i].astype(np.float64)
+    order = np.lexsort((found, -dots), axis=1)
+    return np.take_along_axis(dots, order, 1), np.take_along_axis(found, order, 1)
+
+
+class Near:
+    """An index of faiss over the rows.
+
+    Attributes:
+        probes: lists searched per query (ivf), or candidates kept while walking the graph (hnsw).
+    """
+
+    def __init__(self, index: Any, kind: Kind) -> None:
+        self._index, self.kind = index, kind
+        self.probes = max(8, round(math.sqrt(index.nlist) / 2)) if kind == "ivf" else 128
+
+    @classmethod
+    def trained(cls, kind: Kind, rows: np.ndarray, seed: int = 0) -> Near:
+        """Returns an empty index whose lists and codes are trained on a sample of the rows."""
+        faiss = import_faiss()
+        count, dim = rows.shape
+        if kind == "ivf":
+            lists = max(min(round(4 * math.sqrt(count)), count // 39), 1)
+            name, sample = f"IVF{lists},SQ8", _PER_LIST * lists
+        else:
+            name, sample = "HNSW32,SQ8", 100_000
+        index = faiss.index_factory(dim, name, faiss.METRIC_INNER_PRODUCT)
+        if kind == "hnsw":
+            index.hnsw.efConstruction = 80
+        which = np.sort(np.random.default_rng(seed).permutation(count)[:sample])
+        index.train(np.ascontiguousarray(rows[which]))
+        return cls(index, kind)
+
+    def empty(self) -> Near:
+        """Returns an index without rows, with the same lists and codes."""
+        copy = import_faiss().clone_index(self._index)
+        copy.reset()
+        return Near(copy, self.kind)
+
+    def __len__(self) -> int:
+        return self._index.ntotal
+
+    def add(self, rows: np.ndarray) -> None:
+        """Adds rows, float32 [n, D], with the numbers after those that it has."""
+        for start in range(0, len(rows), 1 << 16):
+            self._index.add(np.ascontiguousarray(rows[start : start + (1 << 16)]))
+
+    def nearest(self, queries: np.ndarray, k: int) -> np.ndarray:
+        """Returns the numbers of about the k nearest rows, int64 [Q, k]; -1 where fewer were found."""
+        faiss = import_faiss()
+        if self.kind == "ivf":
+            parameters = faiss.SearchParametersIVF(nprobe=min(self.probes, self._index.nlist))
+        else:
+            parameters = faiss.SearchParametersHNSW(efSearch=max(self.probes, k))
+        return self._index.search(queries, min(k, len(self)), params=parameters)[1]
+
+    def write(self, path: Path) -> None:
+        """Writes the index to a file."""
+        import_faiss().write_index(self._index, str(path))
+
+    @classmethod
+    def open(cls, path: Path, kind: Kind, *, mapped: bool = True) -> Near:
+        """Opens a file. If mapped, the lists stay on disk, and rows cannot be added.
+
+        Raises:
+            ValueError: it is not a file of faiss, or of another kind.
+        """
+        faiss = import_faiss()
+        try:
+            index = faiss.downcast_index(faiss.read_index(str(path), faiss.IO_FLAG_MMAP if mapped and kind == "ivf" else 0))
+        except (RuntimeError, MemoryError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path} cannot be read by faiss ({reason}): build the index again with --rebuild") from error
+        if not hasattr(index, {"ivf": "nlist", "hnsw": "hnsw"}.get(kind, "")):
+            raise ValueError(f"{path} is not an index of kind {kind}: build the index again with --rebuild")
+        return cls(index, kind)
+
+
+def candidates(k: int, rows: int, near: bool) -> int:
+    """How many rows to find for the k nearest, before they are ranked again."""
+    return min((4 * k if near else k) + _SLACK, rows)
+
+
+def import_faiss() -> Any:
+    """Returns the module faiss.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        return importlib.import_module("faiss")
+    except ImportError as error:
+        raise ImportError("an index that is not exact needs faiss: pip install 'vie_models[search]'") from error

@@ -1,0 +1,174 @@
+"""Small pictures of clips, read from the videos when they are needed, and sheets of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..files import replacing
+from ..video.frames import GRID_FPS, LengthError, Video
+from ..video.sources import open_video, path_or_url
+
+if TYPE_CHECKING:
+    from .index import Hit
+
+WIDTH, HEIGHT, GAP = 192, 108, 8
+"""Sizes of a tile and the space between tiles, in pixels."""
+TEXT = 13
+"""Height of the letters, in pixels."""
+
+
+def thumbnail(path: str | os.PathLike[str], at: float, height: int = HEIGHT) -> Image.Image:
+    """Reads a frame of a video as a small picture, upright; a grey one that says why, where that is not possible.
+
+    Args:
+        path: path or http(s) address of the video.
+        at: seconds after the first frame; after the last one, the last one is shown.
+        height: of the picture, in pixels.
+    """
+    return thumbnails(path, [at], height)[0]
+
+
+def thumbnails(path: str | os.PathLike[str], seconds: Sequence[float], height: int = HEIGHT) -> list[Image.Image]:
+    """Reads frames of a video as small pictures, as `thumbnail`, in one pass."""
+
+    def shrink(frame: np.ndarray) -> np.ndarray:
+        width = max(round(height * frame.shape[1] / frame.shape[0]), 1)
+        return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+    def read(video: Video) -> list[np.ndarray]:
+        last = video.num_frames - 1
+        wanted = [min(max(round(second * GRID_FPS), 0), last) for second in seconds]
+        ordered = sorted(set(wanted))
+        found = dict(zip(ordered, (clip[0] for clip in video.read([[k] for k in ordered], shrink)), strict=True))
+        return [found[k] for k in wanted]
+
+    try:
+        with open_video(path_or_url(path), GRID_FPS, threads=1) as video:
+            try:
+                frames = read(video)
+            except LengthError:
+                video.recount()
+                frames = read(video)
+    except (OSError, ValueError, RuntimeError, LookupError, ArithmeticError, MemoryError, TypeError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        return [_grey(height, "the file is gone" if missing else "cannot be read")] * len(seconds)
+    return [Image.fromarray(frame) for frame in frames]
+
+
+def _grey(height: int, why: str) -> Image.Image:
+    tile = Image.new("RGB", (round(height * WIDTH / HEIGHT), height), (128, 128, 128))
+    ImageDraw.Draw(tile).text((6, height // 2 - TEXT), why, fill="white", font=letters())
+    return tile
+
+
+def contact_sheet(
+    hits: Sequence[Hit],
+    path: str | os.PathLike[str],
+    *,
+    columns: int = 5,
+    caption: Callable[[Hit], str] | None = None,
+    title: str | None = None,
+) -> Path:
+    """Writes a sheet of pictures of clips as a PNG: the middle frame of each, with its video's name, time and similarity below.
+
+    Args:
+        hits: the clips.
+        path: file to write.
+        columns: pictures in a row.
+        caption: two lines of text for each clip (default: name; time and similarity).
+        title: a line above the pictures.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: there are no hits, or columns < 1.
+    """
+    if not hits:
+        raise ValueError("there are no clips to draw")
+    if columns < 1:
+        raise ValueError(f"columns must be >= 1, got {columns}")
+    times: dict[str, list[float]] = {}
+    for hit in hits:
+        times.setdefault(hit.path, []).append((hit.start + hit.end) / 2)
+    read = {video: iter(thumbnails(video, seconds)) for video, seconds in times.items()}
+    tiles = [(next(read[hit.path]), (caption or _about)(hit)) for hit in hits]
+    return save(sheet(tiles, columns, title), path)
+
+
+def sheet(tiles: Sequence[tuple[Image.Image, str]], columns: int, title: str | None = None) -> Image.Image:
+    """Arranges pictures with captions of at most two lines in rows."""
+    columns = min(columns, len(tiles))
+    below = 2 * (TEXT + 3) + GAP
+    top = GAP + (TEXT + 10 if title else 0)
+    size = (GAP + columns * (WIDTH + GAP), top + -(-len(tiles) // columns) * (HEIGHT + below))
+    whole = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(whole)
+    if title:
+        draw.text((GAP, GAP), fitting(title, size[0] - 2 * GAP), fill="black", font=letters(TEXT + 2))
+    for i, (picture, text) in enumerate(tiles):
+        x, y = GAP + i % columns * (WIDTH + GAP), top + i // columns * (HEIGHT + below)
+        paste(whole, picture, (x, y), (WIDTH, HEIGHT))
+        lines = [fitting(line, WIDTH) for line in text.splitlines()[:2]]
+        draw.multiline_text((x, y + HEIGHT + 2), "\n".join(lines), fill="black", font=letters(), spacing=2)
+    return whole
+
+
+def paste(whole: Image.Image, picture: Image.Image, place: tuple[int, int], size: tuple[int, int]) -> None:
+    """Puts a picture into the middle of a black box of a size, whole."""
+    box = Image.new("RGB", size, (24, 24, 24))
+    scale = min(size[0] / picture.width, size[1] / picture.height)
+    fitted = picture.resize((max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)))
+    box.paste(fitted, ((size[0] - fitted.width) // 2, (size[1] - fitted.height) // 2))
+    whole.paste(box, place)
+
+
+def fitting(text: str, width: int) -> str:
+    """Returns the text, with its beginning cut if it is wider than `width` pixels."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    if letters().getlength(text) <= width:
+        return text
+    while text and letters().getlength("..." + text) > width:
+        text = text[1:]
+    return "..." + text
+
+
+def clock(seconds: float) -> str:
+    """Returns a time as minutes:seconds, such as 1:07.5."""
+    tenths = round(10 * seconds)
+    return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"
+
+
+def letters(size: int = TEXT) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """Returns a font that comes with Pillow."""
+    try:
+        return ImageFont.load_default(size=size)
+    except TypeError:  # Pillow before 10.1 has one size
+        return ImageFont.load_default()
+
+
+def save(picture: Image.Image, path: str | os.PathLike[str]) -> Path:
+    """Writes a picture as a PNG and returns the path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        picture.save(temporary, "PNG")
+    return path
+
+
+def _about(hit: Hit) -> str:
+    return f"{hit.name}\n{clock(hit.start)} to {clock(hit.end)}, {hit.similarity:.3f}"
+
+
+def spread(numbers: Iterable[int], most: int) -> list[int]:
+    """Returns at most `most` of the numbers, evenly spread."""
+    every = list(numbers)
+    if len(every) <= most:
+        return every
+    return [every[round(i * (len(every) - 1) / max(most - 1, 1))] for i in range(most)]
