@@ -112,11 +112,9 @@ class Near:
         index.train(np.ascontiguousarray(rows[which]))
         return cls(index, kind)
 
-    def empty(self) -> Near:
-        """Returns an index without rows, with the same lists and codes."""
-        copy = import_faiss().clone_index(self._index)
-        copy.reset()
-        return Near(copy, self.kind)
+    def clear(self) -> None:
+        """Removes all rows, and keeps the trained lists and codes. Not for an index that is mapped."""
+        self._index.reset()
 
     def __len__(self) -> int:
         return self._index.ntotal
@@ -148,7 +146,7 @@ class Near:
         """
         faiss = import_faiss()
         try:
-            index = faiss.downcast_index(faiss.read_index(str(path), faiss.IO_FLAG_MMAP if mapped and kind == "ivf" else 0))
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if mapped and kind == "ivf" else 0)
         except (RuntimeError, MemoryError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"{path} cannot be read by faiss ({reason}): build the index again with --rebuild") from error
