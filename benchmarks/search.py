@@ -1,6 +1,6 @@
 """Measures search: recall, speed, memory and the time to build, of each kind of index; the exact one beside faiss's flat index.
 
-The rows are synthetic: there is a centre on the sphere for every 50 rows. A row is a centre plus Gaussian noise of length 0.7,
+The rows are synthetic: there is a centre on the sphere for every 50 rows. A row is a centre plus Gaussian noise as long as it,
 normalised; ten rows in turn share a centre, and queries are made as rows are. So a row has some tens of near neighbours, as
 clips of one subject have, and beyond them all is about equally far. An index is built from a folder of features, grown by 1 %,
 and compared with one that was built of all rows at once. Each step is a process of its own, whose memory counts.
@@ -28,7 +28,7 @@ from vie_models.search.neighbours import Near
 from .measure import Table, add_common, medians, report, turns
 
 DIM, QUERIES, BATCH, K = 128, 200, 100, 10
-_PER_CENTRE, _SHARED, _NOISE = 50, 10, 0.7
+_PER_CENTRE, _SHARED, _NOISE = 50, 10, 1.0
 _PER_VIDEO = 1000
 _SETTINGS = {"model": "synthetic", "clips": None, "window": None, "stride": 1.0}
 
