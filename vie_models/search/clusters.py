@@ -80,12 +80,18 @@ def cluster(index: Index, k: int = 20, *, medoids: int = 10, iterations: int = 5
 
 
 def _middle(index: Index, rows: np.ndarray, nearness: np.ndarray, most: int) -> list[Hit]:
-    """Returns the rows nearest to the centre: first the nearest of each video, then others."""
+    """Returns the rows nearest to the centre: first the nearest of each video, then others, apart in time if possible."""
     ordered = rows[np.argsort(-nearness[rows], kind="stable")]
-    _, first = np.unique(index.table.video[ordered], return_index=True)
-    firsts = ordered[np.sort(first)][:most]
-    others = ordered[~np.isin(ordered, firsts)][: most - len(firsts)]
-    return [index.hit(int(row), float(nearness[row])) for row in [*firsts, *others]]
+    video, start, end = index.table.video[ordered], index.table.start[ordered], index.table.end[ordered]
+    chosen = np.sort(np.unique(video, return_index=True)[1])[:most].tolist()
+    for place in range(len(ordered)):
+        if len(chosen) == most:
+            break
+        same = [other for other in chosen if video[other] == video[place]]
+        if not any(start[place] < end[other] and end[place] > start[other] for other in same):
+            chosen.append(place)
+    chosen += [place for place in range(min(len(ordered), 2 * most)) if place not in chosen][: most - len(chosen)]
+    return [index.hit(int(ordered[place]), float(nearness[ordered[place]])) for place in chosen]
 
 
 def write_clusters(index: Index, found: Clusters, out: str | os.PathLike[str], *, pictures: bool = True) -> Path:
@@ -103,6 +109,7 @@ def write_clusters(index: Index, found: Clusters, out: str | os.PathLike[str], *
     if pictures:
         for number, hits in enumerate(found.medoids):
             if hits:
-                title = f"cluster {number}: {found.sizes[number]} clips of {found.videos[number]} videos; nearest to its centre"
+                size, videos = int(found.sizes[number]), int(found.videos[number])
+                title = f"cluster {number}: {size} clips of {videos} video{'s' * (videos > 1)}; nearest to its centre"
                 contact_sheet(hits, out / f"cluster-{number:03d}.png", title=title)
     return path

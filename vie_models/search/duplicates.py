@@ -26,6 +26,7 @@ BACKGROUND = 10
 """Rank of the video that a ratio of distances compares with."""
 _FOUND = 256  # rows that an index which is not exact is asked for
 _VALUES = 1 << 25  # dot products held at a time
+_TIE, _TIES = 1.5, 32  # of a video, rows up to 1.5 times as far as the most similar one are linked too, at most so many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ def find_duplicates(
         index: the index. In an exact one every row is compared with all others, so time grows with the square of their number.
         threshold: least cosine similarity of clips that match, in (0, 1].
         ratio: most that the distance (1 - cosine similarity) of clips that match may be, as a part of their mean distance to
-            the tenth most similar other video; in (0, 1]. With fewer videos, only the threshold counts.
+            the tenth most similar other video; in (0, 1]. With fewer videos or a ratio of 1, only the threshold counts.
         matches: least number of clips that match, in order; or all, of a video with fewer.
         progress: show a progress bar.
 
@@ -116,66 +117,72 @@ def _links(index: Index, threshold: float, ratio: float, progress: bool) -> tupl
     background = np.full(len(index), -np.inf)
     rows, others, values = [], [], []
     with Progress(len(index), "clip", show=progress) as bar:
-        for begin, similarity, other in _best_of_videos(index, threshold):
-            ranked = -np.sort(-similarity, axis=1)
-            if ranked.shape[1] >= BACKGROUND:
-                background[begin : begin + len(similarity)] = ranked[:, BACKGROUND - 1]
-            row, column = np.nonzero(similarity >= threshold)
+        for begin, best, row, other, similarity in (_exact if index.near is None else _near)(index, threshold):
+            if best.shape[1] >= BACKGROUND:
+                background[begin : begin + len(best)] = -np.partition(-best, BACKGROUND - 1, axis=1)[:, BACKGROUND - 1]
             rows.append(row + begin)
-            others.append(other[row, column])
-            values.append(similarity[row, column])
-            bar.update(len(similarity))
+            others.append(other)
+            values.append(similarity)
+            bar.update(len(best))
     links = np.sort(np.stack([np.concatenate(rows), np.concatenate(others)], 1).astype(np.int64), axis=1)
     links, which = np.unique(links, axis=0, return_index=True)
     found = np.concatenate(values)[which]
-    near = 1 - found <= ratio * (1 - background[links].mean(1))
+    near = (1 - found <= ratio * (1 - background[links].mean(1))) | (ratio == 1)
     return links[near], found[near]
 
 
-def _best_of_videos(index: Index, threshold: float) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yields (first row of a block, similarities to the most similar row of each other video, [Q, V], and those rows, [Q, V],
-    where they reach the threshold).
+_Block = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""First row of a block of Q rows; similarities to the most similar row of other videos, [Q, any], -inf where there is none; and
+the links of the block: rows counted from the first, rows of other videos, similarities, each [L]."""
 
-    In an index that is not exact, V counts only the videos of some nearest rows. Entries without a video are -inf.
-    """
+
+def _exact(index: Index, threshold: float) -> Iterator[_Block]:
     video, count = index.table.video, len(index.table.videos)
-    if index.near is not None:
-        for begin in range(0, len(index), 1 << 10):
-            part = slice(begin, begin + (1 << 10))
-            dots, rows = index.nearest_rows(index.rows[part], _FOUND)
-            own = np.where(rows >= 0, video[rows], -1)
-            dots = np.where((own == video[part, None]) | (own < 0), -np.inf, dots)
-            order = np.lexsort((-dots, own), axis=1)
-            dots, rows, own = (np.take_along_axis(values, order, 1) for values in (dots, rows, own))
-            dots[:, 1:][own[:, 1:] == own[:, :-1]] = -np.inf
-            yield begin, dots, rows
-        return
     firsts = np.searchsorted(video, np.arange(count))
-    rows_of_all = torch.from_numpy(index.rows)
+    ends = np.append(firsts[1:], len(index))
+    rows = torch.from_numpy(index.rows)
     size = max(min(_VALUES // len(index), 512), 1)
     for begin in range(0, len(index), size):
-        dots = (rows_of_all[begin : begin + size] @ rows_of_all.T).numpy()  # [Q, N]
-        best = np.maximum.reduceat(dots, firsts, axis=1)
+        dots = (rows[begin : begin + size] @ rows.T).numpy()  # [Q, N]
+        best = np.maximum.reduceat(dots, firsts, axis=1)  # [Q, V]
         best[np.arange(len(best)), video[begin : begin + size]] = -np.inf
-        yield begin, best, _rows_of(dots, firsts, best >= threshold)
+        row, other = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for query, number in np.argwhere(best >= threshold).tolist():
+            own = dots[query, firsts[number] : ends[number]]
+            least = max(threshold, 1 - _TIE * (1 - own.max()) - 1e-6)
+            found = np.flatnonzero(own >= least)[:_TIES] + firsts[number]
+            row.append(np.full(len(found), query))
+            other.append(found)
+        which, to = np.concatenate(row), np.concatenate(other)
+        yield begin, best, which, to, dots[which, to]
 
 
-def _rows_of(dots: np.ndarray, firsts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Returns the row with the largest dot of each wanted video, [Q, V], for dots [Q, N] and wanted [Q, V]."""
-    found = np.zeros(wanted.shape, np.int64)
-    ends = np.append(firsts[1:], dots.shape[1])
-    for query, video in np.argwhere(wanted).tolist():
-        found[query, video] = firsts[video] + dots[query, firsts[video] : ends[video]].argmax()
-    return found
+def _near(index: Index, threshold: float) -> Iterator[_Block]:
+    video = index.table.video
+    for begin in range(0, len(index), 1 << 10):
+        part = slice(begin, begin + (1 << 10))
+        dots, rows = index.nearest_rows(index.rows[part], _FOUND)
+        numbers = np.where(rows >= 0, video[rows], -1)
+        dots = np.where((numbers == video[part, None]) | (numbers < 0), -np.inf, dots)
+        row, column = np.nonzero(dots >= threshold)
+        links = row, rows[row, column], dots[row, column]
+        order = np.lexsort((-dots, numbers), axis=1)
+        best, numbers = np.take_along_axis(dots, order, 1), np.take_along_axis(numbers, order, 1)
+        best[:, 1:][numbers[:, 1:] == numbers[:, :-1]] = -np.inf  # only the best of each video
+        yield begin, best, *links
 
 
 def _tolerance(index: Index, one: int, two: int) -> float:
-    """Returns the seconds by which matching clips may be off: clips do not start at the same moments of what was copied."""
-    gaps = []
+    """Returns the seconds by which matching clips may be off: nearly half the time from one clip to the next.
+
+    Clips do not start at the same moments of what was copied, but a still picture should match along one diagonal only.
+    """
+    gaps = [0.2]
     for number in (one, two):
         first, last = np.searchsorted(index.table.video, [number, number + 1])
-        gaps.append(float(np.diff(index.table.start[first:last]).max()) if last - first > 1 else 0.0)
-    return max(0.6 * max(gaps), 0.25)
+        if last - first > 1:
+            gaps.append(float(np.median(np.diff(index.table.start[first:last]))))
+    return 0.48 * max(gaps)
 
 
 def _stretch(index: Index, rows: np.ndarray) -> Hit:

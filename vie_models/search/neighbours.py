@@ -76,6 +76,7 @@ def ranked(rows: np.ndarray, queries: np.ndarray, found: np.ndarray) -> tuple[np
 
     The dots do not depend on where a row stands. Row -1 stands for none, and has the dot -inf.
     """
+    rows = np.asarray(rows)  # indexing a memmap is slow
     dots = np.full(found.shape, -np.inf)
     for i, own in enumerate(found):
         there = own >= 0
@@ -112,11 +113,9 @@ class Near:
         index.train(np.ascontiguousarray(rows[which]))
         return cls(index, kind)
 
-    def empty(self) -> Near:
-        """Returns an index without rows, with the same lists and codes."""
-        copy = import_faiss().clone_index(self._index)
-        copy.reset()
-        return Near(copy, self.kind)
+    def clear(self) -> None:
+        """Removes all rows, and keeps the trained lists and codes. Not for an index that is mapped."""
+        self._index.reset()
 
     def __len__(self) -> int:
         return self._index.ntotal
@@ -148,8 +147,10 @@ class Near:
         """
         faiss = import_faiss()
         try:
-            index = faiss.downcast_index(faiss.read_index(str(path), faiss.IO_FLAG_MMAP if mapped and kind == "ivf" else 0))
-        except (RuntimeError, MemoryError) as error:
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if mapped and kind == "ivf" else 0)
+            if mapped and kind == "ivf":  # threads that read ahead would be started for every query
+                faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
+        except (RuntimeError, MemoryError, AttributeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"{path} cannot be read by faiss ({reason}): build the index again with --rebuild") from error
         if not hasattr(index, {"ivf": "nlist", "hnsw": "hnsw"}.get(kind, "")):

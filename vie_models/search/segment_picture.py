@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,77 +13,106 @@ from .pictures import GAP, TEXT, clock, letters, paste, save, thumbnails
 from .segments import Segmentation
 
 _SIDE = 420  # of a matrix
-_FRAMES = 12  # in the strip
-_CURVE = 70
+_FRAMES = 10  # in the strip
+_CURVE = 90
+_LINE = TEXT + 6
 _COLOURS = [(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)]  # viridis
-_MARK = (214, 39, 40)
+_MARK, _CALM = (214, 39, 40), (31, 119, 180)
+_BARS = ((205, 218, 238), (238, 222, 196))
+_TITLES = {"all": "all moments", "static": "appearance (static pathway)", "dynamic": "motion (dynamic pathway)"}
 
 
 def draw_segments(found: Segmentation, path: str | os.PathLike[str]) -> Path:
     """Writes a picture of a segmentation as a PNG and returns its path.
 
-    From top to bottom: a strip of frames over time; the novelty of each time, with the boundaries as red lines; and how alike
-    all moments are, for the whole embedding and for each pathway.
+    From top to bottom, all over time: a strip of frames; a bar with the number of each segment; and novelty, with the
+    boundaries as red lines. Below, how alike all moments are, for the whole embedding and for each pathway.
     """
-    names = {"all": found.similarity, **found.pathways}
-    titles = {"all": "all moments", "static": "appearance (static pathway)", "dynamic": "motion (dynamic pathway)"}
-    width = max(len(names) * (_SIDE + GAP) + GAP, 3 * (_SIDE + GAP) + GAP)
-    line = TEXT + 6
-    strip = (width - 2 * GAP) // _FRAMES
-    height = 2 * line + strip * 9 // 16 + 2 * line + _CURVE + 2 * line + _SIDE + 2 * line + 2 * GAP
+    matrices = {"all": found.similarity, **found.pathways}
+    width = 3 * (_SIDE + GAP) + GAP
+    left, right = GAP, width - GAP
+    strip = (right - left) // _FRAMES
+    tall = strip * 9 // 16
+    height = GAP + _LINE + tall + _LINE + _LINE + _CURVE + _LINE + GAP + _LINE + _SIDE + _LINE + GAP
     whole = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(whole)
 
-    def text(x: float, y: float, words: str) -> None:
-        draw.text((x, y), words, fill="black", font=letters())
-
-    left, right = GAP, width - GAP
+    def text(x: float, y: float, words: str, colour: str | tuple[int, int, int] = "black") -> None:
+        draw.text((x, y), words, fill=colour, font=letters())
 
     def across(seconds: float) -> float:
         return left + (right - left) * seconds / max(found.duration, 1e-9)
 
-    count = len(found.segments)
-    text(
-        left,
-        GAP,
-        f"{Path(found.path).name}: {clock(found.duration)} long, {count} segment{'s' * (count > 1)}; red lines are boundaries",
-    )
-    y = GAP + line
+    segments = found.segments
+    about = f"{clock(found.duration)} long, {len(segments)} segment{'s' * (len(segments) > 1)}"
+    text(left, GAP, f"{Path(found.path).name}: {about}. Red lines: boundaries")
+    y = GAP + _LINE
     seconds = [(i + 0.5) / _FRAMES * found.duration for i in range(_FRAMES)]
-    for i, picture in enumerate(thumbnails(found.path, seconds, strip)):
-        paste(whole, picture, (left + i * strip, y), (strip - 1, strip * 9 // 16))
-    y += strip * 9 // 16 + 4
+    for i, picture in enumerate(thumbnails(found.path, seconds, tall)):
+        paste(whole, picture, (left + i * strip, y), (strip - 1, tall))
+    y += tall
+    for number, (start, end) in enumerate(segments, 1):
+        draw.rectangle((across(start), y, across(end), y + _LINE - 3), fill=_BARS[number % 2])
+        room = across(end) - across(start) - 6
+        for words in (f"{number}: {clock(start)} to {clock(end)}", str(number)):
+            if letters().getlength(words) <= room:
+                text(across(start) + 4, y, words)
+                break
+    y += _LINE
     text(left, y, "novelty: how much more alike moments are before and after a time than across it")
-    y += line
-    top = max(float(found.novelty.max(initial=0)), 0.1)
-    edges = found.times - (found.times[1] - found.times[0]) / 2 if len(found.times) > 1 else found.times
-    points = [(across(float(t)), y + _CURVE * (1 - max(float(v), 0) / top)) for t, v in zip(edges, found.novelty, strict=True)]
-    draw.rectangle((left, y, right, y + _CURVE), outline=(200, 200, 200))
-    if len(points) > 1:
-        draw.line(points, fill=(31, 119, 180), width=2)
-    for boundary in found.boundaries:
-        draw.line((across(boundary), GAP + line, across(boundary), y + _CURVE), fill=_MARK, width=2)
-    y += _CURVE + 3
-    end = -1.0
-    for second in [0.0, *found.boundaries.tolist()]:
-        if across(second) > end:
-            text(across(second), y, clock(second))
-            end = across(second) + letters().getlength(clock(second)) + 6
-    y += 2 * line
-    for i, (name, similarity) in enumerate(names.items()):
-        x = left + i * (_SIDE + GAP)
-        low = float(similarity.min())
-        text(x, y - line, f"{titles[name]}: cosine {low:.2f} (dark) to 1 (bright)")
-        whole.paste(_heat(similarity, low), (x, y))
-        scale = _SIDE / max(len(found.times), 1)
-        for boundary in found.boundaries:
-            place = float(np.searchsorted(found.times, boundary)) * scale
-            draw.line((x + place, y, x + place, y + _SIDE - 1), fill=_MARK, width=1)
-            draw.line((x, y + place, x + _SIDE - 1, y + place), fill=_MARK, width=1)
-        text(x, y + _SIDE + 2, clock(float(found.times[0])))
-        last = clock(float(found.times[-1]))
-        text(x + _SIDE - letters().getlength(last), y + _SIDE + 2, last)
+    y += _LINE
+    _draw_novelty(draw, found, across, y)
+    for boundary in found.boundaries.tolist():
+        draw.line((across(boundary), GAP + _LINE, across(boundary), y + _CURVE), fill=_MARK, width=2)
+    y += _CURVE + 2
+    last = -1.0
+    for second in [0.0, *found.boundaries.tolist(), found.duration]:
+        length = letters().getlength(clock(second))
+        x = min(max(across(second) - length / 2, left), right - length)
+        if x > last:
+            text(x, y, clock(second))
+            last = x + length + 6
+    y += _LINE + GAP
+    for i, (name, similarity) in enumerate(matrices.items()):
+        _draw_matrix(whole, found, similarity, _TITLES[name], (left + i * (_SIDE + GAP), y))
     return save(whole, path)
+
+
+def _draw_novelty(draw: ImageDraw.ImageDraw, found: Segmentation, across: Callable[[float], float], y: int) -> None:
+    top = 1.1 * max(float(found.novelty.max(initial=0)), found.threshold)
+    half = (found.times[1] - found.times[0]) / 2 if len(found.times) > 1 else 0.0
+    points = [
+        (across(float(time - half)), y + _CURVE * (1 - max(float(value), 0) / top))
+        for time, value in zip(found.times, found.novelty, strict=True)
+    ]
+    level = y + _CURVE * (1 - found.threshold / top)
+    draw.rectangle((across(0), y, across(found.duration), y + _CURVE), outline=(200, 200, 200))
+    for x in range(round(across(0)), round(across(found.duration)), 8):
+        draw.line((x, level, x + 3, level), fill=(120, 120, 120))
+    if len(points) > 1:
+        draw.line(points, fill=_CALM, width=2)
+    words = f"threshold {found.threshold:g}"
+    box = (across(0) + 2, level - TEXT - 4, across(0) + 8 + letters().getlength(words), level - 2)
+    draw.rectangle(box, fill="white")
+    draw.text((across(0) + 4, level - TEXT - 4), words, fill=(90, 90, 90), font=letters())
+
+
+def _draw_matrix(whole: Image.Image, found: Segmentation, similarity: np.ndarray, title: str, place: tuple[int, int]) -> None:
+    """Draws how alike all moments are: time runs to the right and down."""
+    x, y = place
+    draw = ImageDraw.Draw(whole)
+    low = float(similarity.min())
+    draw.text((x, y), f"{title}: cosine {low:.2f} (dark) to 1 (bright)", fill="black", font=letters())
+    y += _LINE
+    whole.paste(_heat(similarity, low), (x, y))
+    scale = _SIDE / max(len(found.times), 1)
+    for boundary in found.boundaries:
+        at = float(np.searchsorted(found.times, boundary)) * scale
+        draw.line((x + at, y, x + at, y + _SIDE - 1), fill=_MARK, width=1)
+        draw.line((x, y + at, x + _SIDE - 1, y + at), fill=_MARK, width=1)
+    first, last = clock(float(found.times[0])), clock(float(found.times[-1]))
+    draw.text((x, y + _SIDE + 2), f"{first}, time to the right and down", fill="black", font=letters())
+    draw.text((x + _SIDE - letters().getlength(last), y + _SIDE + 2), last, fill="black", font=letters())
 
 
 def _heat(similarity: np.ndarray, low: float) -> Image.Image:

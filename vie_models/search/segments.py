@@ -45,6 +45,8 @@ class Segmentation:
     """Times of the peaks of novelty, in seconds, float64 [B], increasing."""
     strengths: np.ndarray
     """Novelty of the boundaries, [B]."""
+    threshold: float
+    """Least novelty of a boundary that was asked for."""
     embeddings: np.ndarray
     """Unit embedding of each moment, float32 [M, D]."""
 
@@ -108,6 +110,7 @@ def segment(
         novelty=novelty,
         boundaries=(times[peaks] + times[peaks - 1]) / 2,
         strengths=novelty[peaks],
+        threshold=threshold,
         embeddings=rows.astype(np.float32),
     )
 
@@ -124,7 +127,7 @@ def novelty_of(similarity: np.ndarray, radius: int) -> np.ndarray:
     """
     moments = len(similarity)
     novelty = np.zeros(moments, np.float32)
-    for m in range(1, moments):
+    for m in range(2, moments - 1):
         past, future = np.arange(max(m - radius, 0), m), np.arange(m, min(m + radius, moments))
         taper = [np.exp(-(((side - (m - 0.5)) / max(radius / 2, 0.5)) ** 2) / 2) for side in (past, future)]
         past_weight, future_weight = (weight / weight.sum() for weight in taper)

@@ -1,0 +1,109 @@
+"""Clusters of rows, and the boundaries of a video."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.features import write_features
+from support.scenes import scene
+from support.videos import write_video
+
+from vie_models.cli import main
+from vie_models.search import build_index, cluster, segment
+from vie_models.search.segment_picture import draw_segments
+from vie_models.search.segments import novelty_of, peaks_of
+
+
+def test_clusters_are_the_groups_of_rows(tmp_path):
+    draws = np.random.default_rng(0)
+    centres = np.eye(8, dtype=np.float32)[:3]
+    sizes = (40, 25, 10)
+    for group, size in enumerate(sizes):
+        for part in range(5):
+            rows = centres[group] + 0.1 * draws.normal(size=(size // 5, 8))
+            write_features(tmp_path, [f"{group}-{part}.mp4"], arrays={"embedding": rows.astype(np.float32)})
+    index = build_index(tmp_path)
+    found = cluster(index, 3, medoids=4, seed=1)
+    assert found.sizes.tolist() == list(sizes)
+    assert found.videos.tolist() == [5, 5, 5]
+    assert [name[0] for name in index.table.name] == [str(label) for label in found.labels]
+    np.testing.assert_allclose(np.linalg.norm(found.centres, axis=1), 1, rtol=1e-5)
+    for number, hits in enumerate(found.medoids):
+        assert len({hit.name for hit in hits}) == 4  # one of a video
+        assert hits[0].similarity == pytest.approx(float((index.rows[found.labels == number] @ found.centres[number]).max()))
+    many = cluster(index, 3, medoids=12, seed=1).medoids[2]
+    assert len({(hit.name, hit.start) for hit in many}) == 10  # all there are
+    for k in (0, 76):
+        with pytest.raises(ValueError, match=f"k must be from 1 to the 75 rows of the index, got {k}"):
+            cluster(index, k)
+
+
+def test_the_command_writes_a_table_and_sheets(library, tmp_path, capsys):
+    assert main(["cluster", str(library / "features"), "-k", "4", "-o", str(tmp_path / "out")]) == 0
+    assert "cluster  clips  videos" in capsys.readouterr().out
+    with (tmp_path / "out" / "clusters.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 42
+    assert {row["cluster"] for row in rows} == set("0123")
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [f"cluster-00{i}.png" for i in range(4)]
+
+
+def naive_novelty(similarity, radius):
+    """Foote's checkerboard, cell by cell."""
+    moments = len(similarity)
+    found = np.zeros(moments)
+    for m in range(2, moments - 1):
+        sums, weights = np.zeros(3), np.zeros(3)
+        for i in range(max(m - radius, 0), min(m + radius, moments)):
+            for j in range(max(m - radius, 0), min(m + radius, moments)):
+                weight = np.exp(-(((i - m + 0.5) ** 2 + (j - m + 0.5) ** 2) / (2 * (radius / 2) ** 2)))
+                kind = (0 if i < m else 1) if (i < m) == (j < m) else 2
+                sums[kind] += weight * similarity[i, j]
+                weights[kind] += weight
+        past, future, across = sums / weights
+        found[m] = (past + future) / 2 - across
+    return found
+
+
+def test_novelty_is_footes_checkerboard():
+    rows = np.random.default_rng(0).normal(size=(30, 8))
+    similarity = np.corrcoef(rows)
+    np.testing.assert_allclose(novelty_of(similarity, 6), naive_novelty(similarity, 6), atol=1e-6)
+    blocks = np.kron(np.eye(2), np.ones((10, 10)))
+    novelty = novelty_of(blocks, 4)
+    assert novelty.argmax() == 10
+    assert novelty[10] == pytest.approx(1)
+    assert peaks_of(novelty, 4, 0.1).tolist() == [10]
+    assert peaks_of(novelty_of(np.ones((20, 20)), 4), 4, 0.1).tolist() == []
+
+
+def test_the_cut_between_two_scenes(tmp_path, model, capsys):
+    """Rendered scenes that join at 8 s."""
+    video = write_video(tmp_path / "two.mp4", np.concatenate([scene(3, 200), scene(8, 200)]), codec="libx264")
+    found = segment(video, model)
+    assert found.similarity.shape == (len(found.times),) * 2
+    assert set(found.pathways) == {"static", "dynamic"}
+    np.testing.assert_allclose((found.pathways["static"] + found.pathways["dynamic"]) / 2, found.similarity, atol=1e-3)
+    assert len(found.boundaries) == 1
+    assert abs(found.boundaries[0] - 8) <= 0.5
+    assert found.segments == [(0.0, found.boundaries[0]), (found.boundaries[0], pytest.approx(16))]
+    picture = Image.open(draw_segments(found, tmp_path / "s.png"))
+    assert picture.width > 1000
+    assert main(["segment", str(video), "-o", str(tmp_path / "t.png"), "--json"]) == 0
+    printed = capsys.readouterr()
+    lines = [json.loads(line) for line in printed.out.splitlines()]
+    assert [line["start"] for line in lines] == [0.0, pytest.approx(found.boundaries[0], abs=1e-3)]
+    assert (tmp_path / "t.png").exists()
+
+
+def test_one_scene_is_one_segment(tmp_path, model):
+    video = write_video(tmp_path / "one.mp4", np.repeat(scene(3, 1), 150, axis=0), codec="libx264")
+    assert segment(video, model).boundaries.tolist() == []
+    short = write_video(tmp_path / "short.mp4", scene(3, 20), codec="libx264")
+    found = segment(short, model)
+    assert found.segments == [(0.0, pytest.approx(0.8))]
+    assert draw_segments(found, tmp_path / "short.png").exists()
+    with pytest.raises(ValueError, match="threshold must be > 0"):
+        segment(short, model, threshold=0)

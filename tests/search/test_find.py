@@ -1,0 +1,172 @@
+"""Searching by examples, on rendered videos."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.scenes import scene
+from support.videos import write_video
+
+import vie_models as vie
+from vie_models.cli import main
+from vie_models.search import Example, build_index, contact_sheet, find, open_index, thumbnail
+
+
+@pytest.fixture
+def index(library):
+    return open_index(library / "features")
+
+
+@pytest.fixture
+def two_scenes(library, tmp_path):
+    """A video of two scenes of the library, one after the other."""
+    return write_video(tmp_path / "two.mp4", np.concatenate([scene(3), scene(8)]), codec="libx264")
+
+
+def test_a_moment_finds_its_scene(index, two_scenes, model):
+    for at, name in ((1.8, "scene03.mp4"), (5.4, "scene08.mp4")):
+        hits = find(index, Example(two_scenes, at=at), 3, model=model)
+        assert {hit.name for hit in hits} == {name}
+        assert hits[0].similarity > 0.99
+    long = index.embed(Example(two_scenes, at=3.6, window=7.2), model)
+    clips = [index.embed(Example(two_scenes, at=at), model) for at in (1.28, 3.6, 5.92)]
+    mean = np.mean(clips, 0) / np.linalg.norm(np.mean(clips, 0))
+    np.testing.assert_allclose(long, mean, atol=1e-5)  # three clips, end to end
+
+
+def test_a_moment_is_embedded_as_the_features_were(index, library, model):
+    video = library / "videos" / "scene05.mp4"
+    (row, *_) = index.rows_in(video, 0.5, 1.0)[1:]
+    at = float(index.table.start[row] + index.table.end[row]) / 2
+    np.testing.assert_allclose(index.embed(Example(video, at=at), model), index.rows[row], atol=1e-5)
+    rows = index.rows_in(video)
+    mean = np.mean(index.rows[rows], 0)
+    np.testing.assert_allclose(index.embed(Example(video), model), mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_the_example_itself_is_left_out(index, library, model, tmp_path):
+    shutil.copy(library / "videos" / "scene05.mp4", tmp_path / "other name.mp4")  # it is known by its content
+    example = Example(tmp_path / "other name.mp4")
+    assert "scene05.mp4" not in {hit.name for hit in find(index, example, len(index), model=model)}
+    assert find(index, example, 1, model=model, keep_own=True)[0].name == "scene05.mp4"
+    hits = find(index, dataclasses.replace(example, at=1.3), len(index), model=model)
+    assert all(hit.start >= 2.5 for hit in hits if hit.name == "scene05.mp4")
+
+
+def test_several_examples_and_minus(index, library, model):
+    one, two = (library / "videos" / f"scene{i:02d}.mp4" for i in (2, 9))
+    both = find(index, [Example(one), Example(two)], len(index), model=model, keep_own=True)
+    vectors = [index.embed(Example(video), model) for video in (one, two)]
+    middle = sum(vectors) / np.linalg.norm(sum(vectors))
+    assert both[0].similarity == pytest.approx(float(index.rows[both[0].row] @ middle), abs=1e-5)
+    apart = find(index, [Example(one), Example(two, minus=True)], len(index), model=model, keep_own=True)
+    difference = (vectors[0] - vectors[1]) / np.linalg.norm(vectors[0] - vectors[1])
+    assert [hit.row for hit in apart[:5]] == np.argsort(-(index.rows @ difference))[:5].tolist()
+    assert np.mean([hit.similarity for hit in apart if hit.name == "scene02.mp4"]) > 0.3
+    assert np.mean([hit.similarity for hit in apart if hit.name == "scene09.mp4"]) < -0.3
+    with pytest.raises(ValueError, match="at least one example must be given that is not subtracted"):
+        find(index, [Example(one, minus=True)], model=model)
+    with pytest.raises(ValueError, match="examples that cancel one another"):
+        find(index, [Example(one), Example(one, minus=True)], model=model)
+
+
+def test_a_pathway_alone(index, library, model):
+    video = library / "videos" / "scene02.mp4"
+    for pathway, part in (("static", slice(0, 128)), ("dynamic", slice(128, 256))):
+        hit = find(index, Example(video), 1, model=model, pathway=pathway)[0]
+        query = index.embed(Example(video), model)[part]
+        row = index.rows[hit.row][part]
+        assert hit.similarity == pytest.approx(float(query @ row / np.linalg.norm(query) / np.linalg.norm(row)), abs=1e-4)
+
+
+def test_what_cannot_be_searched(index, library, model, tmp_path):
+    video = library / "videos" / "scene02.mp4"
+    for arguments, reason in (
+        ({"at": -1.0}, "at must be >= 0 seconds, got -1"),
+        ({"window": 2.0}, "window must come with at"),
+        ({"at": 1.0, "window": 0.0}, "window must be > 0"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            Example(video, **arguments)
+    with pytest.raises(ValueError, match=r"at must lie in the video: .* lasts 3.60 s, got 9 s"):
+        find(index, Example(video, at=9.0), model=model)
+    with pytest.raises(ValueError, match="k must be >= 1, got 0"):
+        find(index, Example(video), 0, model=model)
+    with pytest.raises(ValueError, match="made by vie_twopathway_tiny with other weights than these of vie_single_tiny"):
+        find(index, Example(video), model=vie.create_model("vie_single_tiny", pretrained=True))
+    with pytest.raises(ValueError, match="with other weights"):
+        find(index, Example(video), model=vie.create_model("vie_twopathway_tiny"))
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(vie.VideoError, match="cannot be opened as a video"):
+        find(index, Example(tmp_path / "broken.mp4", at=1.0), model=model)
+    with pytest.raises(FileNotFoundError):
+        find(index, Example(tmp_path / "none.mp4"), model=model)
+
+
+def test_pictures(index, library, tmp_path, model):
+    video = library / "videos" / "scene02.mp4"
+    picture = thumbnail(video, 1.0, 48)
+    assert picture.size == (64, 48)
+    expected = np.asarray(Image.fromarray(scene(2)[25]).resize((64, 48), Image.Resampling.BILINEAR), float)
+    assert abs(np.asarray(picture, float) - expected).mean() < 8
+    assert np.array_equal(np.asarray(thumbnail(video, 99.0)), np.asarray(thumbnail(video, 3.56)))
+    for path in (tmp_path / "gone.mp4", tmp_path):
+        assert np.asarray(thumbnail(path, 1.0))[0, 0].tolist() == [128, 128, 128]
+    hits = find(index, Example(video), 7, model=model)
+    hits[2] = dataclasses.replace(hits[2], path=str(tmp_path / "gone.mp4"))
+    sheet = Image.open(contact_sheet(hits, tmp_path / "new" / "sheet.png", columns=3, title="seven"))
+    one = Image.open(contact_sheet(hits[:1], tmp_path / "one.png", columns=3))
+    assert sheet.size[0] == 3 * (one.size[0] - 8) + 8
+    assert sheet.size[1] > 3 * (one.size[1] - 8)
+    with pytest.raises(ValueError, match="there are no clips to draw"):
+        contact_sheet([], tmp_path / "none.png")
+
+
+def test_pictures_are_upright(clips_folder):
+    for name, size in (("video_90.mov", None), ("video_180.mov", None)):
+        del size
+        with vie.video.sources.open_video(clips_folder / name, 25.0) as video:
+            frame = next(video.read([[0]]))[0]
+        picture = thumbnail(clips_folder / name, 0.0, 60)
+        assert picture.width == round(60 * frame.shape[1] / frame.shape[0])
+
+
+def test_the_command(library, two_scenes, tmp_path, capsys):
+    features = str(library / "features")
+    assert main(["index", features]) == 0
+    assert "up to date: exact index of 42 clips of 14 videos, 256 numbers each" in capsys.readouterr().out
+    assert main(["search", features, str(two_scenes), "--at", "1.8", "-k", "3", "--sheet", str(tmp_path / "s.png")]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0].split() == ["cosine", "start,", "s", "end,", "s", "video"]
+    assert [line.split()[-1] for line in printed.out.splitlines()[1:]] == ["scene03.mp4"] * 3
+    assert (tmp_path / "s.png").exists()
+    minus = ["--minus", str(library / "videos" / "scene08.mp4"), "--and", f"{two_scenes}@2.0"]
+    assert main(["search", features, str(two_scenes), *minus, "--json", "-k", "1", "--pathway", "static"]) == 0
+    hit = json.loads(capsys.readouterr().out)
+    assert hit["similarity"] > 0
+    assert set(hit) == {"row", "name", "path", "start", "end", "similarity"}
+
+
+def test_the_command_says_what_is_wrong(library, tmp_path, capsys):
+    features, video = str(library / "features"), str(library / "videos" / "scene02.mp4")
+    for arguments, reason in (
+        (["index", str(tmp_path)], "is it the output folder of `vie extract`"),
+        (["search", str(tmp_path), video], "no index in"),
+        (["search", features, video, "-k", "0"], "k must be >= 1, got 0"),
+        (["search", features, str(tmp_path / "none.mp4")], "none.mp4"),
+        (["search", features, video, "--model", "vie_single_tiny"], "with other weights than these of vie_single_tiny"),
+        (["duplicates", features, "--threshold", "2"], "threshold must be in (0, 1], got 2"),
+        (["cluster", features, "-k", "1000", "-o", str(tmp_path)], "k must be from 1 to the 42 rows"),
+        (["segment", video, "--kernel", "0.1"], "kernel must be at least the stride"),
+    ):
+        assert main(arguments) == 2
+        assert reason in capsys.readouterr().err
+
+
+def test_an_index_elsewhere_grows(library, tmp_path):
+    out = tmp_path / "elsewhere"
+    assert len(build_index(library / "features", out=out)) == 42
+    assert open_index(out).grow() == 0
