@@ -28,7 +28,8 @@ def take(address: str, chromium: str) -> Image.Image:
         page.get_by_role("button", name="Try an example").first.click()
         rows = page.locator(".vie-row:visible")
         rows.nth(2).wait_for(timeout=WAIT)  # two of the match, one of the layer
-        page.wait_for_timeout(2000)  # players show their first frames
+        page.wait_for_function("[...document.querySelectorAll('video')].every(video => video.readyState >= 2)", timeout=WAIT)
+        page.wait_for_timeout(1000)  # they are drawn
         box = rows.nth(1).bounding_box()
         assert box
         height = box["y"] + box["height"] + GAP

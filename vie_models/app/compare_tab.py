@@ -74,13 +74,13 @@ class CompareTab:
         ]
         return (
             gr.Column(visible=True),
-            agreement_table(found, labels),
+            agreement_table(found, labels, two_videos=what == VIDEOS),
             charts.side_by_side(figures),
             charts.side_by_side(cross),
         )
 
 
-def agreement_table(found: Comparison, labels: tuple[str, str]) -> str:
+def agreement_table(found: Comparison, labels: tuple[str, str], two_videos: bool) -> str:
     """Returns how well the matrices agree, as Markdown."""
     columns = list(found.second.embeddings)
     lines = [
@@ -95,4 +95,7 @@ def agreement_table(found: Comparison, labels: tuple[str, str]) -> str:
         "Spearman's rank correlation of the similarities of all pairs of moments that share no frame (RSA): 1 if both find the "
         "same pairs alike, 0 if they have nothing in common."
     )
+    if two_videos:
+        note += " Each moment of one video is matched with the one at the same part of the other, so this is for two videos of "
+        note += "the same course of events."
     return "\n".join(["## How well they agree", "", *lines, "", note])
