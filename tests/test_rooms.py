@@ -64,7 +64,15 @@ def test_files_are_short():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["list"], ["--version"], ["train", "--help"], ["extract", "--help"], ["neuro", "features", "--help"]],
+    [
+        ["--help"],
+        ["list"],
+        ["--version"],
+        ["train", "--help"],
+        ["extract", "--help"],
+        ["neuro", "features", "--help"],
+        ["search", "--help"],
+    ],
 )
 def test_the_command_line_imports_torch_only_where_it_is_needed(arguments):
     code = f"""
