@@ -130,6 +130,19 @@ def test_the_page_about_neuroscience_runs(clone, capsys):
     assert (clone / "scores.png").stat().st_size > 1000
 
 
+def test_the_page_about_search_runs(clone):
+    namespace: dict = {}
+    for kind, text in sorted(_parts((ROOT / "docs" / "search.md").read_text()), key=lambda part: part[0] == "python"):
+        if kind == "python":
+            exec(compile(text, "search.md", "exec"), namespace)
+        else:
+            assert main(shlex.split(text)[1:]) == 0, text
+    assert len(namespace["hits"]) == 10
+    assert (clone / "found.png").exists()
+    assert (clone / "segments.png").exists()
+    assert len(list((clone / "clusters").glob("*.png"))) == 4
+
+
 def _parts(text: str) -> list[tuple[str, str]]:
     """("python", code) and ("", command line), in order."""
     found = re.finditer(r"^```python\n(.*?)^```|^    (vie [^\n]*)", text.replace("\\\n", " "), re.M | re.S)

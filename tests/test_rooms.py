@@ -73,6 +73,7 @@ def test_files_are_short():
         ["extract", "--help"],
         ["neuro", "features", "--help"],
         ["app", "--help"],
+        ["search", "--help"],
     ],
 )
 def test_the_command_line_imports_torch_only_where_it_is_needed(arguments):

@@ -19,6 +19,10 @@ PROBES = {
     ("vie", "neuro", ""): ["features", "windows"],
     ("vie", "neuro", "features", "t.csv", "--proj"): ["--project"],
     ("vie", "extract", "a.mp4", "--dry"): ["--dry-run"],
+    ("vie", "seg"): ["segment"],
+    ("vie", "search", "f", "a.mp4", "--an"): ["--and"],
+    ("vie", "search", "f", "a.mp4", "--pathway", ""): ["static", "dynamic"],
+    ("vie", "index", "f", "--kind", "h"): ["hnsw"],
     ("vie", "eval", "knn", "vie_single_t"): [
         name for name in [*vie.list_models(), *vie.list_weights()] if name.startswith("vie_single_t")
     ],

@@ -13,6 +13,7 @@ from support.videos import write_video
 import vie_models as vie
 from vie_models.cli import main
 from vie_models.search import Example, build_index, contact_sheet, find, open_index, thumbnail
+from vie_models.video.sources import open_video
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def two_scenes(library, tmp_path):
 
 def test_a_moment_finds_its_scene(index, two_scenes, model):
     for at, name in ((1.8, "scene03.mp4"), (5.4, "scene08.mp4")):
-        hits = find(index, Example(two_scenes, at=at), 3, model=model)
+        hits = find(index, Example(two_scenes, at=at), 3, model=model, overlaps=True)
         assert {hit.name for hit in hits} == {name}
         assert hits[0].similarity > 0.99
     long = index.embed(Example(two_scenes, at=3.6, window=7.2), model)
@@ -52,17 +53,27 @@ def test_the_example_itself_is_left_out(index, library, model, tmp_path):
     example = Example(tmp_path / "other name.mp4")
     assert "scene05.mp4" not in {hit.name for hit in find(index, example, len(index), model=model)}
     assert find(index, example, 1, model=model, keep_own=True)[0].name == "scene05.mp4"
-    hits = find(index, dataclasses.replace(example, at=1.3), len(index), model=model)
+    hits = find(index, dataclasses.replace(example, at=1.3), len(index), model=model, overlaps=True)
     assert all(hit.start >= 2.5 for hit in hits if hit.name == "scene05.mp4")
+
+
+def test_clips_that_overlap_a_better_one_are_left_out(index, library, model):
+    example = Example(library / "videos" / "scene05.mp4", at=1.3)
+    every = find(index, example, len(index), model=model, overlaps=True)
+    hits = find(index, example, len(index), model=model)
+    assert len({hit.name for hit in hits}) == len(hits) == 13  # a video of 3.6 s has room for one window of 2.56 s
+    best = {hit.name: hit for hit in reversed(every)}
+    assert all(best[hit.name] == hit for hit in hits)
+    assert find(index, example, 5, model=model) == hits[:5]
 
 
 def test_several_examples_and_minus(index, library, model):
     one, two = (library / "videos" / f"scene{i:02d}.mp4" for i in (2, 9))
-    both = find(index, [Example(one), Example(two)], len(index), model=model, keep_own=True)
+    both = find(index, [Example(one), Example(two)], len(index), model=model, keep_own=True, overlaps=True)
     vectors = [index.embed(Example(video), model) for video in (one, two)]
     middle = sum(vectors) / np.linalg.norm(sum(vectors))
     assert both[0].similarity == pytest.approx(float(index.rows[both[0].row] @ middle), abs=1e-5)
-    apart = find(index, [Example(one), Example(two, minus=True)], len(index), model=model, keep_own=True)
+    apart = find(index, [Example(one), Example(two, minus=True)], len(index), model=model, keep_own=True, overlaps=True)
     difference = (vectors[0] - vectors[1]) / np.linalg.norm(vectors[0] - vectors[1])
     assert [hit.row for hit in apart[:5]] == np.argsort(-(index.rows @ difference))[:5].tolist()
     assert np.mean([hit.similarity for hit in apart if hit.name == "scene02.mp4"]) > 0.3
@@ -125,20 +136,24 @@ def test_pictures(index, library, tmp_path, model):
         contact_sheet([], tmp_path / "none.png")
 
 
-def test_pictures_are_upright(clips_folder):
-    for name, size in (("video_90.mov", None), ("video_180.mov", None)):
-        del size
-        with vie.video.sources.open_video(clips_folder / name, 25.0) as video:
-            frame = next(video.read([[0]]))[0]
-        picture = thumbnail(clips_folder / name, 0.0, 60)
-        assert picture.width == round(60 * frame.shape[1] / frame.shape[0])
+@pytest.mark.parametrize("name", ["video_0.mov", "video_90.mov", "video_180.mov"])
+def test_pictures_are_upright(clips_folder, name):
+    with open_video(clips_folder / name, 25.0) as video:
+        frame = next(video.read([[0]]))[0]
+    picture = thumbnail(clips_folder / name, 0.0, 60)
+    small = Image.fromarray(frame).resize(picture.size)
+    assert picture.size == (round(60 * frame.shape[1] / frame.shape[0]), 60)
+    assert abs(np.asarray(picture, float) - np.asarray(small, float)).mean() < 5
 
 
 def test_the_command(library, two_scenes, tmp_path, capsys):
     features = str(library / "features")
     assert main(["index", features]) == 0
-    assert "up to date: exact index of 42 clips of 14 videos, 256 numbers each" in capsys.readouterr().out
-    assert main(["search", features, str(two_scenes), "--at", "1.8", "-k", "3", "--sheet", str(tmp_path / "s.png")]) == 0
+    assert "exact index of 42 clips, 0 of them new, of 14 videos, 256 numbers each" in capsys.readouterr().out
+    assert (
+        main(["search", features, str(two_scenes), "--at", "1.8", "-k", "3", "--overlaps", "--sheet", str(tmp_path / "s.png")])
+        == 0
+    )
     printed = capsys.readouterr()
     assert printed.out.splitlines()[0].split() == ["cosine", "start,", "s", "end,", "s", "video"]
     assert [line.split()[-1] for line in printed.out.splitlines()[1:]] == ["scene03.mp4"] * 3

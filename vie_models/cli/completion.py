@@ -125,7 +125,7 @@ def _table() -> list[tuple[str, str, str]]:
             hint = hints[field.name]
             if getattr(hint, "__metadata__", ()) and _POSITIONAL in hint.__metadata__:
                 continue
-            flag = "--" + field.name.replace("_", "-")
+            flag = "--" + field.name.rstrip("_").replace("_", "-")
             flags += [flag, flag.replace("--", "--no-", 1)] if hint is bool else [flag]
             if values := names if flag == "--model" else " ".join(dict.fromkeys(_literals(hint))):
                 cases.append((f"{words} *{flag}", values, ""))

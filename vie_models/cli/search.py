@@ -35,13 +35,15 @@ class IndexFeatures:
 
     def run(self) -> int:
         from ..search import build_index
-        from ..search.store import FACTS
+        from ..search.index import FOLDER
+        from ..search.store import FACTS, read_facts
 
-        folder = self.out or self.features / "index" / self.array
-        verb = "built" if self.rebuild or not (folder / FACTS).exists() else "up to date:"
+        folder = self.out or self.features / FOLDER / self.array
+        before = read_facts(folder).rows if (folder / FACTS).exists() and not self.rebuild else 0
         index = build_index(self.features, self.array, self.kind, out=self.out, rebuild=self.rebuild, progress=True)
-        size = f"{len(index)} clips of {len(index.table.videos)} videos, {index.facts.dim} numbers each"
-        print(f"{verb} {index.kind} index of {size}: {index.folder}")
+        added = f", {len(index) - before} of them new" if before else ""
+        size = f"{len(index)} clips{added}, of {len(index.table.videos)} videos, {index.facts.dim} numbers each"
+        print(f"{index.kind} index of {size}: {index.folder}")
         return 0
 
 
@@ -49,8 +51,8 @@ class IndexFeatures:
 class Search:
     """Finds the clips of an index that are most like a video, a moment of it, or several examples.
 
-    The video is embedded as the features of the index were made. Clips that overlap the examples themselves are left out.
-    Prints a table, the most similar first.
+    The video is embedded as the features of the index were made. Clips that overlap the examples themselves, or
+    a better clip of the same video, are left out. Prints a table, the most similar first.
     """
 
     index: Positional[Path]
@@ -71,6 +73,8 @@ class Search:
     """Compare only the appearance (static) or only the motion (dynamic). For embeddings of two-pathway models."""
     keep_own: bool = False
     """Do not leave out the clips that overlap the examples themselves."""
+    overlaps: bool = False
+    """Do not leave out clips that overlap a better one of the same video."""
     array: str | None = None
     """Which of the features' indexes to search. Default: that of the embedding, or the only one."""
     json: bool = False
@@ -90,7 +94,8 @@ class Search:
         examples += [Example(*_moment(word), minus=True) for word in self.minus]
         index = open_index(self.index, self.array)
         model = _encoder(self.model or index.settings["model"], self.checkpoint) if self.model or self.checkpoint else None
-        hits = find(index, examples, self.k, model=model, pathway=self.pathway, keep_own=self.keep_own)
+        options: dict[str, Any] = {"pathway": self.pathway, "keep_own": self.keep_own, "overlaps": self.overlaps}
+        hits = find(index, examples, self.k, model=model, **options)
         if self.json:
             for hit in hits:
                 print(json.dumps(dataclasses.asdict(hit)))

@@ -62,6 +62,7 @@ def find(
     model: Encoder | None = None,
     pathway: Pathway | None = None,
     keep_own: bool = False,
+    overlaps: bool = False,
 ) -> list[Hit]:
     """Finds the clips most like the examples: like the mean of all of them, minus the mean of those with `minus`.
 
@@ -72,6 +73,7 @@ def find(
         model: the encoder that made the features (default: it is loaded by the name in their manifest).
         pathway: "static" searches by appearance, "dynamic" by motion; for embeddings of two-pathway models.
         keep_own: do not leave out the clips that overlap the examples themselves.
+        overlaps: do not leave out clips that overlap a better one of the same video, as windows of one moment do.
 
     Returns:
         At most k hits, the most similar first.
@@ -93,7 +95,25 @@ def find(
         query = query - np.mean([vectors[example] for example in examples if example.minus], 0)
     clip = clip_seconds(index.settings)
     exclude = [] if keep_own else [(example.path, *example.span(clip)) for example in examples]
-    return index.nearest(query, k, exclude, pathway=pathway)
+    asked = k if overlaps else 4 * k
+    while True:
+        hits = index.nearest(query, min(asked, len(index)), exclude, pathway=pathway)
+        kept = hits if overlaps else apart(hits)
+        if len(kept) >= k or asked >= len(index) or overlaps:
+            return kept[:k]
+        asked *= 4
+
+
+def apart(hits: Sequence[Hit]) -> list[Hit]:
+    """Leaves out the hits that overlap an earlier one of the same video."""
+    kept: dict[str, list[Hit]] = {}
+    found = []
+    for hit in hits:
+        own = kept.setdefault(hit.name, [])
+        if not any(hit.start < other.end and hit.end > other.start for other in own):
+            own.append(hit)
+            found.append(hit)
+    return found
 
 
 def model_of(settings: dict[str, Any]) -> Encoder:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -391,8 +391,3 @@ def _last_generation(folder: Path) -> int:
 
 def _same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
-
-
-def hits_of(index: Index, rows: Sequence[int]) -> list[Hit]:
-    """Describes rows."""
-    return [index.hit(row) for row in rows]

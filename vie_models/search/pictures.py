@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,11 +164,3 @@ def save(picture: Image.Image, path: str | os.PathLike[str]) -> Path:
 
 def _about(hit: Hit) -> str:
     return f"{hit.name}\n{clock(hit.start)} to {clock(hit.end)}, {hit.similarity:.3f}"
-
-
-def spread(numbers: Iterable[int], most: int) -> list[int]:
-    """Returns at most `most` of the numbers, evenly spread."""
-    every = list(numbers)
-    if len(every) <= most:
-        return every
-    return [every[round(i * (len(every) - 1) / max(most - 1, 1))] for i in range(most)]
