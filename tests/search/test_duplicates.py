@@ -69,6 +69,19 @@ def test_black_frames_are_no_duplicates(features):
     assert len(find_duplicates(index, ratio=1.0, threshold=0.99)) > 50  # without the ratio, all of them
 
 
+def test_rows_that_many_videos_share_exactly_are_no_duplicates(tmp_path):
+    for dim in (8, 100, 256):
+        same = np.tile(np.random.default_rng(dim).normal(size=(1, dim)).astype(np.float32), (7, 1))
+        features = write_features(tmp_path / str(dim), names(0, 15), arrays={"embedding": same})
+        assert find_duplicates(build_index(features)) == []
+
+
+def test_an_exact_copy(features):
+    write_features(features, ["copy.mp4"], arrays={"embedding": walk(4)})
+    (pair,) = find_duplicates(build_index(features))
+    assert (pair.first.name, pair.second.name, pair.matches) == ("copy.mp4", "v004.mp4", 20)
+
+
 def test_what_does_not_agree_in_time_is_no_duplicate(features):
     backwards = noisy(walk(4)[::-1])
     write_features(features, ["backwards.mp4"], arrays={"embedding": backwards})

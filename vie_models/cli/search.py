@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ class IndexFeatures:
     time: what was there before stays as it was.
     """
 
-    features: Positional[Path]
+    features: Annotated[Positional[Path], arg(metavar="FEATURES")]
     """Output folder of `vie extract`."""
     array: str = "embedding"
     """What to index: embedding, or the name of a layer that was extracted with --pool avg."""
@@ -55,9 +56,9 @@ class Search:
     a better clip of the same video, are left out. Prints a table, the most similar first.
     """
 
-    index: Positional[Path]
-    """Folder of the index, or of the features that it is of."""
-    video: Positional[str]
+    index: Annotated[Positional[Path], arg(metavar="FEATURES")]
+    """Folder of features that `vie index` was run on, or of the index itself."""
+    video: Annotated[Positional[str], arg(metavar="VIDEO")]
     """Path or http(s) address of a video."""
     at: float | None = None
     """Middle of a moment, in seconds after the first frame. Default: the whole video."""
@@ -119,8 +120,8 @@ class Duplicates:
     each pair of videos, the most similar first.
     """
 
-    index: Positional[Path]
-    """Folder of the index, or of the features that it is of."""
+    index: Annotated[Positional[Path], arg(metavar="FEATURES")]
+    """Folder of features that `vie index` was run on, or of the index itself."""
     threshold: float | None = None
     """Least cosine similarity of clips that match. Default: chosen on planted copies."""
     ratio: float | None = None
@@ -160,7 +161,8 @@ class Duplicates:
                 for p in pairs
             ]
             print(_table(["cosine", "matches", "speed", "first, s", "second, s"], rows))
-        print(f"{len(pairs)} pairs of videos have near-duplicate clips", file=sys.stderr)
+        found = "1 pair of videos has" if len(pairs) == 1 else f"{len(pairs)} pairs of videos have"
+        print(f"{found} near-duplicate clips", file=sys.stderr)
         if self.sheet and pairs:
             hits = [dataclasses.replace(hit, similarity=p.similarity) for p in pairs[:50] for hit in (p.first, p.second)]
             print(f"wrote {contact_sheet(hits, self.sheet, columns=4, title='near-duplicates, side by side')}", file=sys.stderr)
@@ -175,8 +177,8 @@ class Cluster:
     centre, of different videos if there are.
     """
 
-    index: Positional[Path]
-    """Folder of the index, or of the features that it is of."""
+    index: Annotated[Positional[Path], arg(metavar="FEATURES")]
+    """Folder of features that `vie index` was run on, or of the index itself."""
     out: Annotated[Path, arg(aliases=["-o"])]
     """Folder for the table and the sheets."""
     k: Annotated[int, arg(aliases=["-k"])] = 20
@@ -212,7 +214,7 @@ class Segment:
     Prints the segments.
     """
 
-    video: Positional[str]
+    video: Annotated[Positional[str], arg(metavar="VIDEO")]
     """Path or http(s) address of a video."""
     model: str = "vie_twopathway_tiny"
     """Name of a model or weight set; `vie list` shows them."""
@@ -263,7 +265,9 @@ class Segment:
 
 
 def _moment(word: str) -> tuple[str, float | None]:
-    """Splits "VIDEO@12.5" into the video and the seconds; a word without a number after @ is a video."""
+    """Splits "VIDEO@12.5" into the video and the seconds; a word without a number after @, or that is a file, is a video."""
+    if Path(word).exists():
+        return word, None
     path, sign, seconds = word.rpartition("@")
     try:
         return (path, float(seconds)) if sign and path else (word, None)
@@ -282,6 +286,8 @@ def _s(seconds: float) -> str:
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:
+    # a name may hold a line break
+    rows = [["".join("?" if unicodedata.category(c) == "Cc" else c for c in cell) for cell in row] for row in rows]
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [columns, *rows]]
     return "\n".join(lines)
