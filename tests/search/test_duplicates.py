@@ -1,6 +1,7 @@
 """Near-duplicates: rows with a shift and a speed, and planted copies of rendered videos."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from support.videos import write_video
 import vie_models as vie
 from vie_models.cli import main
 from vie_models.search import build_index, find_duplicates
-from vie_models.search.duplicates import BACKGROUND, aligned
+from vie_models.search.duplicates import BACKGROUND, RATIO, THRESHOLD, aligned
 
 
 def walk(seed, clips=20, dim=32):
@@ -144,3 +145,11 @@ def test_numbers_out_of_range(features):
     for arguments in ({"threshold": 0}, {"threshold": 1.1}, {"ratio": 0}, {"matches": 0}):
         with pytest.raises(ValueError, match="must be"):
             find_duplicates(index, **arguments)
+
+
+def test_the_help_names_the_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(["duplicates", "--help"])
+    text = " ".join(re.sub("[^ -~]", " ", capsys.readouterr().out).split())
+    assert f"Default: {THRESHOLD:g}," in text
+    assert f"Default: {RATIO:g}," in text

@@ -196,6 +196,7 @@ def test_the_command_says_what_is_wrong(library, tmp_path, capsys):
     for arguments, reason in (
         (["index", str(tmp_path)], "is it the output folder of `vie extract`"),
         (["search", str(tmp_path), video], "no index in"),
+        (["index", features, "--array", "encode_6"], "array must be one of embedding, which"),
         (["search", features, video, "-k", "0"], "k must be >= 1, got 0"),
         (["search", features, str(tmp_path / "none.mp4")], "none.mp4"),
         (["search", features, video, "--model", "vie_single_tiny"], "with other weights than these of vie_single_tiny"),

@@ -259,7 +259,8 @@ class Index:
             raise ValueError(f"queries must be [Q, {self.facts.dim}], as the rows are, got {list(queries.shape)}")
         if pathway is not None:
             if pathway not in self.pathways:
-                raise ValueError(f"pathway must be one of {list(self.pathways)}, as these features have, got {pathway!r}")
+                here = f"{self.facts.array} of {self.settings.get('model')}"
+                raise ValueError(f"pathway must be one of {list(self.pathways) or None}, as {here} has, got {pathway!r}")
             part = np.zeros_like(queries)
             part[:, self.pathways[pathway]] = queries[:, self.pathways[pathway]]
             queries = part
