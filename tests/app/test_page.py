@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from support.pages import Page, file_data
@@ -142,8 +143,13 @@ def test_other_machines_need_a_login(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_a_taken_port_and_a_missing_folder_are_sentences(page, tmp_path, capsys):
+def test_a_taken_port_and_a_missing_folder_are_sentences(page, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert cli.main(["app", "--port", str(page.port)]) == exit_codes.EXIT_FAILED
     assert f"port {page.port} of 127.0.0.1 cannot be used" in capsys.readouterr().err
     assert cli.main(["app", str(tmp_path / "nothing")]) == exit_codes.EXIT_USAGE
     assert str(tmp_path.name) in capsys.readouterr().err
+    for port in ("-1", "65536"):
+        assert cli.main(["app", "--port", port]) == exit_codes.EXIT_USAGE
+        assert f"port must be from 0 to 65535, got {port}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind

@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 from support.pages import Page, file_data
@@ -5,7 +8,7 @@ from support.videos import write_video
 
 import vie_models as vie
 from vie_models.app import searching
-from vie_models.search import Hit
+from vie_models.search import Hit, build_index
 
 NAME = "vie_twopathway_tiny"
 
@@ -47,6 +50,16 @@ def test_a_moment_finds_its_like(features, tmp_path):
         assert [one.similarity for one in found] == sorted((one.similarity for one in found), reverse=True)
     with pytest.raises(ValueError, match="a search goes by both, appearance, motion, got 'colour'"):
         searching.search(str(features), copied, 2.0, 2.56, "colour", 4, str(tmp_path))
+
+
+@pytest.mark.parametrize(("setting", "value"), [("weights", "0" * 64), ("model", "vie_trn")])
+def test_features_of_other_weights_are_refused_at_once(features, tmp_path, setting, value):
+    shutil.copytree(build_index(features).folder, tmp_path / "index")
+    facts = json.loads((tmp_path / "index" / "index.json").read_text())
+    facts["settings"][setting] = value
+    (tmp_path / "index" / "index.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match=r"the page searches in features of published weights only: .*weights"):
+        searching.about(str(tmp_path / "index"))
 
 
 def test_a_video_that_is_gone_has_a_reason(features, tmp_path):

@@ -88,9 +88,22 @@ def test_a_call_that_takes_too_much_memory_is_stopped(piece):
         worker.call(f"{JOBS}:wait", 0)
 
 
+def test_a_large_file_can_be_mapped(tmp_path):
+    """An index of millions of rows is."""
+    file = tmp_path / "rows"
+    file.touch()
+    os.truncate(file, 15 * 10**8)
+    with Worker(memory=2e8, mapped=15e8) as worker:
+        assert worker.call(f"{JOBS}:map_file", str(file), 4 * 10**8) == 0
+        assert worker.starts == 1
+        assert worker.peak < 2e8
+    with Worker(memory=2e8) as worker, pytest.raises(WorkerError, match="memory"):
+        worker.call(f"{JOBS}:map_file", str(file), 0)
+
+
 def test_a_call_does_not_suffer_from_what_an_earlier_one_left_behind():
     with Worker(memory=4e8) as worker:
-        worker.call(f"{JOBS}:keep_memory", 25 * 10**7)
+        worker.call(f"{JOBS}:keep_memory", 28 * 10**7)
         assert worker.call(f"{JOBS}:take_memory", 2 * 10**8, 10**7) == 20
         assert worker.starts == 2
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from support.videos import write_video
 
 from vie_models.cli import main
 from vie_models.search import build_index, cluster, segment
-from vie_models.search.segment_picture import draw_segments
+from vie_models.search.segment_picture import _heat, draw_segments
 from vie_models.search.segments import novelty_of, peaks_of
 
 
@@ -48,6 +49,8 @@ def test_the_command_writes_a_table_and_sheets(library, tmp_path, capsys):
     assert len(rows) == 42
     assert {row["cluster"] for row in rows} == set("0123")
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [f"cluster-00{i}.png" for i in range(4)]
+    assert main(["cluster", str(library / "features"), "-k", "1", "-o", str(tmp_path / "out")]) == 0
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["cluster-000.png"]  # none of another clustering is left
 
 
 def naive_novelty(similarity, radius):
@@ -96,6 +99,18 @@ def test_the_cut_between_two_scenes(tmp_path, model, capsys):
     lines = [json.loads(line) for line in printed.out.splitlines()]
     assert [line["start"] for line in lines] == [0.0, pytest.approx(found.boundaries[0], abs=1e-3)]
     assert (tmp_path / "t.png").exists()
+
+
+def test_a_video_of_hours_is_drawn_in_little_memory():
+    similarity = np.ones((3000, 3000), np.float32)
+    similarity[:1500, 1500:] = similarity[1500:, :1500] = 0
+    tracemalloc.start()
+    pixels = np.asarray(_heat(similarity, 0.0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < similarity.nbytes
+    assert (pixels[100, 100] == pixels[400, 400]).all()
+    assert (pixels[100, 400] == (68, 1, 84)).all()
 
 
 def test_one_scene_is_one_segment(tmp_path, model):

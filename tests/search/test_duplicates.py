@@ -1,6 +1,7 @@
 """Near-duplicates: rows with a shift and a speed, and planted copies of rendered videos."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from support.videos import write_video
 import vie_models as vie
 from vie_models.cli import main
 from vie_models.search import build_index, find_duplicates
-from vie_models.search.duplicates import BACKGROUND, aligned
+from vie_models.search.duplicates import BACKGROUND, RATIO, THRESHOLD, aligned
 
 
 def walk(seed, clips=20, dim=32):
@@ -67,6 +68,19 @@ def test_black_frames_are_no_duplicates(features):
     index = build_index(features)
     assert find_duplicates(index) == []
     assert len(find_duplicates(index, ratio=1.0, threshold=0.99)) > 50  # without the ratio, all of them
+
+
+def test_rows_that_many_videos_share_exactly_are_no_duplicates(tmp_path):
+    for dim in (8, 100, 256):
+        same = np.tile(np.random.default_rng(dim).normal(size=(1, dim)).astype(np.float32), (7, 1))
+        features = write_features(tmp_path / str(dim), names(0, 15), arrays={"embedding": same})
+        assert find_duplicates(build_index(features)) == []
+
+
+def test_an_exact_copy(features):
+    write_features(features, ["copy.mp4"], arrays={"embedding": walk(4)})
+    (pair,) = find_duplicates(build_index(features))
+    assert (pair.first.name, pair.second.name, pair.matches) == ("copy.mp4", "v004.mp4", 20)
 
 
 def test_what_does_not_agree_in_time_is_no_duplicate(features):
@@ -131,3 +145,11 @@ def test_numbers_out_of_range(features):
     for arguments in ({"threshold": 0}, {"threshold": 1.1}, {"ratio": 0}, {"matches": 0}):
         with pytest.raises(ValueError, match="must be"):
             find_duplicates(index, **arguments)
+
+
+def test_the_help_names_the_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(["duplicates", "--help"])
+    text = " ".join(re.sub("[^ -~]", " ", capsys.readouterr().out).split())
+    assert f"Default: {THRESHOLD:g}," in text
+    assert f"Default: {RATIO:g}," in text

@@ -12,6 +12,7 @@ from support.videos import write_video
 
 import vie_models as vie
 from vie_models.cli import main
+from vie_models.cli.search import _moment
 from vie_models.search import Example, build_index, contact_sheet, find, open_index, thumbnail
 from vie_models.video.sources import open_video
 
@@ -55,6 +56,17 @@ def test_the_example_itself_is_left_out(index, library, model, tmp_path):
     assert find(index, example, 1, model=model, keep_own=True)[0].name == "scene05.mp4"
     hits = find(index, dataclasses.replace(example, at=1.3), len(index), model=model, overlaps=True)
     assert all(hit.start >= 2.5 for hit in hits if hit.name == "scene05.mp4")
+
+
+@pytest.mark.parametrize(("at", "first", "last"), [(0.1, 0.0, 2.56), (7.9, 5.44, 8.0), (4.0, 2.72, 5.28)])
+def test_what_overlaps_the_example_near_an_end_is_left_out(tmp_path, model, at, first, last):
+    video = write_video(tmp_path / "long.mp4", scene(3, frames=200), codec="libx264")
+    vie.Extractor(model, stride=0.5, workers=0).extract(video, tmp_path / "features")
+    index = build_index(tmp_path / "features")
+    hits = find(index, Example(video, at=at), 50, model=model, overlaps=True)
+    apart = sum(start >= last or end <= first for start, end in zip(index.table.start, index.table.end, strict=True))
+    assert apart - 1 <= len(hits) <= apart  # where the video ends, the index does not say
+    assert all(hit.start >= last or hit.end <= first for hit in hits)
 
 
 def test_clips_that_overlap_a_better_one_are_left_out(index, library, model):
@@ -165,11 +177,26 @@ def test_the_command(library, two_scenes, tmp_path, capsys):
     assert set(hit) == {"row", "name", "path", "start", "end", "similarity"}
 
 
+def test_names_that_look_like_something_else(tmp_path, model, capsys):
+    """A line break and a moment."""
+    videos = [tmp_path / "new\nline.mp4", tmp_path / "clip@2"]
+    for number, video in enumerate(videos):
+        write_video(tmp_path / "video.mp4", scene(number), codec="libx264").rename(video)
+    vie.Extractor(model, clips=1, workers=0).extract(videos, tmp_path / "features")
+    build_index(tmp_path / "features")
+    one, two = map(str, videos)
+    assert main(["search", str(tmp_path / "features"), one, "--and", two, "--keep-own"]) == 0
+    assert sorted(line.split()[-1] for line in capsys.readouterr().out.splitlines()[1:]) == ["clip@2", "new?line.mp4"]
+    assert _moment(two) == (two, None)
+    assert _moment(f"{two}@2") == (two, 2.0)
+
+
 def test_the_command_says_what_is_wrong(library, tmp_path, capsys):
     features, video = str(library / "features"), str(library / "videos" / "scene02.mp4")
     for arguments, reason in (
         (["index", str(tmp_path)], "is it the output folder of `vie extract`"),
         (["search", str(tmp_path), video], "no index in"),
+        (["index", features, "--array", "encode_6"], "array must be one of embedding, which"),
         (["search", features, video, "-k", "0"], "k must be >= 1, got 0"),
         (["search", features, str(tmp_path / "none.mp4")], "none.mp4"),
         (["search", features, video, "--model", "vie_single_tiny"], "with other weights than these of vie_single_tiny"),

@@ -11,8 +11,8 @@ import pytest
 from support import ROOT
 from support.features import names, write_features
 
-from vie_models.search import build_index, open_index
-from vie_models.search.neighbours import kind_for
+from vie_models.search import build_index, find_duplicates, open_index
+from vie_models.search.neighbours import kind_for, ranked
 
 DIM = 32
 
@@ -113,6 +113,42 @@ def test_growth_in_the_middle_of_the_names_finds_the_same(features, tmp_path):
     for query in queries():
         found, expected = ([(h.name, h.start, h.similarity) for h in one.nearest(query, 50)] for one in (index, again))
         assert found == expected
+
+
+def test_equal_rows_are_found_by_name_and_time_however_many_there_are(tmp_path):
+    one = np.random.default_rng(3).normal(size=(1, DIM)).astype(np.float32)
+    same = np.tile(one, (7, 1))
+    features = write_features(tmp_path / "features", names(10, 40), arrays={"embedding": same})
+    index = build_index(features)
+    write_features(features, names(0, 10), arrays={"embedding": same})
+    assert index.grow() == 70
+    again = build_index(features, out=tmp_path / "again")
+    for some in (index, again):
+        hits = some.nearest(one[0], 9)
+        assert [(hit.name, hit.start) for hit in hits] == [
+            *(("v000.mp4", t) for t in range(7)),
+            ("v001.mp4", 0),
+            ("v001.mp4", 1),
+        ]
+        hits = some.nearest(one[0], 2, [("v000.mp4", 0, 5.5)])  # leaves out what starts at 0 to 5 s
+        assert [(hit.name, hit.start) for hit in hits] == [("v000.mp4", 6), ("v001.mp4", 0)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 30, 33])
+def test_similarity_does_not_depend_on_the_place_of_a_row(count):
+    draws = np.random.default_rng(count)
+    row, query = draws.normal(size=(2, 1, 100)).astype(np.float32)
+    dots, _ = ranked(np.tile(row, (count, 1)), query, np.arange(count)[None])
+    assert set(dots[0].tolist()) == set(ranked(row, query, np.array([[0]]))[0][0].tolist())
+
+
+def test_videos_without_rows(tmp_path):
+    features = write_features(tmp_path / "features", names(0, 3))
+    write_features(features, ["a.mp4", "v0005.mp4", "z.mp4"], arrays={"embedding": np.zeros((0, DIM), np.float32)})
+    index = build_index(features)
+    assert (len(index), index.grow()) == (21, 0)
+    assert {hit.name for hit in index.nearest(queries()[0], 50)} == set(names(0, 3))
+    assert find_duplicates(index, 0.99) == []
 
 
 def test_changed_features_are_refused_until_a_rebuild(features):
@@ -257,6 +293,10 @@ def test_damage(features):
     facts.write_text(json.dumps({**json.loads(good), "near": "../../x.faiss"}))
     with pytest.raises(ValueError, match="damaged"):
         open_index(features)
+    for key, value in (("rows", None), ("dim", "x"), ("near", 5), ("videos_bytes", -1)):
+        facts.write_text(json.dumps({**json.loads(good), key: value}))
+        with pytest.raises(ValueError, match="damaged"):
+            open_index(features)
 
 
 def test_what_cannot_be_indexed(tmp_path, features):
@@ -296,3 +336,5 @@ def test_a_layer_has_an_index_of_its_own(tmp_path):
     assert open_index(features / "index" / "encode_6").pathways == {}
     with pytest.raises(FileNotFoundError, match="no index of encode_7"):
         open_index(features, "encode_7")
+    with pytest.raises(ValueError, match="an index of embedding, got array encode_6"):
+        open_index(features / "index" / "embedding", "encode_6")

@@ -94,6 +94,13 @@ def about_index(features: str) -> tuple[int, int, str, list[str]]:
     return about(features)
 
 
+def index_bytes(features: str) -> int:
+    """Returns the bytes of the index's files, which a search maps."""
+    from .searching import opened
+
+    return sum(file.stat().st_size for file in opened(features).folder.iterdir())
+
+
 def search(
     features: str, source: str, start: float, length: float, by: str, count: int, folder: str, progress: Tell = silent
 ) -> list[dict[str, Any]]:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..search import Example, build_index, find, open_index
+from ..search.examples import model_of
 from ..search.index import Hit, Index, Pathway
+from ..weights.errors import WeightsError
 from .moments import Tell, silent
 from .previews import write_preview
 
@@ -46,8 +48,17 @@ def opened(features: str) -> Index:
 
 
 def about(features: str) -> tuple[int, int, str, list[str]]:
-    """Returns the numbers of moments and of videos of an index, its encoder, and what a search can go by."""
+    """Returns the numbers of moments and of videos of an index, its encoder, and what a search can go by.
+
+    Raises:
+        ValueError: the encoder that made the features is not one of the published ones.
+    """
     index = opened(features)
+    try:
+        model_of(index.settings)  # now, and not at the first search
+    except (ValueError, WeightsError) as error:
+        reason = str(error).splitlines()[0].split(": pass")[0].removesuffix(". You can")
+        raise ValueError(f"the page searches in features of published weights only: {reason}") from error
     by = list(PATHWAYS) if index.pathways else ["both"]
     return len(index), len(index.table.videos), str(index.settings["model"]), by
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -39,34 +40,55 @@ def serve(
         proxied: the page is behind somebody's proxy, who decides who may see it, as in a Hugging Face Space.
 
     Raises:
-        ValueError: another host without a user and a password, or `features` has no features.
+        ValueError: another host without a user and a password, no such port, or `features` has no features.
         ImportError: Gradio is not installed.
     """
     if (user is None) != (password is None):
         raise ValueError(f"--user and --password-file go together, got {'a user' if user else 'a password'} alone")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port must be from 0 to 65535, got {port}")
     login = (user, password) if user is not None and password is not None else None
     if not proxied:
         check_reach(host, login)
-    from .uploads import Uploads, private_folder
+    from .uploads import private_folder
 
     folder = private_folder()
+    try:
+        _serve(
+            folder,
+            features and features.resolve(),
+            max_bytes,
+            max_seconds,
+            host=host,
+            port=port or None,
+            login=login,
+            proxied=proxied,
+        )
+    finally:
+        shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def _serve(folder: Path, features: Path | None, max_bytes: float, max_seconds: float, **options: Any) -> None:
     os.environ |= {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False"}  # Gradio reads them when imported
     try:
         from .page import build_page, looks
     except ImportError as error:
         raise ImportError(f"the page needs Gradio: pip install 'vie_models[app]' ({error})") from error
     from .studio import Studio
+    from .uploads import Uploads
     from .worker import Worker
 
+    mapped = 0
     if features is not None:
         with Worker(memory=INDEXING_MEMORY, seconds=LONGEST) as builder:  # there may be millions of moments
-            moments, *_ = builder.call("vie_models.app.jobs:about_index", str(features.resolve()))
+            moments, *_ = builder.call("vie_models.app.jobs:about_index", str(features))
+            mapped = builder.call("vie_models.app.jobs:index_bytes", str(features))
         print(f"{moments} moments to search in", flush=True)
-    worker = Worker()
+    worker = Worker(mapped=mapped)
     uploads = Uploads(worker, folder, max_bytes=max_bytes, max_seconds=max_seconds)
     try:
-        page = build_page(Studio(worker, uploads), features and features.resolve())
-        _launch(page, launch_options(uploads, host=host, port=port or None, login=login, proxied=proxied), looks())
+        page = build_page(Studio(worker, uploads), features)
+        _launch(page, launch_options(uploads, **options), looks())
         threading.Thread(target=_warm, args=(worker,), daemon=True).start()
         print(f"the page: {page.local_url}  (Ctrl-C stops it)", flush=True)
         page.block_thread()

@@ -44,17 +44,18 @@ class Worker:
     """One process that runs functions, one after the other. It starts with the first call, and again after it was stopped.
 
     Args:
-        memory: bytes of memory (resident) that the process may use. Above that it is stopped.
+        memory: bytes of memory that the process may use; files that it maps do not count. Above that it is stopped.
+        mapped: bytes of files that it may map besides, as the rows of an index are.
         seconds: time that a call may take, without the time that it waits for its turn.
         waiting: calls that may wait for their turn; a further one is refused.
     """
 
-    def __init__(self, *, memory: float = 1.5e9, seconds: float = 120.0, waiting: int = 16) -> None:
+    def __init__(self, *, memory: float = 1.5e9, mapped: float = 0.0, seconds: float = 120.0, waiting: int = 16) -> None:
         if not memory >= 2e8:
             raise ValueError(f"memory must be >= 2e8 bytes, and 1e9 to run encoders, got {memory:g}")
         if not seconds > 0:
             raise ValueError(f"seconds must be > 0, got {seconds}")
-        self.memory, self.seconds, self.waiting = memory, seconds, waiting
+        self.memory, self.mapped, self.seconds, self.waiting = memory, mapped, seconds, waiting
         self.starts = 0
         """How many processes were started so far."""
         self.peak = 0
@@ -134,7 +135,7 @@ class Worker:
         environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
         # drops the current folder, which -c puts first
         code = "import sys; sys.path[:] = filter(None, sys.path); "
-        code += f"from {__name__} import serve; serve({theirs.fileno()}, {self.memory})"
+        code += f"from {__name__} import serve; serve({theirs.fileno()}, {self.memory + self.mapped})"
         command = [sys.executable, "-c", code]
         with theirs:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
@@ -207,7 +208,7 @@ class Worker:
             raise WorkerError(f"this took more than {self.seconds:g} s, and was stopped; try a shorter video")
 
     def _memory(self) -> int:
-        """Returns the process's resident memory in bytes, and 0 if it has none or the system does not tell."""
+        """Returns the process's memory in bytes, and 0 if it has none or the system does not tell."""
         if self._process is None:
             return 0
         memory = resident(self._process.pid)
@@ -216,10 +217,11 @@ class Worker:
 
 
 def resident(pid: int) -> int:
-    """Returns the resident memory of a process in bytes, or 0 if that cannot be found."""
+    """Returns the resident memory of a process in bytes, or 0 if that cannot be found; on Linux without mapped files."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
+        lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        return sum(int(lines[key].split()[0]) for key in ("RssAnon", "RssShmem")) * 1024
+    except (OSError, ValueError, KeyError, IndexError):
         pass
     if sys.platform.startswith("linux"):
         return 0
@@ -228,7 +230,10 @@ def resident(pid: int) -> int:
 
 
 def serve(handle: int, memory: float) -> NoReturn:
-    """Runs in the process: does what the server asks through a socket, until the server is gone."""
+    """Runs in the process: does what the server asks through a socket, until the server is gone.
+
+    `memory` are the bytes that it may reserve; files mapped for changes that stay in memory count.
+    """
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

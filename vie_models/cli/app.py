@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -15,8 +16,8 @@ class App:
     It is for this machine alone, unless --host says otherwise. Needs `pip install 'vie_models[app]'`.
     """
 
-    features: Positional[Path | None] = None
-    """Folder of features to search in, from `vie extract` or `vie index`."""
+    features: Annotated[Positional[Path | None], arg(metavar="[FEATURES]")] = None
+    """Folder of features to search in, from `vie extract`, or of an index of them."""
     host: str = "127.0.0.1"
     """Name or address to serve at. Any but this machine's own needs --user and --password-file."""
     port: int = 7860

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ class IndexFeatures:
     time: what was there before stays as it was.
     """
 
-    features: Positional[Path]
+    features: Annotated[Positional[Path], arg(metavar="FEATURES")]
     """Output folder of `vie extract`."""
     array: str = "embedding"
     """What to index: embedding, or the name of a layer that was extracted with --pool avg."""
@@ -55,9 +56,9 @@ class Search:
     a better clip of the same video, are left out. Prints a table, the most similar first.
     """
 
-    index: Positional[Path]
-    """Folder of the index, or of the features that it is of."""
-    video: Positional[str]
+    index: Annotated[Positional[Path], arg(metavar="FEATURES")]
+    """Folder of features that `vie index` was run on, or of the index itself."""
+    video: Annotated[Positional[str], arg(metavar="VIDEO")]
     """Path or http(s) address of a video."""
     at: float | None = None
     """Middle of a moment, in seconds after the first frame. Default: the whole video."""
@@ -119,13 +120,13 @@ class Duplicates:
     each pair of videos, the most similar first.
     """
 
-    index: Positional[Path]
-    """Folder of the index, or of the features that it is of."""
+    index: Annotated[Positional[Path], arg(metavar="FEATURES")]
+    """Folder of features that `vie index` was run on, or of the index itself."""
     threshold: float | None = None
-    """Least cosine similarity of clips that match. Default: chosen on planted copies."""
+    """Least cosine similarity of clips that match. Default: 0.95, which was chosen on planted copies."""
     ratio: float | None = None
     """Most that the distance of clips that match may be, as a part of their distance to the tenth most similar video.
-    Default: chosen in the same way; 1 leaves only the threshold."""
+    Default: 0.2, chosen in the same way; 1 leaves only the threshold."""
     matches: int = 2
     """Least number of clips that must match; of videos with fewer clips, all."""
     array: str | None = None
@@ -160,7 +161,8 @@ class Duplicates:
                 for p in pairs
             ]
             print(_table(["cosine", "matches", "speed", "first, s", "second, s"], rows))
-        print(f"{len(pairs)} pairs of videos have near-duplicate clips", file=sys.stderr)
+        found = "1 pair of videos has" if len(pairs) == 1 else f"{len(pairs)} pairs of videos have"
+        print(f"{found} near-duplicate clips", file=sys.stderr)
         if self.sheet and pairs:
             hits = [dataclasses.replace(hit, similarity=p.similarity) for p in pairs[:50] for hit in (p.first, p.second)]
             print(f"wrote {contact_sheet(hits, self.sheet, columns=4, title='near-duplicates, side by side')}", file=sys.stderr)
@@ -175,8 +177,8 @@ class Cluster:
     centre, of different videos if there are.
     """
 
-    index: Positional[Path]
-    """Folder of the index, or of the features that it is of."""
+    index: Annotated[Positional[Path], arg(metavar="FEATURES")]
+    """Folder of features that `vie index` was run on, or of the index itself."""
     out: Annotated[Path, arg(aliases=["-o"])]
     """Folder for the table and the sheets."""
     k: Annotated[int, arg(aliases=["-k"])] = 20
@@ -212,7 +214,7 @@ class Segment:
     Prints the segments.
     """
 
-    video: Positional[str]
+    video: Annotated[Positional[str], arg(metavar="VIDEO")]
     """Path or http(s) address of a video."""
     model: str = "vie_twopathway_tiny"
     """Name of a model or weight set; `vie list` shows them."""
@@ -257,13 +259,15 @@ class Segment:
         else:
             shown = [[_s(start), _s(end), f"{strength:.2f}" if start else ""] for start, end, strength in rows]
             print(_table(["start, s", "end, s", "novelty at its start"], shown))
-        out = self.out or Path(f"{name_of(path_or_url(self.video))}.segments.png")
+        out = self.out or Path(f"{Path(name_of(path_or_url(self.video))).name}.segments.png")
         print(f"wrote {draw_segments(found, out)}", file=sys.stderr)
         return 0
 
 
 def _moment(word: str) -> tuple[str, float | None]:
-    """Splits "VIDEO@12.5" into the video and the seconds; a word without a number after @ is a video."""
+    """Splits "VIDEO@12.5" into the video and the seconds; a word without a number after @, or that is a file, is a video."""
+    if Path(word).exists():
+        return word, None
     path, sign, seconds = word.rpartition("@")
     try:
         return (path, float(seconds)) if sign and path else (word, None)
@@ -282,6 +286,8 @@ def _s(seconds: float) -> str:
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:
+    # a name may hold a line break
+    rows = [["".join("?" if unicodedata.category(c) == "Cc" else c for c in cell) for cell in row] for row in rows]
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [columns, *rows]]
     return "\n".join(lines)

@@ -95,7 +95,10 @@ def _middle(index: Index, rows: np.ndarray, nearness: np.ndarray, most: int) -> 
 
 
 def write_clusters(index: Index, found: Clusters, out: str | os.PathLike[str], *, pictures: bool = True) -> Path:
-    """Writes clusters.csv, with the cluster of every clip, and a sheet of pictures for every cluster. Returns the CSV file."""
+    """Writes clusters.csv, with the cluster of every clip, and a sheet of pictures for every cluster. Returns the CSV file.
+
+    Sheets of other clusters, which were written to `out` before, are removed.
+    """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "clusters.csv"
@@ -106,6 +109,9 @@ def write_clusters(index: Index, found: Clusters, out: str | os.PathLike[str], *
         for row, label in enumerate(found.labels.tolist()):
             video = table.videos[table.video[row]]
             writer.writerow([video.name, video.path, float(table.start[row]), float(table.end[row]), label])
+    for old in out.glob("cluster-*.png"):
+        if old.stem.removeprefix("cluster-").isdigit():
+            old.unlink()
     if pictures:
         for number, hits in enumerate(found.medoids):
             if hits:

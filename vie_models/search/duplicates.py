@@ -25,6 +25,7 @@ SPEEDS = (1.0, 0.9, 1 / 0.9, 0.95, 1 / 0.95, 0.85, 1 / 0.85)
 BACKGROUND = 10
 """Rank of the video that a ratio of distances compares with."""
 _FOUND = 256  # rows that an index which is not exact is asked for
+_EQUAL = 1e-6  # distance of rows up to which they count as equal
 _VALUES = 1 << 25  # dot products held at a time
 _TIE, _TIES = 1.5, 32  # of a video, rows up to 1.5 times as far as the most similar one are linked too, at most so many
 
@@ -127,7 +128,8 @@ def _links(index: Index, threshold: float, ratio: float, progress: bool) -> tupl
     links = np.sort(np.stack([np.concatenate(rows), np.concatenate(others)], 1).astype(np.int64), axis=1)
     links, which = np.unique(links, axis=0, return_index=True)
     found = np.concatenate(values)[which]
-    near = (1 - found <= ratio * (1 - background[links].mean(1))) | (ratio == 1)
+    # rounding must not make equal rows of many videos nearer to one another than to the tenth
+    near = ((1 - found).clip(_EQUAL) <= ratio * (1 - background[links].mean(1))) | (ratio == 1)
     return links[near], found[near]
 
 
@@ -137,8 +139,7 @@ the links of the block: rows counted from the first, rows of other videos, simil
 
 
 def _exact(index: Index, threshold: float) -> Iterator[_Block]:
-    video, count = index.table.video, len(index.table.videos)
-    firsts = np.searchsorted(video, np.arange(count))
+    _, firsts, video = np.unique(index.table.video, return_index=True, return_inverse=True)  # videos that have rows
     ends = np.append(firsts[1:], len(index))
     rows = torch.from_numpy(index.rows)
     size = max(min(_VALUES // len(index), 512), 1)

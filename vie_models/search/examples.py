@@ -94,7 +94,7 @@ def find(
     if any(example.minus for example in examples):
         query = query - np.mean([vectors[example] for example in examples if example.minus], 0)
     clip = clip_seconds(index.settings)
-    exclude = [] if keep_own else [(example.path, *example.span(clip)) for example in examples]
+    exclude = [] if keep_own else [(example.path, *_own_span(index, example, clip)) for example in examples]
     asked = k if overlaps else 4 * k
     while True:
         hits = index.nearest(query, min(asked, len(index)), exclude, pathway=pathway)
@@ -102,6 +102,17 @@ def find(
         if len(kept) >= k or asked >= len(index) or overlaps:
             return kept[:k]
         asked *= 4
+
+
+def _own_span(index: Index, example: Example, clip: float) -> tuple[float, float]:
+    """Returns the seconds that the example's clips cover: near an end of the video, a moment is moved into it."""
+    start, end = example.span(clip)
+    ends = index.table.end[index.rows_in(example.path)]
+    if example.at is None or not len(ends):
+        return start, end
+    if start < 0:
+        return 0.0, end - start
+    return start - max(end - float(ends.max()), 0), end
 
 
 def apart(hits: Sequence[Hit]) -> list[Hit]:

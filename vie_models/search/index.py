@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
 from ..features.folder import VideoRecord, identity, records_with_features
 from ..video.sources import path_or_url
-from .neighbours import Near, candidates, exact_nearest, kind_for, ranked
-from .store import FACTS, Facts, IndexedVideo, Kind, append, read_facts, read_videos, write_facts, writing
+from .neighbours import SLACK, Near, exact_ranked, kind_for, ranked
+from .store import FACTS, Facts, IndexedVideo, Kind, append, last_generation, read_facts, read_videos, write_facts, writing
 
 if TYPE_CHECKING:
     from ..models import Encoder
@@ -162,19 +161,24 @@ class Index:
         Raises:
             ValueError: a shape is wrong, k < 1, a query is not finite or zero, or there is no such pathway.
         """
+        dots, rows = self._ranked(queries, k, excluded, pathway)
+        return dots[:, :k], rows[:, :k]
+
+    def _ranked(
+        self, queries: np.ndarray, k: int, excluded: np.ndarray | None, pathway: Pathway | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what `nearest_rows` does, and more; of an exact index, all rows that are as near as the k-th."""
         if k < 1:
             raise ValueError(f"k must be >= 1, got {k}")
         queries = self._units(np.asarray(queries, np.float32), pathway)
         leave_out = None if excluded is None or not len(excluded) else np.unique(excluded)
-        wanted = candidates(k, len(self), self.near is not None)
         if self.near is None:
-            found = exact_nearest(torch.from_numpy(self.rows), torch.from_numpy(queries), wanted, leave_out)
-        else:
-            found = self.near.nearest(queries, min(wanted + (0 if leave_out is None else len(leave_out)), len(self)))
-            if leave_out is not None:
-                found = np.where(np.isin(found, leave_out), -1, found)
-        dots, rows = ranked(self.rows, queries, found)
-        return dots[:, :k], rows[:, :k]
+            return exact_ranked(self.rows, queries, k, leave_out)
+        wanted = 4 * k + SLACK + (0 if leave_out is None else len(leave_out))
+        found = self.near.nearest(queries, min(wanted, len(self)))
+        if leave_out is not None:
+            found = np.where(np.isin(found, leave_out), -1, found)
+        return ranked(self.rows, queries, found)
 
     def nearest(
         self,
@@ -203,9 +207,11 @@ class Index:
             raise ValueError(f"a query must be [{self.facts.dim}], as the rows are, got {list(query.shape)}")
         spans = [self.rows_in(*span) for span in exclude or ()]
         excluded = np.concatenate(spans) if spans else None
-        dots, rows = self.nearest_rows(query[None], k, excluded=excluded, pathway=pathway)
-        hits = [self.hit(row, dot) for row, dot in zip(rows[0].tolist(), dots[0].tolist(), strict=True) if row >= 0]
-        return sorted(hits, key=lambda hit: (-hit.similarity, hit.name, hit.start))
+        (dots,), (rows,) = self._ranked(query[None], k, excluded, pathway)
+        least = dots[min(k, len(dots)) - 1]
+        near = zip(rows.tolist(), dots.tolist(), strict=True)
+        hits = [self.hit(row, dot) for row, dot in near if row >= 0 and dot >= least]
+        return sorted(hits, key=lambda hit: (-hit.similarity, hit.name, hit.start))[:k]
 
     def hit(self, row: int, similarity: float = 1.0) -> Hit:
         """Describes a row."""
@@ -253,7 +259,8 @@ class Index:
             raise ValueError(f"queries must be [Q, {self.facts.dim}], as the rows are, got {list(queries.shape)}")
         if pathway is not None:
             if pathway not in self.pathways:
-                raise ValueError(f"pathway must be one of {list(self.pathways)}, as these features have, got {pathway!r}")
+                here = f"{self.facts.array} of {self.settings.get('model')}"
+                raise ValueError(f"pathway must be one of {list(self.pathways) or None}, as {here} has, got {pathway!r}")
             part = np.zeros_like(queries)
             part[:, self.pathways[pathway]] = queries[:, self.pathways[pathway]]
             queries = part
@@ -307,6 +314,9 @@ def build_index(
         index.grow(progress=progress)
         return index
     records = records_with_features(source)
+    layers = (next(iter(records.values())).settings or {}).get("layers")
+    if layers is not None and array not in ("embedding", *layers):
+        raise ValueError(f"array must be one of {', '.join(['embedding', *layers])}, which {source} has, got {array!r}")
     with writing(folder):
         facts = Facts(
             array=array,
@@ -315,7 +325,7 @@ def build_index(
             chosen=kind != "auto",
             features=os.path.relpath(source, folder),
             settings=next(iter(records.values())).settings or {},
-            generation=_last_generation(folder) + 1,
+            generation=last_generation(folder) + 1,
         )
         facts = append(folder, facts, source, records.values(), total=len(records), progress=progress)
         write_facts(folder, _with_near(folder, facts, None))
@@ -336,7 +346,10 @@ def open_index(path: str | os.PathLike[str], array: str | None = None) -> Index:
     """
     folder = Path(path)
     if (folder / FACTS).exists():
-        return Index(folder)
+        index = Index(folder)
+        if array not in (None, index.facts.array):
+            raise ValueError(f"{folder} is an index of {index.facts.array}, got array {array}: name the folder of features")
+        return index
     there = sorted(file.parent.relative_to(folder / FOLDER).as_posix() for file in (folder / FOLDER).rglob(FACTS))
     if array is None:
         if len(there) > 1 and "embedding" not in there:
@@ -382,11 +395,6 @@ def _check_unchanged(known: dict[str, IndexedVideo], records: dict[str, VideoRec
             "the features were extracted again with other settings than those in the index: build it anew with rebuild=True "
             "(`vie index FEATURES --rebuild`)"
         )
-
-
-def _last_generation(folder: Path) -> int:
-    numbers = [int(file.stem.removeprefix("rows-")) for file in folder.glob("rows-*.f32") if file.stem[5:].isdigit()]
-    return max(numbers, default=0)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -22,7 +22,9 @@ from .store import Kind
 MOST_EXACT = 1_000_000
 """Rows up to which the kind "auto" is exact."""
 _BLOCK = 1 << 15  # rows multiplied at a time
-_SLACK = 16  # rows found beyond k, to be ranked again
+SLACK = 16
+"""Rows found beyond k, to be ranked again."""
+_CLOSE = 1e-6  # dots that differ by less may be in another order in single precision
 _PER_LIST = 64  # training rows for each list of an IVF index; faiss wants at least 39
 
 
@@ -71,16 +73,35 @@ def exact_nearest(rows: Tensor, queries: Tensor, k: int, excluded: np.ndarray | 
     return torch.where(dots > -torch.inf, found, -1).numpy()
 
 
+def exact_ranked(
+    rows: np.ndarray, queries: np.ndarray, k: int, excluded: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds and ranks the k rows with the largest dot product with each query, some more, and all that equal the k-th.
+
+    Takes what `exact_nearest` takes, k of any size, and returns what `ranked` does.
+    """
+    wanted = min(k + SLACK, len(rows))
+    while True:
+        found = exact_nearest(torch.from_numpy(rows), torch.from_numpy(queries), wanted, excluded)
+        dots, numbers = ranked(rows, queries, found)
+        # more rows may be as near as the k-th than were found: black frames are
+        if wanted == len(rows) or not (dots[:, k - 1] < dots[:, -1] + _CLOSE).any():
+            return dots, numbers
+        wanted = min(8 * wanted, len(rows))
+
+
 def ranked(rows: np.ndarray, queries: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ranks rows that were found, [Q, c], by their dot products in double precision: (dots, row numbers), largest first.
 
-    The dots do not depend on where a row stands. Row -1 stands for none, and has the dot -inf.
+    The dots do not depend on where a row stands: equal rows have equal dots. Row -1 stands for none, and has the dot -inf.
     """
     rows = np.asarray(rows)  # indexing a memmap is slow
     dots = np.full(found.shape, -np.inf)
     for i, own in enumerate(found):
-        there = own >= 0
-        dots[i, there] = rows[own[there]].astype(np.float64) @ queries[i].astype(np.float64)
+        for start in range(0, len(own), _BLOCK):
+            part = own[start : start + _BLOCK]
+            there = part >= 0  # a matrix product would sum the last rows of a block in another order
+            dots[i, start : start + _BLOCK][there] = (rows[part[there]] * queries[i].astype(np.float64)).sum(1)
     order = np.lexsort((found, -dots), axis=1)
     return np.take_along_axis(dots, order, 1), np.take_along_axis(found, order, 1)
 
@@ -156,11 +177,6 @@ class Near:
         if not hasattr(index, {"ivf": "nlist", "hnsw": "hnsw"}.get(kind, "")):
             raise ValueError(f"{path} is not an index of kind {kind}: build the index again with --rebuild")
         return cls(index, kind)
-
-
-def candidates(k: int, rows: int, near: bool) -> int:
-    """How many rows to find for the k nearest, before they are ranked again."""
-    return min((4 * k if near else k) + _SLACK, rows)
 
 
 def import_faiss() -> Any:

@@ -111,7 +111,7 @@ def sheet(tiles: Sequence[tuple[Image.Image, str]], columns: int, title: str | N
     whole = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(whole)
     if title:
-        draw.text((GAP, GAP), fitting(title, size[0] - 2 * GAP), fill="black", font=letters(TEXT + 2))
+        draw.text((GAP, GAP), fitting(title, size[0] - 2 * GAP, TEXT + 2), fill="black", font=letters(TEXT + 2))
     for i, (picture, text) in enumerate(tiles):
         x, y = GAP + i % columns * (WIDTH + GAP), top + i // columns * (HEIGHT + below)
         paste(whole, picture, (x, y), (WIDTH, HEIGHT))
@@ -129,12 +129,13 @@ def paste(whole: Image.Image, picture: Image.Image, place: tuple[int, int], size
     whole.paste(box, place)
 
 
-def fitting(text: str, width: int) -> str:
-    """Returns the text, with its beginning cut if it is wider than `width` pixels."""
+def fitting(text: str, width: int, size: int = TEXT) -> str:
+    """Returns the text, with its beginning cut if it is wider than `width` pixels in letters of a size."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    if letters().getlength(text) <= width:
+    font = letters(size)
+    if font.getlength(text) <= width:
         return text
-    while text and letters().getlength("..." + text) > width:
+    while text and font.getlength("..." + text) > width:
         text = text[1:]
     return "..." + text
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .pictures import GAP, TEXT, clock, letters, paste, save, thumbnails
+from .pictures import GAP, TEXT, clock, fitting, letters, paste, save, thumbnails
 from .segments import Segmentation
 
 _SIDE = 420  # of a matrix
@@ -45,7 +45,7 @@ def draw_segments(found: Segmentation, path: str | os.PathLike[str]) -> Path:
 
     segments = found.segments
     about = f"{clock(found.duration)} long, {len(segments)} segment{'s' * (len(segments) > 1)}"
-    text(left, GAP, f"{Path(found.path).name}: {about}. Red lines: boundaries")
+    text(left, GAP, fitting(f"{Path(found.path).name}: {about}. Red lines: boundaries", right - left))
     y = GAP + _LINE
     seconds = [(i + 0.5) / _FRAMES * found.duration for i in range(_FRAMES)]
     for i, picture in enumerate(thumbnails(found.path, seconds, tall)):
@@ -116,9 +116,11 @@ def _draw_matrix(whole: Image.Image, found: Segmentation, similarity: np.ndarray
 
 
 def _heat(similarity: np.ndarray, low: float) -> Image.Image:
+    place = ((np.arange(_SIDE) + 0.5) * len(similarity) / _SIDE).astype(int)  # first, as colours take much room
+    similarity = similarity[np.ix_(place, place)]
     values = np.clip((similarity - low) / max(1 - low, 1e-6), 0, 1) * (len(_COLOURS) - 1)
     below = np.minimum(values.astype(int), len(_COLOURS) - 2)
     share = (values - below)[..., None]
     palette = np.array(_COLOURS, float)
     colours = palette[below] * (1 - share) + palette[below + 1] * share
-    return Image.fromarray(colours.round().astype(np.uint8)).resize((_SIDE, _SIDE), Image.Resampling.NEAREST)
+    return Image.fromarray(colours.round().astype(np.uint8))

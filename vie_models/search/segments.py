@@ -90,13 +90,13 @@ def segment(
     arrays, record = extractor.features(path_or_url(video))
     rows = arrays["embedding"].astype(np.float64)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-30)
-    similarity = (rows @ rows.T).astype(np.float32)
+    similarity = _cosines(rows)
     pathways = {}
     if "twopathway" in model.model_name:
         half = rows.shape[1] // 2
         for name, part in (("static", rows[:, :half]), ("dynamic", rows[:, half:])):
             units = part / np.linalg.norm(part, axis=1, keepdims=True).clip(1e-30)
-            pathways[name] = (units @ units.T).astype(np.float32)
+            pathways[name] = _cosines(units)
     times = (arrays["start"] + arrays["end"]) / 2
     radius = max(round(kernel / stride), 1)
     novelty = novelty_of(similarity, radius)
@@ -113,6 +113,14 @@ def segment(
         threshold=threshold,
         embeddings=rows.astype(np.float32),
     )
+
+
+def _cosines(rows: np.ndarray) -> np.ndarray:
+    """Returns the dot products of all rows, float64 [M, D] -> float32 [M, M]; in parts, for videos of hours."""
+    found = np.empty((len(rows), len(rows)), np.float32)
+    for start in range(0, len(rows), 1024):
+        found[start : start + 1024] = rows[start : start + 1024] @ rows.T
+    return found
 
 
 def novelty_of(similarity: np.ndarray, radius: int) -> np.ndarray:

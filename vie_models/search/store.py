@@ -108,14 +108,15 @@ def read_facts(folder: Path) -> Facts:
         content = json.loads(path.read_text())
         written = content.pop("format")
         facts = Facts(**content) if written == _FORMAT else None
+        sizes = {file: int(size) for file, size in facts.sizes(folder).items()} if facts else {}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}): {_again(folder)}") from error
     if facts is None:
         raise ValueError(
             f"{path} has format {written}, but this version reads {_FORMAT}: upgrade vie_models, or {_again(folder)}"
         )
-    for file, size in facts.sizes(folder).items():
-        if file.parent != folder or not file.is_file() or file.stat().st_size < size:
+    for file, size in sizes.items():
+        if file.parent != folder or not file.is_file() or not 0 <= size <= file.stat().st_size:
             there = f"has {file.stat().st_size} bytes" if file.is_file() else "is missing"
             raise ValueError(f"{file} {there}, but {FACTS} counts {size}: the index is damaged; {_again(folder)}")
     return facts
@@ -147,6 +148,12 @@ def read_videos(folder: Path, facts: Facts) -> list[IndexedVideo]:
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): {_again(folder)}") from error
     return videos
+
+
+def last_generation(folder: Path) -> int:
+    """Returns the number of the last build that left files, whole or not; 0 if none did."""
+    numbers = [int(file.stem.removeprefix("rows-")) for file in folder.glob("rows-*.f32") if file.stem[5:].isdigit()]
+    return max(numbers, default=0)
 
 
 def append(
