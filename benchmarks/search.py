@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000], help="rows of the indexes")
     parser.add_argument("--kinds", nargs="+", choices=("exact", "ivf", "hnsw"), default=["exact", "ivf", "hnsw"], help="kinds")
     parser.add_argument("--hnsw-most", type=int, default=1_000_000, help="rows up to which hnsw, slow to build, is measured")
-    parser.add_argument("--flat-most", type=int, default=1_000_000, help="rows up to which faiss's flat index is measured")
+    parser.add_argument(
+        "--flat-most",
+        type=int,
+        default=1_000_000,
+        help="rows up to which faiss's flat index, and growth of an exact one, are measured",
+    )
     parser.add_argument("--folder", type=Path, help="folder for features and indexes (default: a temporary one)")
     parser.add_argument("--probes", type=int, nargs="*", default=[], help="more settings of index.near.probes to measure")
     parser.add_argument("--step", help=argparse.SUPPRESS)
@@ -217,8 +223,14 @@ def measure(options: argparse.Namespace) -> None:
                 speeds = [searched["per second"][f"{way}|{how}"] for how in ("one", "batch")]
                 speed.rows.append([rows, way, float(recall) if "exact" in kinds else None, *speeds])
             size.rows.append([rows, kind, built["seconds"], built["peak"], searched["RssAnon"], searched["RssFile"]])
+            if kind == "exact" and rows > options.flat_most:  # its rows alone would fill a small disk twice more
+                shutil.rmtree(options.folder / f"{kind}-{rows}")
         done("more", rows, "-")
         for kind in kinds:
-            grown = done("grow", rows, kind)
-            growth.rows.append([rows, kind, grown["seconds"], grown["rebuild"], grown["rows equal"], grown["same neighbours"]])
+            if (options.folder / f"{kind}-{rows}").exists():
+                grown = done("grow", rows, kind)
+                same = [grown["rows equal"], grown["same neighbours"]]
+                growth.rows.append([rows, kind, grown["seconds"], grown["rebuild"], *same])
+        for folder in options.folder.glob(f"*-{rows}*"):
+            shutil.rmtree(folder)
     report("search", "cpu", [speed, size, growth], options.out, details)

@@ -25,6 +25,7 @@ _BLOCK = 1 << 15  # rows multiplied at a time
 SLACK = 16
 """Rows found beyond k, to be ranked again."""
 _CLOSE = 1e-6  # dots that differ by less may be in another order in single precision
+_PART = 16  # an IVF query looks into one of so many lists
 _PER_LIST = 64  # training rows for each list of an IVF index; faiss wants at least 39
 
 
@@ -115,7 +116,7 @@ class Near:
 
     def __init__(self, index: Any, kind: Kind) -> None:
         self._index, self.kind = index, kind
-        self.probes = max(8, round(math.sqrt(index.nlist) / 2)) if kind == "ivf" else 128
+        self.probes = max(8, index.nlist // _PART) if kind == "ivf" else 128
 
     @classmethod
     def trained(cls, kind: Kind, rows: np.ndarray, seed: int = 0) -> Near:
