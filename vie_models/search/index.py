@@ -1,6 +1,4 @@
-"""An index over a folder of features, which finds the rows nearest to a vector. Memory-mapped; grows with new videos.
-
-N rows, D dimensions, Q queries.
+"""An index over a folder of features, which finds the rows nearest to a vector. Memory-mapped; grows with new videos. N rows, D dimensions, Q queries.
 """
 
 from __future__ import annotations
