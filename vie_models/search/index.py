@@ -1,5 +1,6 @@
-"""An index over a folder of features, which finds the rows nearest to a vector. Memory-mapped; grows with new videos. N rows, D dimensions, Q queries.
-"""
+"""An index over a folder of features, which finds the rows nearest to a vector. It grows.
+
+N rows, D dimensions, Q queries."""
 
 from __future__ import annotations
 
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from ..models import Encoder
     from .examples import Example
 
-FOLDER = "index"
-"""Folder of the indexes in a folder of features; each has the name of its array."""
+FOLDER = "index"  # of the indexes in a folder of features; each has the name of its array
 Pathway = Literal["static", "dynamic"]
 _RETRAIN = 2.0  # growth beyond this many times the rows that faiss's lists were trained for trains them again
 
