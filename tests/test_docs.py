@@ -103,12 +103,7 @@ def test_readme_runs(clone, capsys):
 def test_the_page_about_other_tools_runs(clone):
     for package in ("timm", "onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"{package} is not installed")
-    namespace: dict = {}
-    for kind, text in sorted(_parts((ROOT / "docs" / "other-tools.md").read_text()), key=lambda part: part[0] == "python"):
-        if kind == "python":
-            exec(compile(text, "other-tools.md", "exec"), namespace)
-        else:
-            assert main(shlex.split(text)[1:]) == 0, text
+    namespace = _run("other-tools.md")
     assert namespace["output"].shape == (1, 128)
     assert namespace["gradient"].abs().sum() > 0
 
@@ -131,16 +126,22 @@ def test_the_page_about_neuroscience_runs(clone, capsys):
 
 
 def test_the_page_about_search_runs(clone):
-    namespace: dict = {}
-    for kind, text in sorted(_parts((ROOT / "docs" / "search.md").read_text()), key=lambda part: part[0] == "python"):
-        if kind == "python":
-            exec(compile(text, "search.md", "exec"), namespace)
-        else:
-            assert main(shlex.split(text)[1:]) == 0, text
+    namespace = _run("search.md")
     assert len(namespace["hits"]) == 10
     assert (clone / "found.png").exists()
     assert (clone / "segments.png").exists()
     assert len(list((clone / "clusters").glob("*.png"))) == 4
+
+
+def _run(page: str) -> dict:
+    """Runs a page's commands, and then its Python. Returns the names that this defined."""
+    namespace: dict = {}
+    for kind, text in sorted(_parts((ROOT / "docs" / page).read_text()), key=lambda part: part[0] == "python"):
+        if kind == "python":
+            exec(compile(text, page, "exec"), namespace)
+        else:
+            assert main(shlex.split(text)[1:]) == 0, text
+    return namespace
 
 
 def _parts(text: str) -> list[tuple[str, str]]:

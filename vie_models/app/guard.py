@@ -60,7 +60,6 @@ class Guard:
     Args:
         app: Gradio's server.
         uploads: its folder of uploads and their rules.
-        folders: other folders, whose videos and pictures may be played.
         login: user and password; None lets everybody in.
         hosts: names under which the page is asked for, so that pages of others in the same browser cannot ask in its place;
             None for any, behind a proxy.
@@ -72,13 +71,11 @@ class Guard:
         app: Callable[[Scope, Receive, Send], Awaitable[None]],
         *,
         uploads: Uploads,
-        folders: tuple[Path, ...] = (),
         login: tuple[str, str] | None = None,
         hosts: frozenset[str] | None = HERE,
         most_disk: float = 5e9,
     ) -> None:
         self.app, self.uploads, self.hosts, self.most_disk = app, uploads, hosts, most_disk
-        self.folders = [uploads.folder, *(folder.resolve() for folder in folders)]
         self._login = base64.b64encode(":".join(login).encode()) if login else None
         self._started = False
         self._turns = asyncio.Semaphore(MOST_UPLOADS)
@@ -141,7 +138,7 @@ class Guard:
     def _admit_file(self, name: str) -> None:
         try:
             file = Path(os.path.abspath(name)).resolve()  # noqa: PTH100 - as Gradio finds it; then, what a link leads to counts
-            inside = "\0" not in name and any(file.is_relative_to(folder) for folder in self.folders) and file.is_file()
+            inside = "\0" not in name and file.is_relative_to(self.uploads.folder) and file.is_file()
         except (OSError, ValueError, RuntimeError):  # too long, or links in a circle
             inside = False
         if not inside or file.suffix.lower() not in SERVED:
@@ -280,7 +277,6 @@ def launch_options(
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
-    folders: tuple[Path, ...] = (),
     login: tuple[str, str] | None = None,
     proxied: bool = False,
     most_disk: float = 5e9,
@@ -293,7 +289,6 @@ def launch_options(
         uploads: the folder of uploads and its rules.
         host: address to serve at. One that other machines reach needs a login.
         port: port to serve at (default: a free one).
-        folders: folders of videos that the page plays.
         login: user and password.
         proxied: whether the page is served behind somebody's proxy, as in a Hugging Face Space.
         most_disk: as for `Guard`.
@@ -309,7 +304,6 @@ def launch_options(
     guard = Middleware(
         Guard,  # type: ignore[arg-type]
         uploads=uploads,
-        folders=folders,
         login=login,
         hosts=None if proxied else hosts,
         most_disk=most_disk,
@@ -318,7 +312,7 @@ def launch_options(
         "server_name": host,
         "server_port": port,
         "max_file_size": uploads.max_bytes,
-        "allowed_paths": [str(folder.resolve()) for folder in folders],
+        "allowed_paths": [],
         "app_kwargs": {"middleware": [guard]},
         "show_error": False,
         "share": False,

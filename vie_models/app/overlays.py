@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..clip_spec import ClipSpec
 from ..datasets.encode import shrink
-from ..video.frames import LengthError, Video
+from ..video.frames import Video
 from ..video.sources import open_video
 from ..video.transforms import clip_transform
 from . import charts, encoders
@@ -112,11 +112,7 @@ def moment_frames(source: str | Path, second: float, spec: ClipSpec) -> tuple[np
         return np.stack([shrink(frame, SHORT_SIDE) for frame in clip]), clip
 
     with open_video(source, spec.fps, threads=THREADS) as video:
-        try:
-            return read(video)
-        except LengthError:
-            video.recount()
-            return read(video)
+        return video.whole(lambda: read(video))
 
 
 def overlaid(frames: np.ndarray, heat: np.ndarray, spec: ClipSpec, most: int = PICTURES) -> list[np.ndarray]:

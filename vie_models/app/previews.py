@@ -10,7 +10,7 @@ import numpy as np
 
 from ..datasets.encode import shrink, write_mp4
 from ..files import replacing
-from ..video.frames import GRID_FPS, LengthError, Video
+from ..video.frames import GRID_FPS, Video
 from ..video.sources import open_video
 from .reading import THREADS
 
@@ -35,11 +35,7 @@ def write_preview(source: str | Path, start: float, folder: str | Path, seconds:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as made, open_video(source, GRID_FPS, threads=THREADS) as video:
-            try:
-                _write(video, start, seconds, made)
-            except LengthError:
-                video.recount()
-                _write(video, start, seconds, made)
+            video.whole(lambda: _write(video, start, seconds, made))
     return str(target)
 
 
@@ -56,13 +52,10 @@ def frames_at(source: str | Path, seconds: Iterable[float], short_side: int = 90
     Raises:
         VideoError: the video cannot be read.
     """
+
+    def read(video: Video) -> list[np.ndarray]:
+        wanted = [[min(max(round(second * GRID_FPS), 0), video.num_frames - 1)] for second in seconds]
+        return [clip[0] for clip in video.read(wanted, lambda frame: shrink(frame, short_side))]
+
     with open_video(source, GRID_FPS, threads=THREADS) as video:
-        for last_try in (False, True):
-            wanted = [[min(max(round(second * GRID_FPS), 0), video.num_frames - 1)] for second in seconds]
-            try:
-                return [clip[0] for clip in video.read(wanted, lambda frame: shrink(frame, short_side))]
-            except LengthError:
-                if last_try:
-                    raise
-                video.recount()
-    raise AssertionError
+        return video.whole(lambda: read(video))

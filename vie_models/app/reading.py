@@ -5,7 +5,7 @@ M moments, T frames of a clip, D numbers of an embedding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from ..clip_spec import ClipSpec
 from ..features.extractor import Extractor
 from ..video.clips import window_offsets
-from ..video.frames import GRID_FPS, LengthError, Video
+from ..video.frames import GRID_FPS, Video
 from ..video.sampling import cropping
 from ..video.sources import open_video
 from . import encoders
@@ -49,11 +49,7 @@ def read(source: str | Path, name: str, times: Sequence[float] | np.ndarray | No
     extractor = Extractor(net, batch_size=BATCH, workers=0)
     tell(0.0, "Opening the video")
     with open_video(source, net.clip_spec.fps, threads=THREADS) as video:
-        try:
-            found, embedded = _embed(video, extractor, times, window, tell)
-        except LengthError:
-            video.recount()
-            found, embedded = _embed(video, extractor, times, window, tell)
+        found, embedded = video.whole(lambda: _embed(video, extractor, times, window, tell))
         halves = np.split(embedded, len(encoders.pathways(name)), axis=1)
         return Moments(
             model=name,
@@ -81,22 +77,11 @@ def _embed(
     chosen = middles(video.num_frames / spec.fps, window) if times is None else np.asarray(times, float)
     clips = video.read([indices_at(second, video.num_frames, spec) for second in chosen], cropping(spec))
     made: list[np.ndarray] = []
-    for batch in _batches(clips):
-        made.append(extractor.forward(batch)["output"][: len(batch)].float().cpu().numpy())
+    for rows in extractor.outputs(clips):
+        made.append(rows)
         done = sum(map(len, made))
         tell(done / len(chosen), f"Moment {done} of {len(chosen)}")
     return chosen, np.concatenate(made)
-
-
-def _batches(clips: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    batch: list[np.ndarray] = []
-    for clip in clips:
-        batch.append(clip)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

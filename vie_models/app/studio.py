@@ -20,7 +20,7 @@ SUFFIXES = (
     ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts",
     ".webm", ".wmv", ".y4m",
 )  # fmt: skip
-"""Names of files that can be chosen: those that `vie extract` takes from folders."""
+"""Names of files that can be chosen."""
 
 
 class Studio:

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -168,15 +169,17 @@ def inspect(path: str, beginning: str, max_seconds: float) -> dict[str, object]:
 
     name = Path(path).name
     _check_format(path)
-    with VideoFile(path, 25.0) as video:
+    video = VideoFile(path, 25.0)
+    with video:
         facts = video.facts
         width, height = facts["width"], facts["height"]
         if width * height > MOST_PIXELS:
             raise VideoError(
                 name, f"claims frames of {width} x {height}; at most {MOST_PIXELS / 1e6:.0f} million pixels are read"
             )
+        number = video._stream.index
         next(video._shown(None))  # at least one frame can be decoded, or this says why not
-    cut = _cut(path, beginning, max_seconds)
+    cut = _cut(path, number, beginning, max_seconds)
     seconds = facts["claimed_duration"] or float("nan")
     return {
         "width": width,
@@ -203,29 +206,24 @@ def _check_format(path: str) -> None:
         raise VideoError(name, f"is of the format {known}, which this page does not read")
 
 
-def _cut(path: str, beginning: str, max_seconds: float) -> bool:
-    """Copies the packets of the first seconds, without decoding, if there are later ones. Returns whether there are."""
+def _cut(path: str, number: int, beginning: str, max_seconds: float) -> bool:
+    """Copies the packets of a stream's first seconds, without decoding, if there are later ones. Returns whether there are."""
     import av
 
     with av.open(path, metadata_errors="replace") as source:
-        stream = source.streams.best("video") if hasattr(source.streams, "best") else source.streams.video[0]
-        if not _longer(source, stream, max_seconds):
+        stream = source.streams[number]
+        if not any(since * stream.time_base >= max_seconds for _, since in _packets(source, stream)):
             return False
     temporary = f"{beginning}.part"
     with av.open(path, metadata_errors="replace") as source, av.open(temporary, "w", format="matroska") as target:
-        stream = source.streams.best("video") if hasattr(source.streams, "best") else source.streams.video[0]
+        stream = source.streams[number]
         copy = (
             target.add_stream_from_template(stream)
             if hasattr(target, "add_stream_from_template")
             else target.add_stream(template=stream)
         )
-        first = None
-        for packet in source.demux(stream):
-            time_stamp = packet.dts if packet.dts is not None else packet.pts
-            if time_stamp is None or not packet.size:
-                continue
-            first = time_stamp if first is None else first
-            left = int(max_seconds / stream.time_base) - (time_stamp - first)
+        for packet, since in _packets(source, stream):
+            left = int(max_seconds / stream.time_base) - since
             if left <= 0:
                 break
             if packet.duration and packet.duration > left:  # one frame may stand for days
@@ -236,16 +234,15 @@ def _cut(path: str, beginning: str, max_seconds: float) -> bool:
     return True
 
 
-def _longer(source: Any, stream: Any, max_seconds: float) -> bool:
+def _packets(source: Any, stream: Any) -> Iterator[tuple[Any, int]]:
+    """Yields the packets that have a time, and how long after the first each comes, in the stream's units."""
     first = None
     for packet in source.demux(stream):
         time_stamp = packet.dts if packet.dts is not None else packet.pts
         if time_stamp is None or not packet.size:
             continue
         first = time_stamp if first is None else first
-        if (time_stamp - first) * stream.time_base >= max_seconds:
-            return True
-    return False
+        yield packet, time_stamp - first
 
 
 def _size(path: Path) -> int:

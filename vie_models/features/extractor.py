@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -332,6 +333,12 @@ class Extractor:
         freezing = torch._inductor.config.patch(freezing=True) if self._frozen else contextlib.nullcontext()
         with torch.inference_mode(), half, freezing:
             return self._run(self._normalise(pixels.to(self.device, non_blocking=True)))
+
+    def outputs(self, clips: Iterable[np.ndarray], name: str = "output") -> Iterator[np.ndarray]:
+        """Yields what `forward` returns by a name for clips, each uint8 [T, 3, crop, crop]: float32 [n, ...] for each batch."""
+        to_come = iter(clips)
+        while batch := list(itertools.islice(to_come, self.batch_size)):
+            yield self.forward(batch)[name][: len(batch)].float().cpu().numpy()
 
     def _maps(self, x: Tensor) -> dict[str, Tensor]:
         maps = self.model.forward_intermediates(x, [*self.layers, "output"])

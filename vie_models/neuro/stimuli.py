@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import heapq
 import itertools
 import math
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..video.clips import window_offsets
-from ..video.frames import LengthError, Video
+from ..video.frames import Video
 from ..video.sampling import ClipRead, Sampling, cropping
 
 _NEVER = 2**60  # a grid index that no video reaches
@@ -146,16 +147,16 @@ class PresentationReading:
                 yield clip(number, k, begin, tuple(start + offset for offset in offsets), False, pixels)
                 if coming and coming[0] is None:
                     break
+
+        def repeated(indices: Sequence[int]) -> np.ndarray:
+            return next(video.read([indices], convert))
+
         for number, first, end in presented:
             room = min(end, video.num_frames) - first
             if number in done or room < 1:
                 continue
             indices = tuple(first + offset % int(room) for offset in offsets)
-            try:
-                pixels = next(video.read([indices], convert))
-            except LengthError:
-                video.recount()
-                pixels = next(video.read([indices], convert))
+            pixels = video.whole(functools.partial(repeated, indices))
             yield clip(number, 0, 0, indices, True, pixels)
 
     def _windows(self, number: int, first: int, end: float) -> Iterator[tuple[int, int, int, int]]:

@@ -13,7 +13,7 @@ import numpy as np
 from ..features.extractor import Extractor
 from ..models import Encoder
 from ..video.clips import regular_clip
-from ..video.frames import LengthError, Video, VideoError
+from ..video.frames import Video, VideoError
 from ..video.sampling import cropping
 from ..video.sources import open_video, path_or_url
 from ..weights.folder import hash_of_weights
@@ -182,18 +182,10 @@ def _moment(example: Example, extractor: Extractor, array: str) -> np.ndarray:
 
     with open_video(path_or_url(example.path), fps) as video:
         try:
-            pixels = read(video)
-        except LengthError:
-            video.recount()
-            pixels = read(video)
+            pixels = video.whole(lambda: read(video))
         except OSError as error:
             raise VideoError(example.path, f"cannot be read: {error.strerror or error}") from error
-    found = []
-    name = "output" if array == "embedding" else array
-    for first in range(0, len(pixels), extractor.batch_size):
-        batch = pixels[first : first + extractor.batch_size]
-        found.append(extractor.forward(batch)[name][: len(batch)].float().cpu().numpy())
-    return np.concatenate(found)
+    return np.concatenate(list(extractor.outputs(pixels, "output" if array == "embedding" else array)))
 
 
 def _clips(example: Example, extractor: Extractor, num_frames: int) -> list[tuple[int, ...]]:

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -22,6 +22,7 @@ from torch import Tensor
 GRID_FPS = 25.0
 """Frames per second of the grid on which the original's frames lie, and on which lists and packs count."""
 Convert = Callable[[np.ndarray], np.ndarray]
+Result = TypeVar("Result")
 
 
 class VideoError(ValueError):
@@ -65,6 +66,14 @@ class Video:
     def recount(self) -> None:
         """Finds `num_frames` by decoding every frame, after a LengthError."""
         raise NotImplementedError
+
+    def whole(self, read: Callable[[], Result]) -> Result:
+        """Returns what `read()` returns. If it finds that the video is not as long as its packets said, it is called again."""
+        try:
+            return read()
+        except LengthError:
+            self.recount()
+            return read()
 
     def close(self) -> None: ...
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..clip_spec import ClipSpec
 from .clips import Clip, regular_clip, train_clip
 from .decode import VideoFile
-from .frames import GRID_FPS, ArrayVideo, FrameFolder, LengthError, Video
+from .frames import GRID_FPS, ArrayVideo, FrameFolder, Video
 from .packed import packed_video
 from .remote import is_url
 
@@ -123,8 +123,4 @@ def random_clip(
 
 def read_clip(video: Video, choose: Callable[[Video], Clip]) -> np.ndarray:
     """Reads the clip that `choose` picks for the video's length. If that length proves wrong, `choose` picks again."""
-    try:
-        return next(video.read([choose(video).indices]))
-    except LengthError:
-        video.recount()
-        return next(video.read([choose(video).indices]))
+    return video.whole(lambda: next(video.read([choose(video).indices])))
