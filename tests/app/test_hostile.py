@@ -134,15 +134,16 @@ def test_nothing_outside_of_the_folders_is_served(page, video):
     status, path = page.upload("inside.mp4", video)
     assert status == 200
     uploads, secret = page.uploads, page.folder / "secret.mp4"
-    (uploads / "link.mp4").symlink_to(secret)
-    (uploads / "links").symlink_to(page.folder)
+    own = Path(path).parent  # where files stay: what lies beside these folders is removed when an upload ends
+    (own / "link.mp4").symlink_to(secret)
+    (own / "links").symlink_to(page.folder)
     up = f"{uploads}/../../secret.mp4"
     names = [
         "/etc/passwd", "../../../../../../etc/passwd", "..%2f..%2f..%2f..%2fetc%2fpasswd", "%252e%252e%252fetc%252fpasswd",
         "/proc/self/environ", "/proc/self/cmdline", "/proc/self/root/etc/passwd", "/dev/zero", "file:///etc/passwd",
         "//etc/passwd", "\\\\etc\\passwd", "~/.bashrc", ".", "", "/", f"{uploads}", f"{uploads}/", str(secret), up,
-        up.replace("..", "%2e%2e"), up.replace("/..", "%2f.."), f"{uploads}/./..//../secret.mp4", f"{uploads}/link.mp4",
-        f"{uploads}/links/secret.mp4", f"{uploads}%00/../../secret.mp4", f"{secret}%00.mp4", "pyproject.toml", "./README.md",
+        up.replace("..", "%2e%2e"), up.replace("/..", "%2f.."), f"{uploads}/./..//../secret.mp4", f"{own}/link.mp4",
+        f"{own}/links/secret.mp4", f"{uploads}%00/../../secret.mp4", f"{secret}%00.mp4", "pyproject.toml", "./README.md",
         "http://127.0.0.1:1/x.mp4", "https://example.com/x.mp4", "http:/127.0.0.1/x.mp4", "ftp://127.0.0.1/x.mp4",
         f"{path}/../../../../secret.mp4", "x" * 5000,
     ]  # fmt: skip
@@ -162,7 +163,7 @@ def test_nothing_outside_of_the_folders_is_served(page, video):
             assert status >= 400
             assert b"root:" not in content
     for link in ("link.mp4", "links"):
-        (uploads / link).unlink()
+        (own / link).unlink()
 
 
 def test_the_page_does_not_look_at_files_that_were_not_uploaded(page):
