@@ -270,7 +270,7 @@ def serve(handle: int, memory: float) -> NoReturn:
             module, _, name = job["function"].partition(":")
             reports = {"progress": progress} if job["progress"] else {}
             send({"result": getattr(importlib.import_module(module), name)(*job["args"], **job["kwargs"], **reports)})
-        except Exception as error:
+        except Exception as error:  # whatever it is, whoever asked is told; the process goes on
             if not isinstance(error, (ValueError, OSError)):
                 traceback.print_exc()
             send({"error": sentence(error)})
