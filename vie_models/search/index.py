@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
 from ..features.folder import VideoRecord, identity, records_with_features
 from ..video.sources import path_or_url
@@ -168,7 +167,7 @@ class Index:
         leave_out = None if excluded is None or not len(excluded) else np.unique(excluded)
         wanted = candidates(k, len(self), self.near is not None)
         if self.near is None:
-            found = exact_nearest(torch.from_numpy(self.rows), torch.from_numpy(queries), wanted, leave_out)
+            found = exact_nearest(np.asarray(self.rows), queries, wanted, leave_out)
         else:
             found = self.near.nearest(queries, min(wanted + (0 if leave_out is None else len(leave_out)), len(self)))
             if leave_out is not None:
