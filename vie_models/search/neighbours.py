@@ -21,6 +21,7 @@ from .store import Kind
 MOST_EXACT = 1_000_000
 """Rows up to which the kind "auto" is exact."""
 _BLOCK = 1 << 15  # rows multiplied at a time
+_FEW = 32  # queries
 _SLACK = 16  # rows found beyond k, to be ranked again
 _PART = 16  # an IVF query looks into one of so many lists
 _PER_LIST = 64  # training rows for each list of an IVF index; faiss wants at least 39
@@ -47,8 +48,7 @@ def exact_nearest(rows: np.ndarray, queries: np.ndarray, k: int, excluded: np.nd
     found = torch.full((len(queries), k), -1, dtype=torch.int64)
     floor = dots.amin(1)
     for start in range(0, len(rows), _BLOCK):
-        # NumPy's product of a few queries with many rows takes a fraction of torch's time
-        block = torch.from_numpy(queries @ rows[start : start + _BLOCK].T)  # [Q, rows of the block]
+        block = _products(queries, rows[start : start + _BLOCK])
         if excluded is not None:
             first, last = np.searchsorted(excluded, [start, start + _BLOCK])
             block[:, torch.from_numpy(excluded[first:last] - start)] = -torch.inf
@@ -70,6 +70,13 @@ def exact_nearest(rows: np.ndarray, queries: np.ndarray, k: int, excluded: np.nd
         dots, found = best.values, numbers.gather(1, best.indices)
         floor = dots.amin(1)
     return torch.where(dots > -torch.inf, found, -1).numpy()
+
+
+def _products(queries: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+    """[Q, D], [rows, D] -> [Q, rows]. NumPy is faster for few queries, torch for many: see `python -m benchmarks search`."""
+    if len(queries) < _FEW:
+        return torch.from_numpy(queries @ rows.T)
+    return torch.from_numpy(queries) @ torch.from_numpy(rows).T
 
 
 def ranked(rows: np.ndarray, queries: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
