@@ -17,6 +17,7 @@ import csv
 import dataclasses
 import itertools
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -39,9 +40,14 @@ EACH, SHORTEST = 10, 4.0
 """Copies of each kind, and seconds that their sources last at least."""
 KEPT = 0.8
 """Part of each side that a crop keeps."""
+SAME = {
+    "footage/pet-action-recognition/4026d9088d0c_000.mp4",
+    "ucf101_subset20/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.mp4",
+}
+"""Of two sources, but one recording, as looking at what was found showed."""
 STRIDE = 0.5
 SPEED = 0.9
-THRESHOLDS, RATIOS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98), (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 1.0)
+THRESHOLDS, RATIOS = (0.5, 0.6, 0.7, 0.85, 0.95, 0.98, 0.99), (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 1.0)
 """Of cosine similarity, and of distances: see `find_duplicates`."""
 
 
@@ -206,7 +212,7 @@ def scored(pairs: list[Duplicate], copies: list[Copy], threshold: float, ratio: 
             score.found[copy.kind] += 1
             score.right += 1
             errors.append(abs(copy.start + copy.speed * one.start - two.start))
-        elif kin(one.name) == kin(two.name):
+        elif kin(one.name) == kin(two.name) or {one.name, two.name} == SAME:
             score.kin += 1
         else:
             score.wrong += 1
@@ -231,11 +237,12 @@ def main() -> None:
     parser.add_argument(
         "--weights", nargs="+", default=["vie_twopathway_tiny", "vie_twopathway_small"], help="weight sets or models"
     )
+    parser.add_argument("--seed", type=int, default=0, help="of the copies: other videos, and other crops")
     parser.add_argument("--layers", nargs="*", default=[], help="layers to try besides the embedding, where a model has them")
     parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True, help="compare with perceptual hashes")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    copies = plant(options.data, options.out)
+    copies = plant(options.data, options.out, options.seed)
     folders = [(weights, extract(options.data, options.out, weights, options.layers)) for weights in options.weights]
     ways = [(weights, array, folder) for weights, folder in folders for array in ("embedding", *options.layers)]
     if options.peer:
@@ -244,17 +251,18 @@ def main() -> None:
     for weights, array, folder in ways:
         scores = list(sweep(build_index(folder, array), copies))
         best = max(scores, key=lambda score: score.f1)
-        clean = max((score for score in scores if not score.wrong), key=lambda score: score.right, default=None)
+        clean = max((score for score in scores if score.precision >= 0.95), key=lambda score: score.right, default=None)
         absolute = max((score for score in scores if score.ratio == 1), key=lambda score: score.f1, default=None)
         default = next((score for score in scores if (score.threshold, score.ratio) == (THRESHOLD, RATIO)), None)
         details[f"{weights} {array}"] = [dataclasses.asdict(score) for score in scores]
-        for what, score in (("best F1", best), ("no wrong pair", clean), ("threshold alone", absolute), ("default", default)):
+        for what, score in (("best F1", best), ("precision 0.95", clean), ("threshold alone", absolute), ("default", default)):
             if score:
                 kinds = " | ".join(str(score.found[kind]) for kind in KINDS)
                 lines.append(
                     f"| {weights} {array} | {what}: {score.threshold:g}, {score.ratio:g} | {kinds} | {score.precision:.2f} "
                     f"| {score.recall:.2f} | {score.wrong} | {score.kin} | {score.error:.2f} |"
                 )
+                print(lines[-1], file=sys.stderr, flush=True)
     columns = [
         "rows",
         "threshold, ratio",

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from reproduce.duplicates import Copy, scored, source_of
 from reproduce.footage_over_time import cosines
 from reproduce.footage_tests import Split, Videos, knn_predictions, logistic_predictions, read_sets, read_splits, score
 from reproduce.footage_training import RUNS
 from reproduce.footage_world import MOST
 from vie_models.cli.flags import parse
+from vie_models.search import Duplicate, Hit
 from vie_models.train.recipes import recipe
 from vie_models.train.settings import TrainConfig
 
@@ -94,3 +96,29 @@ def test_cosines_by_time_and_kin():
     assert found["0.4 s"] == pytest.approx((2 * np.cos(0.2) + 1) / 3)
     assert found["another video, same group"] == pytest.approx(np.cos(angles[:, None] - angles).mean())
     assert found["another class"] == pytest.approx(0)
+
+
+def test_pairs_of_one_source_are_counted_apart():
+    def pair(one, two, start=0.0):
+        return Duplicate(Hit(0, one, one, start, start + 3, 1.0), Hit(1, two, two, 1.5, 4.5, 1.0), 0.9, 3, 1.0)
+
+    ucf = [f"ucf101_subset20/Biking/v_Biking_g0{group}_c0{clip}.mp4" for group in (1, 2) for clip in (1, 2)]
+    fight = "footage/fights/a_000.mp4"
+    assert [source_of(name) for name in (ucf[0], fight, "tank_state4/up/x.mp4")] == [
+        "ucf Biking g01",
+        "footage/fights",
+        "tank_state4",
+    ]
+    copies = [Copy("00-slowed.mp4", "slowed", ucf[0], 1.0, 0.9), Copy("01-cut.mp4", "cut", fight, 0.0, 1.0)]
+    pairs = [
+        pair("copies/00-slowed.mp4", ucf[0], start=1.0),  # found; should begin at 1 + 0.9 s, not at 1.5
+        pair("copies/00-slowed.mp4", ucf[1]),  # of the source's group
+        pair(ucf[0], ucf[1]),
+        pair(ucf[0], ucf[2]),
+        pair("copies/01-cut.mp4", ucf[3]),
+    ]
+    score = scored(pairs, copies, 0.85, 0.2)
+    assert (score.found["slowed"], score.right, score.kin, score.wrong) == (1, 1, 2, 2)
+    assert score.error == pytest.approx(0.4)
+    assert score.precision == pytest.approx(1 / 3)
+    assert score.mistakes[1][:2] == ("copies/01-cut.mp4", ucf[3])

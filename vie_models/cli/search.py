@@ -123,7 +123,7 @@ class Duplicates:
     index: Annotated[Positional[Path], arg(metavar="FEATURES")]
     """Folder of features that `vie index` was run on, or of the index itself."""
     threshold: float | None = None
-    """Least cosine similarity of clips that match. Default: 0.95, which was chosen on planted copies."""
+    """Least cosine similarity of clips that match. Default: 0.85, which was chosen on planted copies."""
     ratio: float | None = None
     """Most that the distance of clips that match may be, as a part of their distance to the tenth most similar video.
     Default: 0.2, chosen in the same way; 1 leaves only the threshold."""

@@ -13,12 +13,11 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from ..progress import Progress
 from .index import Hit, Index
 
-THRESHOLD, RATIO = 0.95, 0.2
+THRESHOLD, RATIO = 0.85, 0.2
 """Chosen on planted copies: see `python -m reproduce.duplicates`."""
 SPEEDS = (1.0, 0.9, 1 / 0.9, 0.95, 1 / 0.95, 0.85, 1 / 0.85)
 """Speeds of one video relative to the other that are tried; in a tie, the first counts."""
@@ -141,10 +140,10 @@ the links of the block: rows counted from the first, rows of other videos, simil
 def _exact(index: Index, threshold: float) -> Iterator[_Block]:
     _, firsts, video = np.unique(index.table.video, return_index=True, return_inverse=True)  # videos that have rows
     ends = np.append(firsts[1:], len(index))
-    rows = torch.from_numpy(index.rows)
+    rows = np.asarray(index.rows)
     size = max(min(_VALUES // len(index), 512), 1)
     for begin in range(0, len(index), size):
-        dots = (rows[begin : begin + size] @ rows.T).numpy()  # [Q, N]
+        dots = rows[begin : begin + size] @ rows.T  # [Q, N]
         best = np.maximum.reduceat(dots, firsts, axis=1)  # [Q, V]
         best[np.arange(len(best)), video[begin : begin + size]] = -np.inf
         row, other = [np.empty(0, np.int64)], [np.empty(0, np.int64)]

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .store import Kind
 
 MOST_EXACT = 1_000_000
 """Rows up to which the kind "auto" is exact."""
 _BLOCK = 1 << 15  # rows multiplied at a time
+_FEW = 32  # queries
 SLACK = 16
 """Rows found beyond k, to be ranked again."""
 _CLOSE = 1e-6  # dots that differ by less may be in another order in single precision
@@ -34,7 +34,7 @@ def kind_for(rows: int) -> Kind:
     return "exact" if rows <= MOST_EXACT else "ivf"
 
 
-def exact_nearest(rows: Tensor, queries: Tensor, k: int, excluded: np.ndarray | None = None) -> np.ndarray:
+def exact_nearest(rows: np.ndarray, queries: np.ndarray, k: int, excluded: np.ndarray | None = None) -> np.ndarray:
     """Finds the k rows with the largest dot product with each query.
 
     Args:
@@ -50,7 +50,7 @@ def exact_nearest(rows: Tensor, queries: Tensor, k: int, excluded: np.ndarray | 
     found = torch.full((len(queries), k), -1, dtype=torch.int64)
     floor = dots.amin(1)
     for start in range(0, len(rows), _BLOCK):
-        block = queries @ rows[start : start + _BLOCK].T  # [Q, rows of the block]
+        block = _products(queries, rows[start : start + _BLOCK])
         if excluded is not None:
             first, last = np.searchsorted(excluded, [start, start + _BLOCK])
             block[:, torch.from_numpy(excluded[first:last] - start)] = -torch.inf
@@ -74,6 +74,13 @@ def exact_nearest(rows: Tensor, queries: Tensor, k: int, excluded: np.ndarray | 
     return torch.where(dots > -torch.inf, found, -1).numpy()
 
 
+def _products(queries: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+    """[Q, D], [rows, D] -> [Q, rows]. NumPy is faster for few queries, torch for many: see `python -m benchmarks search`."""
+    if len(queries) < _FEW:
+        return torch.from_numpy(queries @ rows.T)
+    return torch.from_numpy(queries) @ torch.from_numpy(rows).T
+
+
 def exact_ranked(
     rows: np.ndarray, queries: np.ndarray, k: int, excluded: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -81,9 +88,10 @@ def exact_ranked(
 
     Takes what `exact_nearest` takes, k of any size, and returns what `ranked` does.
     """
+    rows = np.asarray(rows)  # slicing a memmap is slow
     wanted = min(k + SLACK, len(rows))
     while True:
-        found = exact_nearest(torch.from_numpy(rows), torch.from_numpy(queries), wanted, excluded)
+        found = exact_nearest(rows, queries, wanted, excluded)
         dots, numbers = ranked(rows, queries, found)
         # more rows may be as near as the k-th than were found: black frames are
         if wanted == len(rows) or not (dots[:, k - 1] < dots[:, -1] + _CLOSE).any():

@@ -79,7 +79,7 @@ def draw_segments(found: Segmentation, path: str | os.PathLike[str]) -> Path:
 
 
 def _draw_novelty(draw: ImageDraw.ImageDraw, found: Segmentation, across: Callable[[float], float], y: int) -> None:
-    top = 1.1 * max(float(found.novelty.max(initial=0)), found.threshold)
+    top = 1.25 * max(float(found.novelty.max(initial=0)), found.threshold)
     half = (found.times[1] - found.times[0]) / 2 if len(found.times) > 1 else 0.0
     points = [
         (across(float(time - half)), y + _CURVE * (1 - max(float(value), 0) / top))
