@@ -1,4 +1,4 @@
-"""Atomic writes and hashes of files."""
+"""Files: which are videos, atomic writes, hashes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split()  # noqa: SIM905
+)
+"""Suffixes of containers of videos; other files are tried only if named explicitly."""
 
 
 @contextlib.contextmanager

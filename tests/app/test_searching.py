@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import av
 import numpy as np
 import pytest
 from support.pages import Page, file_data
@@ -8,7 +9,7 @@ from support.videos import write_video
 
 import vie_models as vie
 from vie_models.app import searching
-from vie_models.search import Hit, build_index
+from vie_models.search import build_index
 
 NAME = "vie_twopathway_tiny"
 
@@ -26,14 +27,6 @@ def features(tmp_path_factory):
         folder / "videos", folder / "features"
     )
     return folder / "features"
-
-
-def test_hits_that_overlap_a_better_one_are_left_out():
-    hits = [Hit(k, "v", path, start, start + 2.0, 1 - k / 10) for k, (path, start) in enumerate(
-        [("a", 4.0), ("a", 5.0), ("b", 5.0), ("a", 6.0), ("a", 2.5)]
-    )]  # fmt: skip
-    assert [hit.row for hit in searching.apart(hits, 9)] == [0, 2, 3]
-    assert [hit.row for hit in searching.apart(hits, 2)] == [0, 2]
 
 
 def test_a_moment_finds_its_like(features, tmp_path):
@@ -60,6 +53,37 @@ def test_features_of_other_weights_are_refused_at_once(features, tmp_path, setti
     (tmp_path / "index" / "index.json").write_text(json.dumps(facts))
     with pytest.raises(ValueError, match=r"the page searches in features of published weights only: .*weights"):
         searching.about(str(tmp_path / "index"))
+
+
+def test_the_nearest_videos(features, tmp_path):
+    video = features.parent / "videos" / "1.mp4"
+    found = searching.search(str(features), video, 0.0, 8.0, "both", 3, str(tmp_path / "previews"), videos=True)
+    assert sorted(one.name for one in found) == ["0.mp4", "2.mp4"]
+
+
+def test_the_beginning_of_a_video_is_known_as_the_video(features, tmp_path):
+    whole = features.parent / "videos" / "1.mp4"
+    beginning = tmp_path / "beginning.mp4"
+    with av.open(str(whole)) as source, av.open(str(beginning), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size and packet.pts * packet.time_base < 7:
+                packet.stream = stream
+                target.mux(packet)
+    asked = (str(features), beginning, 2.0, 2.56, "both", 1, str(tmp_path / "previews"))
+    (other,) = searching.search(*asked)
+    assert (other.name, other.start) == ("1.mp4", 2.0)
+    (found,) = searching.search(*asked, known_as=whole)
+    assert found.name == "1.mp4"
+    assert found.start >= 4.56
+
+
+def test_a_layer_is_named(features, tmp_path):
+    model = vie.create_model(NAME, pretrained=True)
+    layers = ["dynamic.encode_6"]
+    vie.Extractor(model, layers=layers, stride=4.0, workers=0).extract(features.parent / "videos", tmp_path / "layers")
+    build_index(tmp_path / "layers", layers[0])
+    assert searching.about(str(tmp_path / "layers"))[2:] == (f"the layer {layers[0]} of {NAME}", ["both"])
 
 
 def test_a_video_that_is_gone_has_a_reason(features, tmp_path):

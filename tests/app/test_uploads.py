@@ -123,6 +123,7 @@ def test_of_a_long_video_the_beginning_is_read(uploads, frames, seconds, suffix)
     assert upload.note == "only its first 10 min are looked at"
     assert upload.seconds == 600
     assert upload.path != file
+    assert upload.sent == file
     with open_video(upload.path, 1.0) as video:
         assert video.num_frames <= 602
         assert sum(1 for _ in video._shown(None)) == min(600, math.ceil(600 / seconds))

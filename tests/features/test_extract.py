@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,11 @@ import vie_models as vie
 from vie_models import cli
 from vie_models.cli import exit_codes
 from vie_models.features import extractor as extract_module
-from vie_models.features.folder import FeatureFolder
+from vie_models.features.folder import FeatureFolder, read_manifest
+from vie_models.files import VIDEO_SUFFIXES
 from vie_models.models import precision
 from vie_models.video.sampling import ClipRead, Sampling, VideoRead
-from vie_models.video.sources import VIDEO_SUFFIXES, open_video
+from vie_models.video.sources import open_video
 from vie_models.video.workers import VideoReader
 
 CHECKPOINT = REFERENCE / "checkpoint-3.tar"
@@ -270,6 +272,18 @@ def test_features_are_loaded_stacked(tiny, corpus, tmp_path, format):
         vie.load_features(tmp_path / "out", ["encode_9"])
     with pytest.raises(FileNotFoundError, match=r"no manifest.jsonl in"):
         vie.load_features(corpus)
+
+
+def test_a_name_that_parquet_cannot_hold(tiny, corpus, tmp_path):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "videos").mkdir()
+    shutil.copy(corpus / "class 0" / "0.mp4", tmp_path / "videos" / "a.mp4")
+    shutil.copy(corpus / "class 0" / "0.mp4", tmp_path / "videos" / "b\udcff.mp4")
+    vie.Extractor(tiny, clips=1, workers=0).extract([tmp_path / "videos"], tmp_path / "out", format="parquet")
+    records = read_manifest(tmp_path / "out" / "manifest.jsonl")
+    assert {name: record.status for name, record in records.items()} == {"a.mp4": "ok", "b\udcff.mp4": "failed"}
+    assert "not valid Unicode, which Parquet needs: rename it, or choose npz" in records["b\udcff.mp4"].reason
+    assert [path.name for path in (tmp_path / "out").glob("*.p*")] == ["a.mp4.parquet"]
 
 
 def test_parquet_is_read_by_others(tiny, corpus, tmp_path):

@@ -79,6 +79,15 @@ def test_clips_that_overlap_a_better_one_are_left_out(index, library, model):
     assert find(index, example, 5, model=model) == hits[:5]
 
 
+def test_only_the_best_clip_of_each_video(index, library, model):
+    example = Example(library / "videos" / "scene05.mp4", at=1.3)
+    every = find(index, example, len(index), model=model, keep_own=True, overlaps=True)
+    hits = find(index, example, 4, model=model, keep_own=True, videos=True)
+    first = {hit.name: hit for hit in reversed(every)}
+    assert hits == sorted(first.values(), key=lambda hit: -hit.similarity)[:4]
+    assert hits[0].name == "scene05.mp4"
+
+
 def test_several_examples_and_minus(index, library, model):
     one, two = (library / "videos" / f"scene{i:02d}.mp4" for i in (2, 9))
     both = find(index, [Example(one), Example(two)], len(index), model=model, keep_own=True, overlaps=True)

@@ -13,6 +13,7 @@ from support.features import names, write_features
 
 from vie_models.search import build_index, find_duplicates, open_index
 from vie_models.search.neighbours import kind_for, ranked
+from vie_models.search.store import read_facts
 
 DIM = 32
 
@@ -270,6 +271,22 @@ def test_without_faiss(features, monkeypatch):
     with pytest.raises(ImportError, match=r"needs faiss: pip install 'vie_models\[search\]'"):
         build_index(features, kind="ivf")
     assert build_index(features).kind == "exact"
+
+
+def test_a_rebuild_while_an_index_is_opened(features, monkeypatch):
+    index = build_index(features)
+    read = read_facts
+
+    def rebuilt_meanwhile(folder):
+        facts = read(folder)
+        if facts.generation == 1:
+            build_index(features, rebuild=True)
+        return facts
+
+    monkeypatch.setattr("vie_models.search.index.read_facts", rebuilt_meanwhile)
+    again = open_index(features)
+    assert again.facts.generation == 2
+    np.testing.assert_array_equal(again.rows, index.rows)
 
 
 def test_damage(features):

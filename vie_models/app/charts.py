@@ -13,29 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-_VIRIDIS = np.array(  # van der Walt and Smith, CC0; every eighth of it
-    [
-        (68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141), (39, 173, 129), (92, 200, 99),
-        (170, 220, 50), (253, 231, 37),
-    ],
-    np.float32,
-)  # fmt: skip
-_WARM = np.array([(120, 20, 60), (220, 60, 40), (250, 150, 30), (255, 235, 110)], np.float32)
-
-
-def colours(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Returns colours for numbers, [...] -> uint8 [..., 3]: dark violet for `low` and less, yellow for `high` and more."""
-    return _between(_VIRIDIS, (np.asarray(values, np.float32) - low) / max(high - low, 1e-9)).round().astype(np.uint8)
-
-
-def heat(values: np.ndarray) -> np.ndarray:
-    """Returns warm colours for numbers from 0 to 1, [...] -> float32 [..., 3]: dark red to light yellow."""
-    return _between(_WARM, values)
-
-
-def _between(anchors: np.ndarray, values: np.ndarray) -> np.ndarray:
-    place = np.clip(values, 0, 1) * (len(anchors) - 1)
-    return np.stack([np.interp(place, np.arange(len(anchors)), anchors[:, c]) for c in range(3)], -1)
+from ..colours import viridis
 
 
 def picture(pixels: np.ndarray, kind: str = "png") -> str:
@@ -56,12 +34,12 @@ def matrix(values: np.ndarray, title: str, down: np.ndarray, right: np.ndarray) 
     low, high = float(values.min()), float(values.max())
     least, most = (number(value, high - low) for value in (low, high))
     text = f"{title}: similarity of {values.shape[0]} by {values.shape[1]} moments, from {least} to {most}"
-    ramp = picture(colours(np.linspace(0, 1, 64)[None], 0, 1))
+    ramp = picture(viridis(np.linspace(0, 1, 64)[None], 0, 1))
     return (
         f'<figure class="vie-matrix"><figcaption>{html.escape(title)}</figcaption><div class="vie-plot">'
         f'<div class="vie-axis vie-down"><span>{down[0]:.1f} s</span><span>{down[-1]:.1f} s</span></div>'
         f'<img class="vie-pick" data-from="{down[0]:.3f}" data-to="{down[-1]:.3f}" data-down="1" '
-        f'alt="{html.escape(text)}" src="{picture(colours(values, low, high))}"></div>'
+        f'alt="{html.escape(text)}" src="{picture(viridis(values, low, high))}"></div>'
         f'<div class="vie-axis vie-right"><span>{right[0]:.1f} s</span><span>{right[-1]:.1f} s</span></div>'
         f'<div class="vie-scale"><span>{least}</span><img alt="" src="{ramp}"><span>{most}</span></div></figure>'
     )

@@ -102,10 +102,19 @@ def index_bytes(features: str) -> int:
 
 
 def search(
-    features: str, source: str, start: float, length: float, by: str, count: int, folder: str, progress: Tell = silent
+    features: str,
+    source: str,
+    sent: str,
+    start: float,
+    length: float,
+    by: str,
+    count: int,
+    folder: str,
+    videos: bool = False,
+    progress: Tell = silent,
 ) -> list[dict[str, Any]]:
     """Returns the fields of what `searching.search` finds."""
     from . import searching
 
-    found = searching.search(features, source, start, length, by, count, folder, progress)
+    found = searching.search(features, source, start, length, by, count, folder, progress, known_as=sent, videos=videos)
     return [dataclasses.asdict(one) for one in found]

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import html
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from . import charts, encoders
 from .look import Look, Votes
+from .search_tab import in_players
 from .studio import PROGRESS, Studio
 
 TITLES = {"appearance": "Alike in appearance", "motion": "Alike in motion", "embedding": "How alike moments are"}
 """Titles of the matrices."""
 ALL_CHANNELS = -1
-Kept = tuple[str, Look]
-"""What the page remembers: the path of the video and what was found."""
+VIDEOS = 3
+"""Videos of the features that are shown beside the visitor's."""
+Kept = tuple[str, str, Look]
+"""What the page remembers: the path of the video, and of the upload; and what was found."""
 
 
 class LookTab:
     """The components of the tab, and what they do."""
 
-    def __init__(self, studio: Studio) -> None:
-        self.studio = studio
+    def __init__(self, studio: Studio, features: Path | None) -> None:
+        self.studio, self.features = studio, features
         with gr.Row(equal_height=True):
             self.video = studio.video_input("Your video")
             with gr.Column(min_width=240):
@@ -46,6 +50,11 @@ class LookTab:
             with gr.Row():
                 self.players = [studio.player(label) for label in ("The moment", "Most alike", "Second")]
             self.match = gr.HTML()
+            if features is not None:
+                gr.Markdown("## The nearest videos of your features\nEach plays its moment that is most like the whole video.")
+                with gr.Row():
+                    self.nearest = [studio.player(f"Video {number}") for number in range(1, VIDEOS + 1)]
+                self.lost = gr.Markdown(visible=False)
             gr.Markdown("## What a layer responds to")
             with gr.Row():
                 self.layer = gr.Dropdown([], label="Layer", min_width=200)
@@ -69,6 +78,8 @@ class LookTab:
         for event in (self.video.upload, self.video.clear, self.model.change, rendered.success):
             done = on(event, self.look, [self.video, self.model], outputs, show_progress_on=[self.video])
             self.show(done.success)
+            if self.features is not None:
+                on(done.success, self.find, [self.kept], [*self.nearest, self.lost])
         for event in (self.moment.release, self.pathway.input):
             self.show(event)
         for event in (self.timeline.select, self.matrices.select):
@@ -107,7 +118,7 @@ class LookTab:
         return {
             self.hint: gr.Markdown(visible=False),
             self.found: gr.Column(visible=True),
-            self.kept: (str(upload.path), seen),
+            self.kept: (str(upload.path), str(upload.sent), seen),
             self.summary: describe(seen, upload.note),
             self.timeline: charts.timeline(seen.strip, m.times, seen.change, standing, m.duration),
             self.matrices: charts.side_by_side(figures) if len(m.times) > 1 else "",  # one square says nothing
@@ -125,7 +136,7 @@ class LookTab:
         hidden = gr.Video(value=None, visible=False)
         if kept is None:
             return [hidden] * len(self.players)
-        path, seen = kept
+        path, _, seen = kept
         m = seen.moments
         here = m.nearest_to(second)
         alike = m.alike(here, checked(part, seen), len(self.players) - 1)
@@ -138,11 +149,19 @@ class LookTab:
         shown = [gr.Video(value=file, label=label, visible=True) for file, label in zip(files, labels, strict=True)]
         return [*shown, *[hidden] * (len(self.players) - len(shown))]
 
+    def find(self, kept: Kept | None, progress: gr.Progress = PROGRESS) -> list[Any]:
+        """Shows the videos of the features that are most like this one."""
+        if kept is None:
+            return in_players([], VIDEOS)
+        path, sent, seen = kept
+        asked = (str(self.features), path, sent, 0.0, seen.moments.duration, "both", VIDEOS, str(self.studio.previews), True)
+        return in_players(self.studio.call("search", *asked, progress=progress), VIDEOS)
+
     def explain(self, kept: Kept | None, second: float, part: str, progress: gr.Progress = PROGRESS) -> str:
         """Shows where the match of the moment and the one most like it lies."""
         if kept is None:
             return ""
-        path, seen = kept
+        path, _, seen = kept
         m, part = seen.moments, checked(part, seen)
         here = m.nearest_to(second)
         alike = m.alike(here, part, 1)
@@ -167,7 +186,7 @@ class LookTab:
         """As `respond`; and the channels that vary most there."""
         if kept is None or layer is None:
             return "", gr.Dropdown()
-        path, seen = kept
+        path, _, seen = kept
         time = float(seen.moments.times[seen.moments.nearest_to(second)])
         number = None if channel in (None, ALL_CHANNELS) else int(channel)
         found = self.studio.call("layer", path, time, seen.moments.model, layer, number, progress=progress)

@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from .. import colours
 from ..clip_spec import ClipSpec
 from ..datasets.encode import shrink
 from ..video.frames import Video
 from ..video.sources import open_video
 from ..video.transforms import clip_transform
-from . import charts, encoders
+from . import encoders
 from .reading import THREADS, indices_at
 
 PICTURES, SHORT_SIDE = 4, 160
@@ -133,7 +134,7 @@ def overlaid(frames: np.ndarray, heat: np.ndarray, spec: ClipSpec, most: int = P
         here = np.s_[top : top + side, left : left + side]
         share = 0.85 * warm[..., None]
         picture = 0.3 * grey
-        picture[here] = (1 - share) * grey[here] + share * charts.heat(warm)
+        picture[here] = (1 - share) * grey[here] + share * colours.heat(warm)
         pictures.append(picture.round().astype(np.uint8))
     return pictures
 

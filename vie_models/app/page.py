@@ -38,7 +38,7 @@ def build_page(studio: Studio, features: Path | None = None) -> gr.Blocks:
         gr.Markdown(f"# {TITLE}")
         with gr.Tabs():
             with gr.Tab("Look"):
-                LookTab(studio)
+                LookTab(studio, features)
             with gr.Tab("Search"):
                 SearchTab(studio, features)
             with gr.Tab("Compare"):

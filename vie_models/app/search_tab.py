@@ -16,8 +16,9 @@ MOST, COUNT = 12, 6
 PICTURES, SHOWN = 48, 10
 """Pictures of the video that are kept to show while a moment is dragged, and those in the strip."""
 SHORT_SIDE = 120
-Kept = tuple[str, float, list[str]]
-"""What the page remembers: the path of the video, its length in seconds, and pictures of it, as `charts.picture` makes them."""
+Kept = tuple[str, str, float, list[str]]
+"""What the page remembers: the path of the video, and of the upload; its length in seconds; and pictures of it, as
+`charts.picture` makes them."""
 WITHOUT = """
 ## No features to search in
 
@@ -87,7 +88,7 @@ class SearchTab:
         upload = self.studio.check(file)
         found = self.studio.call("strip", str(upload.path), PICTURES, SHORT_SIDE, progress=progress)
         duration, pictures = float(found["duration"]), found["pictures"]
-        kept = (str(upload.path), duration, [charts.picture(one, "jpeg") for one in pictures])
+        kept = (str(upload.path), str(upload.sent), duration, [charts.picture(one, "jpeg") for one in pictures])
         length = round(min(2.5, max(duration, 0.5)), 1)
         start = round(max(duration - length, 0) * 0.4, 1)
         shown = [pictures[k] for k in np.linspace(0, PICTURES - 1, SHOWN).round().astype(int)]
@@ -104,7 +105,7 @@ class SearchTab:
         """Shows pictures of the chosen moment: of its beginning, middle and end."""
         if kept is None:
             return ""
-        _, duration, pictures = kept
+        _, _, duration, pictures = kept
         end = min(start + length, duration)
         seconds = np.linspace(start, end, 3)
         numbers = np.clip(seconds / max(duration, 1e-6) * len(pictures), 0, len(pictures) - 1).astype(int)
@@ -125,22 +126,22 @@ class SearchTab:
         progress: gr.Progress = PROGRESS,
     ) -> list[Any]:
         """Searches, and shows what was found in players."""
-        hidden = gr.Video(value=None, visible=False)
         if kept is None:
-            return [gr.Row(visible=False), *[hidden] * MOST, gr.Markdown(visible=False)]
-        path, duration, _ = kept
+            return [gr.Row(visible=False), *in_players([], MOST)]
+        path, sent, duration, _ = kept
         length = min(length, max(duration - start, 0.1))
-        asked = (str(self.features), path, start, length, by, int(min(count, MOST)), str(self.studio.previews))
+        asked = (str(self.features), path, sent, start, length, by, int(min(count, MOST)), str(self.studio.previews))
         found = self.studio.call("search", *asked, progress=progress)
-        shown = [
-            gr.Video(value=one["preview"], visible=True, label=f"{one['similarity']:.2f}  {one['name']}, {one['start']:.1f} s")
-            for one in found
-        ]
-        lost = {one["name"]: one["reason"] for one in found if one["reason"]}
-        note = "Without a player: " + "; ".join(f"`{name.replace('`', '')}` {reason}" for name, reason in lost.items())
-        return [
-            gr.Row(visible=True),
-            *shown,
-            *[hidden] * (MOST - len(shown)),
-            gr.Markdown(note, visible=bool(lost)),
-        ]
+        return [gr.Row(visible=True), *in_players(found, MOST)]
+
+
+def in_players(found: list[dict[str, Any]], count: int) -> list[Any]:
+    """Returns what `count` players show of what a search found, and a note on what has no preview."""
+    shown = [
+        gr.Video(value=one["preview"], visible=True, label=f"{one['similarity']:.2f}  {one['name']}, {one['start']:.1f} s")
+        for one in found
+    ]
+    lost = {one["name"]: one["reason"] for one in found if one["reason"]}
+    note = "Without a player: " + "; ".join(f"`{name.replace('`', '')}` {reason}" for name, reason in lost.items())
+    hidden = gr.Video(value=None, visible=False)
+    return [*shown, *[hidden] * (count - len(shown)), gr.Markdown(note, visible=bool(lost))]

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 
 from ..search import Example, build_index, find, open_index
 from ..search.examples import model_of
-from ..search.index import Hit, Index, Pathway
+from ..search.index import Index, Pathway
 from ..weights.errors import WeightsError
 from .moments import Tell, silent
 from .previews import write_preview
 
 PATHWAYS: dict[str, Pathway | None] = {"both": None, "appearance": "static", "motion": "dynamic"}
 """What a search goes by, and the search room's name for it."""
-WIDER = 8
-"""How many times as many moments are looked up as are shown, because those that overlap better ones are left out."""
 SHORTEST = 2.0
 """Seconds of a preview at least."""
 
@@ -48,7 +45,7 @@ def opened(features: str) -> Index:
 
 
 def about(features: str) -> tuple[int, int, str, list[str]]:
-    """Returns the numbers of moments and of videos of an index, its encoder, and what a search can go by.
+    """Returns the numbers of moments and of videos of an index, what sees them so, and what a search can go by.
 
     Raises:
         ValueError: the encoder that made the features is not one of the published ones.
@@ -60,22 +57,23 @@ def about(features: str) -> tuple[int, int, str, list[str]]:
         reason = str(error).splitlines()[0].split(": pass")[0].removesuffix(". You can")
         raise ValueError(f"the page searches in features of published weights only: {reason}") from error
     by = list(PATHWAYS) if index.pathways else ["both"]
-    return len(index), len(index.table.videos), str(index.settings["model"]), by
-
-
-def apart(hits: Sequence[Hit], count: int) -> list[Hit]:
-    """Returns the first `count` hits that do not overlap a better one in the same video."""
-    kept: list[Hit] = []
-    for hit in hits:
-        if not any(hit.path == other.path and hit.start < other.end and other.start < hit.end for other in kept):
-            kept.append(hit)
-        if len(kept) == count:
-            break
-    return kept
+    array = index.facts.array
+    seer = str(index.settings["model"])
+    return len(index), len(index.table.videos), seer if array == "embedding" else f"the layer {array} of {seer}", by
 
 
 def search(
-    features: str, source: str | Path, start: float, length: float, by: str, count: int, folder: str, progress: Tell = silent
+    features: str,
+    source: str | Path,
+    start: float,
+    length: float,
+    by: str,
+    count: int,
+    folder: str,
+    progress: Tell = silent,
+    *,
+    known_as: str | Path | None = None,
+    videos: bool = False,
 ) -> list[Found]:
     """Finds the moments most like a moment of a video.
 
@@ -87,6 +85,8 @@ def search(
         count: how many moments to find.
         folder: folder for the previews.
         progress: is told how much is done.
+        known_as: the file that the video is the beginning of, if it is.
+        videos: find videos: only the best moment of each.
 
     Raises:
         VideoError: the video cannot be read.
@@ -95,8 +95,8 @@ def search(
     if by not in PATHWAYS:
         raise ValueError(f"a search goes by {', '.join(PATHWAYS)}, got {by!r}")
     progress(0.0, "Embedding the moment")
-    example = Example(source, at=start + length / 2, window=length)
-    hits = apart(find(opened(features), example, WIDER * count, pathway=PATHWAYS[by]), count)
+    example = Example(source, at=start + length / 2, window=length, known_as=known_as)
+    hits = find(opened(features), example, count, pathway=PATHWAYS[by], videos=videos)
     found = []
     for number, hit in enumerate(hits):
         progress(0.3 + 0.7 * number / len(hits), "Cutting the moments out")

@@ -10,17 +10,13 @@ from typing import Any
 
 import gradio as gr
 
+from ..files import VIDEO_SUFFIXES
 from .uploads import Upload, Uploads
 from .worker import Worker, WorkerError
 
 PROGRESS = gr.Progress()
 """Default of an argument that Gradio fills with the progress of the request."""
 JOBS = "vie_models.app.jobs"
-SUFFIXES = (
-    ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts",
-    ".webm", ".wmv", ".y4m",
-)  # fmt: skip
-"""Names of files that can be chosen."""
 
 
 class Studio:
@@ -45,7 +41,7 @@ class Studio:
 
     def video_input(self, label: str, visible: bool = True) -> gr.File:
         """A place to drop a video on."""
-        return gr.File(label=label, file_types=list(SUFFIXES), height=150, scale=2, visible=visible)
+        return gr.File(label=label, file_types=sorted(VIDEO_SUFFIXES), height=150, scale=2, visible=visible)
 
     def player(self, label: str) -> gr.Video:
         """A player of a preview."""

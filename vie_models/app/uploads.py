@@ -38,6 +38,8 @@ class Upload:
 
     path: Path
     """What to read: the upload, or the beginning of it, as `note` says."""
+    sent: Path
+    """The upload itself."""
     name: str
     """Its name as the sender's machine has it. It may hold HTML."""
     seconds: float
@@ -101,6 +103,7 @@ class Uploads:
             raise UploadError(str(error)) from error
         return Upload(
             path=beginning if facts["cut"] else file,
+            sent=file,
             name=given.name,
             seconds=float(facts["seconds"]),
             width=int(facts["width"]),

@@ -76,6 +76,8 @@ class Search:
     """Do not leave out the clips that overlap the examples themselves."""
     overlaps: bool = False
     """Do not leave out clips that overlap a better one of the same video."""
+    videos: bool = False
+    """Find videos: only the best clip of each."""
     array: str | None = None
     """Which of the features' indexes to search. Default: that of the embedding, or the only one."""
     json: bool = False
@@ -95,8 +97,8 @@ class Search:
         examples += [Example(*_moment(word), minus=True) for word in self.minus]
         index = open_index(self.index, self.array)
         model = _encoder(self.model or index.settings["model"], self.checkpoint) if self.model or self.checkpoint else None
-        options: dict[str, Any] = {"pathway": self.pathway, "keep_own": self.keep_own, "overlaps": self.overlaps}
-        hits = find(index, examples, self.k, model=model, **options)
+        left_in: dict[str, bool] = {"keep_own": self.keep_own, "overlaps": self.overlaps, "videos": self.videos}
+        hits = find(index, examples, self.k, model=model, pathway=self.pathway, **left_in)
         if self.json:
             for hit in hits:
                 print(json.dumps(dataclasses.asdict(hit)))

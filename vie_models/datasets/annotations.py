@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..files import VIDEO_SUFFIXES
 from ..video.frames import FrameFolder
-from ..video.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ..video.sources import IMAGE_SUFFIXES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -179,6 +179,9 @@ class FeatureFolder:
         if arrays is not None:
             try:
                 self._write_features(record, arrays)
+            except UnicodeEncodeError:
+                record.features, record.status = None, "failed"
+                record.reason = "its name or path is not valid Unicode, which Parquet needs: rename it, or choose npz"
             except OSError as error:
                 if error.errno not in (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL):
                     raise
@@ -216,7 +219,7 @@ def identity(path: Path | str) -> tuple[int | None, str]:
         return None, hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
     if path.is_dir():
         files = sorted(path.glob("*.jpg"))
-        digest = hashlib.sha256("\n".join(file.name for file in files).encode())
+        digest = hashlib.sha256("\n".join(file.name for file in files).encode("utf-8", "surrogateescape"))
         digest.update(files[0].read_bytes() if files else b"")
         return sum(file.stat().st_size for file in files), digest.hexdigest()
     if not path.is_file():  # reading a pipe could block forever

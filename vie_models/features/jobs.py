@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ..files import VIDEO_SUFFIXES
 from ..video.frames import FrameFolder
 from ..video.remote import is_url, url_name
-from ..video.sources import VIDEO_SUFFIXES, PathOrURL, path_or_url
+from ..video.sources import PathOrURL, path_or_url
 from .folder import is_output
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +37,8 @@ class Example:
     clip. Default: one clip."""
     minus: bool = False
     """Search for what is unlike it: its embedding is subtracted."""
+    known_as: str | os.PathLike[str] | None = None
+    """The file that `path` is a copy of the beginning of, if it is: its clips are the example's own. Default: `path`."""
 
     def __post_init__(self) -> None:
         if self.at is None and self.window is not None:
@@ -63,6 +65,7 @@ def find(
     pathway: Pathway | None = None,
     keep_own: bool = False,
     overlaps: bool = False,
+    videos: bool = False,
 ) -> list[Hit]:
     """Finds the clips most like the examples: like the mean of all of them, minus the mean of those with `minus`.
 
@@ -74,6 +77,7 @@ def find(
         pathway: "static" searches by appearance, "dynamic" by motion; for embeddings of two-pathway models.
         keep_own: do not leave out the clips that overlap the examples themselves.
         overlaps: do not leave out clips that overlap a better one of the same video, as windows of one moment do.
+        videos: only the best clip of each video.
 
     Returns:
         At most k hits, the most similar first.
@@ -94,12 +98,13 @@ def find(
     if any(example.minus for example in examples):
         query = query - np.mean([vectors[example] for example in examples if example.minus], 0)
     clip = clip_seconds(index.settings)
-    exclude = [] if keep_own else [(example.path, *_own_span(index, example, clip)) for example in examples]
-    asked = k if overlaps else 4 * k
+    exclude = [] if keep_own else [(example.known_as or example.path, *_own_span(index, example, clip)) for example in examples]
+    every = overlaps and not videos
+    asked = k if every else 4 * k
     while True:
         hits = index.nearest(query, min(asked, len(index)), exclude, pathway=pathway)
-        kept = hits if overlaps else apart(hits)
-        if len(kept) >= k or asked >= len(index) or overlaps:
+        kept = hits if every else one_each(hits) if videos else apart(hits)
+        if len(kept) >= k or asked >= len(index) or every:
             return kept[:k]
         asked *= 4
 
@@ -107,7 +112,7 @@ def find(
 def _own_span(index: Index, example: Example, clip: float) -> tuple[float, float]:
     """Returns the seconds that the example's clips cover: near an end of the video, a moment is moved into it."""
     start, end = example.span(clip)
-    ends = index.table.end[index.rows_in(example.path)]
+    ends = index.table.end[index.rows_in(example.known_as or example.path)]
     if example.at is None or not len(ends):
         return start, end
     if start < 0:
@@ -125,6 +130,14 @@ def apart(hits: Sequence[Hit]) -> list[Hit]:
             own.append(hit)
             found.append(hit)
     return found
+
+
+def one_each(hits: Iterable[Hit]) -> list[Hit]:
+    """Leaves out the hits of a video that an earlier one is of."""
+    best: dict[str, Hit] = {}
+    for hit in hits:
+        best.setdefault(hit.name, hit)
+    return list(best.values())
 
 
 def model_of(settings: dict[str, Any]) -> Encoder:

@@ -12,10 +12,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..features.folder import VideoRecord, identity, records_with_features
+from ..features.folder import identity, records_with_features
 from ..video.sources import path_or_url
 from .neighbours import SLACK, Near, exact_ranked, kind_for, ranked
-from .store import FACTS, Facts, IndexedVideo, Kind, append, last_generation, read_facts, read_videos, write_facts, writing
+from .store import (
+    FACTS,
+    Facts,
+    IndexedVideo,
+    Kind,
+    append,
+    last_generation,
+    new_records,
+    read_facts,
+    read_videos,
+    write_facts,
+    writing,
+)
 
 if TYPE_CHECKING:
     from ..models import Encoder
@@ -82,7 +94,10 @@ class Index:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._model: Encoder | None = None
-        self._read()
+        try:
+            self._read()
+        except (OSError, ValueError):  # a rebuild that ended just now removed the files that it replaced
+            self._read()
 
     def _read(self) -> None:
         facts = self.facts = read_facts(self.folder)
@@ -131,9 +146,7 @@ class Index:
         with writing(self.folder):
             self._read()
             records = records_with_features(self.features)
-            known = {video.name: video for video in self.table.videos}
-            _check_unchanged(known, records, self.facts)
-            new = [record for name, record in records.items() if name not in known]
+            new = new_records(self.table.videos, records, self.facts)
             before = len(self)
             if new:
                 facts = append(self.folder, self.facts, self.features, new, total=len(new), progress=progress)
@@ -375,24 +388,6 @@ def _with_near(folder: Path, facts: Facts, near: Near | None) -> Facts:
     filled.write(folder / name)
     size = (folder / name).stat().st_size
     return dataclasses.replace(facts, kind=kind, near=name, near_bytes=size, trained_rows=trained_rows)
-
-
-def _check_unchanged(known: dict[str, IndexedVideo], records: dict[str, VideoRecord], facts: Facts) -> None:
-    def same(video: IndexedVideo) -> bool:
-        record = records.get(video.name)
-        there = record and (record.size, record.fingerprint, record.clips)
-        return there == (video.size, video.fingerprint, video.rows)
-
-    if changed := [name for name, video in known.items() if not same(video)]:
-        raise ValueError(
-            f"features of {len(changed)} videos that the index holds, such as {changed[0]}, were removed or come from another "
-            "file now: build it anew with rebuild=True (`vie index FEATURES --rebuild`)"
-        )
-    if any(record.settings != facts.settings for record in records.values()):
-        raise ValueError(
-            "the features were extracted again with other settings than those in the index: build it anew with rebuild=True "
-            "(`vie index FEATURES --rebuild`)"
-        )
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..colours import viridis
 from .pictures import GAP, TEXT, clock, fitting, letters, paste, save, thumbnails
 from .segments import Segmentation
 
@@ -16,7 +17,6 @@ _SIDE = 420  # of a matrix
 _FRAMES = 10  # in the strip
 _CURVE = 90
 _LINE = TEXT + 6
-_COLOURS = [(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)]  # viridis
 _MARK, _CALM = (214, 39, 40), (31, 119, 180)
 _BARS = ((205, 218, 238), (238, 222, 196))
 _TITLES = {"all": "all moments", "static": "appearance (static pathway)", "dynamic": "motion (dynamic pathway)"}
@@ -117,10 +117,4 @@ def _draw_matrix(whole: Image.Image, found: Segmentation, similarity: np.ndarray
 
 def _heat(similarity: np.ndarray, low: float) -> Image.Image:
     place = ((np.arange(_SIDE) + 0.5) * len(similarity) / _SIDE).astype(int)  # first, as colours take much room
-    similarity = similarity[np.ix_(place, place)]
-    values = np.clip((similarity - low) / max(1 - low, 1e-6), 0, 1) * (len(_COLOURS) - 1)
-    below = np.minimum(values.astype(int), len(_COLOURS) - 2)
-    share = (values - below)[..., None]
-    palette = np.array(_COLOURS, float)
-    colours = palette[below] * (1 - share) + palette[below + 1] * share
-    return Image.fromarray(colours.round().astype(np.uint8))
+    return Image.fromarray(viridis(similarity[np.ix_(place, place)], low, 1))

@@ -197,6 +197,32 @@ def append(
     return dataclasses.replace(facts, rows=rows, videos=videos, videos_bytes=written)
 
 
+def new_records(known: Iterable[IndexedVideo], records: dict[str, VideoRecord], facts: Facts) -> list[VideoRecord]:
+    """Returns the records of videos that are not indexed yet.
+
+    Raises:
+        ValueError: features of indexed videos were removed, or come from another file or other settings now.
+    """
+
+    def same(video: IndexedVideo) -> bool:
+        record = records.get(video.name)
+        there = record and (record.size, record.fingerprint, record.clips)
+        return there == (video.size, video.fingerprint, video.rows)
+
+    names = {video.name: same(video) for video in known}
+    if changed := [name for name, unchanged in names.items() if not unchanged]:
+        raise ValueError(
+            f"features of {len(changed)} videos that the index holds, such as {changed[0]}, were removed or come from another "
+            "file now: build it anew with rebuild=True (`vie index FEATURES --rebuild`)"
+        )
+    if any(record.settings != facts.settings for record in records.values()):
+        raise ValueError(
+            "the features were extracted again with other settings than those in the index: build it anew with rebuild=True "
+            "(`vie index FEATURES --rebuild`)"
+        )
+    return [record for name, record in records.items() if name not in names]
+
+
 def _rows_of(features: Path, record: VideoRecord, facts: Facts) -> tuple[np.ndarray, np.ndarray]:
     """Returns the unit rows of a video, float32 [n, D], and their times, float64 [n, 2]."""
     if record.settings != facts.settings:

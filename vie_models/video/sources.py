@@ -19,9 +19,6 @@ from .frames import GRID_FPS, ArrayVideo, FrameFolder, Video
 from .packed import packed_video
 from .remote import is_url
 
-VIDEO_SUFFIXES = frozenset(  # of containers; other files are tried only if named explicitly
-    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split()  # noqa: SIM905
-)
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 """Suffixes of images, which are videos of one frame."""
 
