@@ -207,6 +207,8 @@ def test_five_real_videos(visit, videos):
         tab.get_by_text(re.compile(text)).first.wait_for(timeout=WAIT)
         playwright.expect(tab.locator("video:visible").first).to_be_visible(timeout=WAIT)
         visit.rest()
+        nearest = tab.locator(".vie-nearest video:visible")  # of the features; not the video's own
+        playwright.expect(nearest).to_have_count(3, timeout=WAIT)
         visit.picture(f"3-{name}")
         if name == "portrait":
             visit.accessible("3-look")

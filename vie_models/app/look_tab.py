@@ -52,7 +52,7 @@ class LookTab:
             self.match = gr.HTML()
             if features is not None:
                 gr.Markdown("## The nearest videos of your features\nEach plays its moment that is most like the whole video.")
-                with gr.Row():
+                with gr.Row(elem_classes="vie-nearest"):
                     self.nearest = [studio.player(f"Video {number}") for number in range(1, VIDEOS + 1)]
                 self.lost = gr.Markdown(visible=False)
             gr.Markdown("## What a layer responds to")
@@ -77,9 +77,9 @@ class LookTab:
         rendered = on(self.example.click, self.render, [], [self.video])
         for event in (self.video.upload, self.video.clear, self.model.change, rendered.success):
             done = on(event, self.look, [self.video, self.model], outputs, show_progress_on=[self.video])
-            self.show(done.success)
+            shown = self.show(done.success)
             if self.features is not None:
-                on(done.success, self.find, [self.kept], [*self.nearest, self.lost])
+                on(shown.then, self.find, [self.kept], [*self.nearest, self.lost])
         for event in (self.moment.release, self.pathway.input):
             self.show(event)
         for event in (self.timeline.select, self.matrices.select):
@@ -90,17 +90,17 @@ class LookTab:
         every = on(self.layer.input, lambda: ALL_CHANNELS, [], [self.channel], show_progress="hidden")
         self.respond_and_name(every.success)
 
-    def show(self, event: Any) -> None:
-        """After an event, shows the chosen moment in all ways."""
+    def show(self, event: Any) -> Any:
+        """After an event, shows the chosen moment in all ways. Returns the last of them."""
         chosen = [self.kept, self.moment, self.pathway]
         played = self.studio.on(event, self.play, chosen, self.players, trigger_mode="always_last")
         matched = self.studio.on(played.success, self.explain, chosen, [self.match])
-        self.respond_and_name(matched.then)
+        return self.respond_and_name(matched.then)
 
-    def respond_and_name(self, event: Any) -> None:
+    def respond_and_name(self, event: Any) -> Any:
         """After an event, shows what the layer responds to, and offers its strongest channels."""
         asked = [self.kept, self.moment, self.layer, self.channel]
-        self.studio.on(event, self.respond_with_channels, asked, [self.response, self.channel])
+        return self.studio.on(event, self.respond_with_channels, asked, [self.response, self.channel])
 
     def render(self, progress: gr.Progress = PROGRESS) -> str:
         """Returns the path of the example."""
