@@ -200,8 +200,9 @@ def scored(pairs: list[Duplicate], copies: list[Copy], threshold: float, ratio: 
     """Counts the pairs. A copy is found if it is paired with its source."""
     by_name = {f"copies/{copy.name}": copy for copy in copies}
 
-    def kin(name: str) -> str:
-        return source_of(by_name[name].source if name in by_name else name)
+    def kin(*names: str) -> bool:
+        one, two = (by_name[name].source if name in by_name else name for name in names)
+        return source_of(one) == source_of(two) or {one, two} == SAME
 
     score = Score(threshold, ratio, dict.fromkeys(KINDS, 0), 0, 0, 0, 0.0, [])
     errors = []
@@ -212,7 +213,7 @@ def scored(pairs: list[Duplicate], copies: list[Copy], threshold: float, ratio: 
             score.found[copy.kind] += 1
             score.right += 1
             errors.append(abs(copy.start + copy.speed * one.start - two.start))
-        elif kin(one.name) == kin(two.name) or {one.name, two.name} == SAME:
+        elif kin(one.name, two.name):
             score.kin += 1
         else:
             score.wrong += 1
@@ -225,9 +226,23 @@ def sweep(index: Index, copies: list[Copy]) -> Iterator[Score]:
     """Yields the score of each threshold and ratio; of a threshold, until more pairs are wrong than copies were planted."""
     for threshold in THRESHOLDS:
         for ratio in RATIOS:
-            yield (score := scored(find_duplicates(index, threshold, ratio=ratio), copies, threshold, ratio))
+            yield (score := score_of(index, copies, threshold, ratio))
             if score.wrong > EACH * len(KINDS):
                 break
+
+
+def score_of(index: Index, copies: list[Copy], threshold: float, ratio: float) -> Score:
+    return scored(find_duplicates(index, threshold, ratio=ratio), copies, threshold, ratio)
+
+
+def best_of(scores: list[Score]) -> Iterator[tuple[str, Score]]:
+    """Yields the scores that say most about a grid of settings, each with its name."""
+    yield "best F1", max(scores, key=lambda score: score.f1)
+    if clean := [score for score in scores if score.precision >= 0.95]:
+        yield "precision 0.95", max(clean, key=lambda score: score.right)
+    if absolute := [score for score in scores if score.ratio == 1]:
+        yield "threshold alone", max(absolute, key=lambda score: score.f1)
+    yield from (("default", score) for score in scores if (score.threshold, score.ratio) == (THRESHOLD, RATIO))
 
 
 def main() -> None:
@@ -238,6 +253,9 @@ def main() -> None:
         "--weights", nargs="+", default=["vie_twopathway_tiny", "vie_twopathway_small"], help="weight sets or models"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the copies: other videos, and other crops")
+    parser.add_argument(
+        "--settings", nargs="*", metavar="THRESHOLD,RATIO", default=[], help="score these, chosen on other copies, not a grid"
+    )
     parser.add_argument("--layers", nargs="*", default=[], help="layers to try besides the embedding, where a model has them")
     parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True, help="compare with perceptual hashes")
     options = parser.parse_args()
@@ -249,20 +267,21 @@ def main() -> None:
         ways.append(("pHash, 64 bits", "embedding", hashed(folders[0][1], options.out)))
     lines, details = [], {}
     for weights, array, folder in ways:
-        scores = list(sweep(build_index(folder, array), copies))
-        best = max(scores, key=lambda score: score.f1)
-        clean = max((score for score in scores if score.precision >= 0.95), key=lambda score: score.right, default=None)
-        absolute = max((score for score in scores if score.ratio == 1), key=lambda score: score.f1, default=None)
-        default = next((score for score in scores if (score.threshold, score.ratio) == (THRESHOLD, RATIO)), None)
+        index = build_index(folder, array)
+        if options.settings:
+            shown = [("given", score_of(index, copies, *map(float, word.split(",")))) for word in options.settings]
+            scores = [score for _, score in shown]
+        else:
+            scores = list(sweep(index, copies))
+            shown = list(best_of(scores))
         details[f"{weights} {array}"] = [dataclasses.asdict(score) for score in scores]
-        for what, score in (("best F1", best), ("precision 0.95", clean), ("threshold alone", absolute), ("default", default)):
-            if score:
-                kinds = " | ".join(str(score.found[kind]) for kind in KINDS)
-                lines.append(
-                    f"| {weights} {array} | {what}: {score.threshold:g}, {score.ratio:g} | {kinds} | {score.precision:.2f} "
-                    f"| {score.recall:.2f} | {score.wrong} | {score.kin} | {score.error:.2f} |"
-                )
-                print(lines[-1], file=sys.stderr, flush=True)
+        for what, score in shown:
+            kinds = " | ".join(str(score.found[kind]) for kind in KINDS)
+            lines.append(
+                f"| {weights} {array} | {what}: {score.threshold:g}, {score.ratio:g} | {kinds} | {score.precision:.2f} "
+                f"| {score.recall:.2f} | {score.wrong} | {score.kin} | {score.error:.2f} |"
+            )
+            print(lines[-1], file=sys.stderr, flush=True)
     columns = [
         "rows",
         "threshold, ratio",

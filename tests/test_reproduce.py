@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reproduce.duplicates import Copy, scored, source_of
+from reproduce.duplicates import SAME, Copy, scored, source_of
 from reproduce.footage_over_time import cosines
 from reproduce.footage_tests import Split, Videos, knn_predictions, logistic_predictions, read_sets, read_splits, score
 from reproduce.footage_training import RUNS
@@ -116,9 +116,11 @@ def test_pairs_of_one_source_are_counted_apart():
         pair(ucf[0], ucf[1]),
         pair(ucf[0], ucf[2]),
         pair("copies/01-cut.mp4", ucf[3]),
+        pair("copies/02-cut.mp4", max(SAME)),  # a copy of the other of two that are one recording
     ]
+    copies.append(Copy("02-cut.mp4", "cut", min(SAME), 0.0, 1.0))
     score = scored(pairs, copies, 0.85, 0.2)
-    assert (score.found["slowed"], score.right, score.kin, score.wrong) == (1, 1, 2, 2)
+    assert (score.found["slowed"], score.right, score.kin, score.wrong) == (1, 1, 3, 2)
     assert score.error == pytest.approx(0.4)
     assert score.precision == pytest.approx(1 / 3)
     assert score.mistakes[1][:2] == ("copies/01-cut.mp4", ucf[3])
