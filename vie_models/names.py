@@ -1,9 +1,14 @@
-"""What to say about a name that is not known."""
+"""Names: what one of a model says, and what to say about one that is not known."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+
+def is_two_pathway(model: str) -> bool:
+    """Whether a model of this name joins a static and a dynamic pathway: the halves of its embedding, in this order."""
+    return "twopathway" in model
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> ValueError:

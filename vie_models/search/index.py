@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..features.folder import identity, records_with_features
+from ..names import is_two_pathway
 from ..video.sources import path_or_url
 from .neighbours import SLACK, Near, exact_ranked, kind_for, ranked
 from .store import (
@@ -128,7 +129,7 @@ class Index:
     @property
     def pathways(self) -> dict[str, slice]:
         """The part of a row that belongs to each pathway of a two-pathway model; empty for other models and for layers."""
-        if self.facts.array != "embedding" or "twopathway" not in self.settings.get("model", "") or self.facts.dim % 2:
+        if self.facts.array != "embedding" or not is_two_pathway(self.settings.get("model", "")) or self.facts.dim % 2:
             return {}
         half = self.facts.dim // 2
         return {"static": slice(0, half), "dynamic": slice(half, 2 * half)}

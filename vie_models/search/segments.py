@@ -16,6 +16,7 @@ import numpy as np
 
 from ..features.extractor import Extractor
 from ..models import Encoder
+from ..names import is_two_pathway
 from ..video.sources import path_or_url
 
 THRESHOLD = 0.1
@@ -92,7 +93,7 @@ def segment(
     rows /= np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-30)
     similarity = _cosines(rows)
     pathways = {}
-    if "twopathway" in model.model_name:
+    if is_two_pathway(model.model_name):
         half = rows.shape[1] // 2
         for name, part in (("static", rows[:, :half]), ("dynamic", rows[:, half:])):
             units = part / np.linalg.norm(part, axis=1, keepdims=True).clip(1e-30)
