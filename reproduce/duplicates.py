@@ -1,4 +1,4 @@
-"""Measures how well near-duplicates are found: `python -m reproduce.duplicates DATA [--weights ...] [--arrays ...]`.
+"""Measures how well near-duplicates are found: `python -m reproduce.duplicates DATA [--seed N] [--settings ...]`.
 
 DATA is the folder of videos. Plants 50 copies among its videos, each of another recording: cropped, re-encoded at low quality,
 slowed by 10 %, mirrored, or cut, 10 of each. Extracts features of all (`vie extract`), builds an index (`vie index`) and looks
@@ -7,7 +7,8 @@ imagehash`) of the middle frame of each clip: its rows are the bits, so that pai
 
 Pairs of videos of one source (a UCF101 group; one of the repositories that the other videos come from) are neither right nor
 wrong: many are true near-duplicates, of one camera within minutes, so they are counted apart. Prints a table, and writes it and
-the pairs that were wrong to OUT.
+the pairs that were wrong to OUT. `--seed 1` plants copies of other videos; `--settings` scores settings that were chosen on the
+first ones.
 """
 
 from __future__ import annotations
@@ -248,7 +249,7 @@ def best_of(scores: list[Score]) -> Iterator[tuple[str, Score]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of videos")
-    parser.add_argument("--out", type=Path, default=Path("runs/duplicates"), help="folder for everything")
+    parser.add_argument("--out", type=Path, help="folder for everything (default: runs/duplicates-SEED)")
     parser.add_argument(
         "--weights", nargs="+", default=["vie_twopathway_tiny", "vie_twopathway_small"], help="weight sets or models"
     )
@@ -259,6 +260,7 @@ def main() -> None:
     parser.add_argument("--layers", nargs="*", default=[], help="layers to try besides the embedding, where a model has them")
     parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True, help="compare with perceptual hashes")
     options = parser.parse_args()
+    options.out = options.out or Path(f"runs/duplicates-{options.seed}")
     options.out.mkdir(parents=True, exist_ok=True)
     copies = plant(options.data, options.out, options.seed)
     folders = [(weights, extract(options.data, options.out, weights, options.layers)) for weights in options.weights]

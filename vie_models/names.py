@@ -1,4 +1,4 @@
-"""Names: what one of a model says, and what to say about one that is not known."""
+"""Names of models: what they tell, and the error about an unknown name."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from support.pages import Page, file_data
 from support.videos import write_video
 
 import vie_models as vie
-from vie_models.app import searching
+from vie_models.app import jobs, searching
 from vie_models.search import build_index
 
 NAME = "vie_twopathway_tiny"
@@ -73,9 +73,12 @@ def test_the_beginning_of_a_video_is_known_as_the_video(features, tmp_path):
     asked = (str(features), beginning, 2.0, 2.56, "both", 1, str(tmp_path / "previews"))
     (other,) = searching.search(*asked)
     assert (other.name, other.start) == ("1.mp4", 2.0)
-    (found,) = searching.search(*asked, known_as=whole)
-    assert found.name == "1.mp4"
-    assert found.start >= 4.56
+    features, _, start, length, by, count, folder = asked
+    (found,) = jobs.search(features, str(beginning), str(whole), start, length, by, count, folder)
+    assert found["name"] == "1.mp4"
+    assert found["start"] >= 4.56
+    found = jobs.search(features, str(beginning), str(whole), 0.0, 7.0, by, 3, folder, videos=True)
+    assert sorted(one["name"] for one in found) == ["0.mp4", "2.mp4"]
 
 
 def test_a_layer_is_named(features, tmp_path):

@@ -82,10 +82,27 @@ def test_clips_that_overlap_a_better_one_are_left_out(index, library, model):
 def test_only_the_best_clip_of_each_video(index, library, model):
     example = Example(library / "videos" / "scene05.mp4", at=1.3)
     every = find(index, example, len(index), model=model, keep_own=True, overlaps=True)
-    hits = find(index, example, 4, model=model, keep_own=True, videos=True)
+    hits = find(index, example, 4, model=model, keep_own=True, overlaps=True, videos=True)
     first = {hit.name: hit for hit in reversed(every)}
     assert hits == sorted(first.values(), key=lambda hit: -hit.similarity)[:4]
     assert hits[0].name == "scene05.mp4"
+    assert find(index, example, 4, model=model, keep_own=True, videos=True) == hits
+
+
+def test_videos_are_other_videos(tmp_path, model, monkeypatch):
+    (tmp_path / "videos").mkdir()
+    for number in range(3):
+        write_video(tmp_path / "videos" / f"{number}.mp4", scene(number, frames=200), codec="libx264")
+    vie.Extractor(model, stride=0.1, workers=0).extract(tmp_path / "videos", tmp_path / "features")
+    index = build_index(tmp_path / "features")
+    asked = []
+    nearest = index.nearest
+    monkeypatch.setattr(
+        index, "nearest", lambda query, k, *args, **kwargs: asked.append(k) or nearest(query, k, *args, **kwargs)
+    )
+    hits = find(index, Example(tmp_path / "videos" / "1.mp4", at=2.0), 20, model=model, videos=True)
+    assert sorted(hit.name for hit in hits) == ["0.mp4", "2.mp4"]
+    assert max(asked) < len(index), "there are no more videos to look for"
 
 
 def test_several_examples_and_minus(index, library, model):

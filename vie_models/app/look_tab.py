@@ -51,7 +51,10 @@ class LookTab:
                 self.players = [studio.player(label) for label in ("The moment", "Most alike", "Second")]
             self.match = gr.HTML()
             if features is not None:
-                gr.Markdown("## The nearest videos of your features\nEach plays its moment that is most like the whole video.")
+                gr.Markdown(
+                    "## The nearest videos of your features\nEach plays its moment that is most like your whole video, as the "
+                    "encoder that made the features sees them."
+                )
                 with gr.Row(elem_classes="vie-nearest"):
                     self.nearest = [studio.player(f"Video {number}") for number in range(1, VIDEOS + 1)]
                 self.lost = gr.Markdown(visible=False)
@@ -75,9 +78,14 @@ class LookTab:
             self.pathway, self.layer, self.channel, self.names, self.known,
         ]  # fmt: skip
         rendered = on(self.example.click, self.render, [], [self.video])
-        for event in (self.video.upload, self.video.clear, self.model.change, rendered.success):
+
+        def look(event: Any) -> Any:
             done = on(event, self.look, [self.video, self.model], outputs, show_progress_on=[self.video])
-            shown = self.show(done.success)
+            return self.show(done.success)
+
+        look(self.model.change)
+        for event in (self.video.upload, self.video.clear, rendered.success):
+            shown = look(event)
             if self.features is not None:
                 on(shown.then, self.find, [self.kept], [*self.nearest, self.lost])
         for event in (self.moment.release, self.pathway.input):

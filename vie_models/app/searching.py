@@ -45,7 +45,7 @@ def opened(features: str) -> Index:
 
 
 def about(features: str) -> tuple[int, int, str, list[str]]:
-    """Returns the numbers of moments and of videos of an index, what sees them so, and what a search can go by.
+    """Describes an index: how many moments and videos it has, which model (or layer) it is of, and what a search can go by.
 
     Raises:
         ValueError: the encoder that made the features is not one of the published ones.
@@ -85,8 +85,8 @@ def search(
         count: how many moments to find.
         folder: folder for the previews.
         progress: is told how much is done.
-        known_as: the file that the video is the beginning of, if it is.
-        videos: find videos: only the best moment of each.
+        known_as: the upload, if the video is a copy of its beginning.
+        videos: only the best moment of each video, and none of the video itself.
 
     Raises:
         VideoError: the video cannot be read.

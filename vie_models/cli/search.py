@@ -77,7 +77,7 @@ class Search:
     overlaps: bool = False
     """Do not leave out clips that overlap a better one of the same video."""
     videos: bool = False
-    """Find videos: only the best clip of each."""
+    """Find videos: only the best clip of each, and none of the examples' own. --overlaps changes nothing then."""
     array: str | None = None
     """Which of the features' indexes to search. Default: that of the embedding, or the only one."""
     json: bool = False

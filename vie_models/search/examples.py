@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .index import Hit, Index, Pathway
 
 _MOST_CLIPS = 32  # of a long moment
+_THREADS = 2  # of a decoder; each holds some frames, and a 4K frame takes 12 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Example:
     minus: bool = False
     """Search for what is unlike it: its embedding is subtracted."""
     known_as: str | os.PathLike[str] | None = None
-    """The file that `path` is a copy of the beginning of, if it is: its clips are the example's own. Default: `path`."""
+    """The video whose beginning `path` is a copy of. Clips of that video count as the example's own. Default: `path`."""
 
     def __post_init__(self) -> None:
         if self.at is None and self.window is not None:
@@ -77,7 +78,7 @@ def find(
         pathway: "static" searches by appearance, "dynamic" by motion; for embeddings of two-pathway models.
         keep_own: do not leave out the clips that overlap the examples themselves.
         overlaps: do not leave out clips that overlap a better one of the same video, as windows of one moment do.
-        videos: only the best clip of each video.
+        videos: only the best clip of each video, and none of the examples' own videos; `overlaps` changes nothing then.
 
     Returns:
         At most k hits, the most similar first.
@@ -98,21 +99,27 @@ def find(
     if any(example.minus for example in examples):
         query = query - np.mean([vectors[example] for example in examples if example.minus], 0)
     clip = clip_seconds(index.settings)
-    exclude = [] if keep_own else [(example.known_as or example.path, *_own_span(index, example, clip)) for example in examples]
+    own = [] if keep_own else [(example.known_as or example.path, example) for example in examples]
+    if videos:
+        exclude = [(path, -math.inf, math.inf) for path, _ in own]
+        most = min(k, len(index.table.videos) - len({number for path, _ in own for number in index.numbers_of(path)}))
+    else:
+        exclude = [(path, *_own_span(index, path, example, clip)) for path, example in own]
+        most = k
     every = overlaps and not videos
     asked = k if every else 4 * k
     while True:
         hits = index.nearest(query, min(asked, len(index)), exclude, pathway=pathway)
         kept = hits if every else one_each(hits) if videos else apart(hits)
-        if len(kept) >= k or asked >= len(index) or every:
+        if len(kept) >= most or asked >= len(index) or every:
             return kept[:k]
         asked *= 4
 
 
-def _own_span(index: Index, example: Example, clip: float) -> tuple[float, float]:
+def _own_span(index: Index, path: str | os.PathLike[str], example: Example, clip: float) -> tuple[float, float]:
     """Returns the seconds that the example's clips cover: near an end of the video, a moment is moved into it."""
     start, end = example.span(clip)
-    ends = index.table.end[index.rows_in(example.known_as or example.path)]
+    ends = index.table.end[index.rows_in(path)]
     if example.at is None or not len(ends):
         return start, end
     if start < 0:
@@ -133,7 +140,7 @@ def apart(hits: Sequence[Hit]) -> list[Hit]:
 
 
 def one_each(hits: Iterable[Hit]) -> list[Hit]:
-    """Leaves out the hits of a video that an earlier one is of."""
+    """Keeps the first hit of each video."""
     best: dict[str, Hit] = {}
     for hit in hits:
         best.setdefault(hit.name, hit)
@@ -193,7 +200,7 @@ def _moment(example: Example, extractor: Extractor, array: str) -> np.ndarray:
             )
         return list(video.read(_clips(example, extractor, video.num_frames), convert))
 
-    with open_video(path_or_url(example.path), fps) as video:
+    with open_video(path_or_url(example.path), fps, threads=_THREADS) as video:
         try:
             pixels = video.whole(lambda: read(video))
         except OSError as error:
