@@ -97,8 +97,16 @@ class Search:
         examples += [Example(*_moment(word), minus=True) for word in self.minus]
         index = open_index(self.index, self.array)
         model = _encoder(self.model or index.settings["model"], self.checkpoint) if self.model or self.checkpoint else None
-        left_in: dict[str, bool] = {"keep_own": self.keep_own, "overlaps": self.overlaps, "videos": self.videos}
-        hits = find(index, examples, self.k, model=model, pathway=self.pathway, **left_in)
+        hits = find(
+            index,
+            examples,
+            self.k,
+            model=model,
+            pathway=self.pathway,
+            keep_own=self.keep_own,
+            overlaps=self.overlaps,
+            videos=self.videos,
+        )
         if self.json:
             for hit in hits:
                 print(json.dumps(dataclasses.asdict(hit)))

@@ -102,7 +102,8 @@ def find(
     own = [] if keep_own else [(example.known_as or example.path, example) for example in examples]
     if videos:
         exclude = [(path, -math.inf, math.inf) for path, _ in own]
-        most = min(k, len(index.table.videos) - len({number for path, _ in own for number in index.numbers_of(path)}))
+        left_out = {number for path, _ in own for number in index.numbers_of(path)}
+        most = min(k, sum(video.rows > 0 and number not in left_out for number, video in enumerate(index.table.videos)))
     else:
         exclude = [(path, *_own_span(index, path, example, clip)) for path, example in own]
         most = k
