@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from .exit_codes import EXIT_SOME_FAILED
+from ..failures import MAX_FAILED, check_failures, check_max_failed
+from .exit_codes import exit_code
 from .flags import NamedCommand, parse
 from .train import train_with
 
@@ -61,7 +62,7 @@ def logistic(name: str, flags: Sequence[str]) -> int:
 
 def _evaluate(evaluate: Callable[[Any], Any], name: str, flags: Sequence[str], prog: str) -> int:
     from ..evaluate.protocols import Evaluation
-    from ..evaluate.results import summary
+    from ..evaluate.results import summary, unread_of
 
     default = Evaluation(model=name, val_list=tyro.MISSING, out=tyro.MISSING)
     config = parse(Evaluation, flags, prog, default)
@@ -69,7 +70,7 @@ def _evaluate(evaluate: Callable[[Any], Any], name: str, flags: Sequence[str], p
         print("no --weights given: evaluating an untrained encoder", file=sys.stderr)
     evaluate(config)
     print(summary(config.out))
-    return 0
+    return exit_code(unread_of(config.out))
 
 
 EVALUATIONS: dict[str, NamedCommand] = {"knn": knn, "linear": linear, "logistic": logistic}
@@ -99,6 +100,8 @@ class Predict:
     """Number of bank rows that vote for each clip."""
     temperature: float = 0.07
     """Temperature of the votes: a bank row votes with weight exp(cosine similarity / temperature)."""
+    max_failed: float = MAX_FAILED
+    """Largest share of the videos that may fail, from 0 to 1. All are tried in any case."""
     json: bool = False
     """Print one line of JSON per video."""
 
@@ -106,6 +109,7 @@ class Predict:
         from ..evaluate.predict import load_predictor
         from ..features.jobs import videos_of
 
+        check_max_failed(self.max_failed)
         videos = videos_of(self.videos)
         predictor = load_predictor(self.model, self.weights, classes=self.classes)
         known = predictor.known[:_NAMES] + [f"{len(predictor.known) - _NAMES} more"] * (len(predictor.known) > _NAMES)
@@ -114,9 +118,10 @@ class Predict:
             f"95 % of its rows have another row within cosine {predictor.nearest:.2f}",
             file=sys.stderr,
         )
-        failed = 0
+        failed: list[str] = []
         for found in predictor.predict(videos, clips=self.clips, neighbours=self.neighbours, temperature=self.temperature):
-            failed += found.reason is not None
+            if found.reason is not None:
+                failed.append(f"{found.path}: {found.reason}")
             if self.json:
                 print(json.dumps(dataclasses.asdict(found)))
             elif found.reason is not None:
@@ -125,7 +130,9 @@ class Predict:
                 names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.names) or "no votes"
                 doubt = "" if found.is_like_bank else "; unlike the bank's videos, so the names may all be wrong"
                 print(f"{found.path}: {names} (nearest row: cosine {found.nearest:.2f}{doubt})")
-        return EXIT_SOME_FAILED if failed else 0
+        if failed:
+            check_failures(len(failed), len(videos), self.max_failed, what="videos", first=failed[0])
+        return exit_code(len(failed))
 
 
 @dataclasses.dataclass(kw_only=True)

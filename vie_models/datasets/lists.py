@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..failures import NothingReadError
 from ..files import sha256_of
 from ..video.packed import INDEX, open_pack
 from ..video.sources import PathOrURL, path_or_url
@@ -120,7 +121,7 @@ def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") 
     text = os.fsdecode(Path(file).read_bytes()).removeprefix("\ufeff")
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not lines:
-        raise ValueError(f"{file} names no video: it needs one line per video, such as `path frames label`")
+        raise NothingReadError(f"{file} names no video: it needs one line per video, such as `path frames label`")
     columns = min(_trailing_numbers(line) for line in lines)
     rows = [line.rsplit(maxsplit=columns) for line in lines]
     paths = [path_or_url(row[0], root) for row in rows]

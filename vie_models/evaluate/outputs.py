@@ -5,6 +5,7 @@ V videos, C clips each, K classes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -31,7 +32,7 @@ def clip_outputs(
 ) -> dict[int, Tensor]:
     """Returns the outputs of the network for some videos, [C, ...] for each video that can be read, by its index.
 
-    The network is in evaluation mode afterwards.
+    Says on stderr which videos cannot be read, and why. The network is in evaluation mode afterwards.
 
     Args:
         network: the encoder, or a network around one.
@@ -46,12 +47,16 @@ def clip_outputs(
     extractor = Extractor(
         network, pool=None, clips=clips, workers=min(workers, 4), dtype=getattr(torch, dtype), device=device
     )  # fmt: skip
-    found = {}
+    found, failed = {}, []
     with Progress(len(which), "video", show=progress) as bar:
-        for number, _, arrays in extractor.results([videos.paths[i] for i in which]):
+        for number, record, arrays in extractor.results([videos.paths[i] for i in which]):
             bar.update()
-            if arrays is not None:
+            if arrays is None:
+                failed.append(f"failed: {record.path}: {record.reason}")
+            else:
                 found[which[number]] = torch.from_numpy(arrays["embedding"])
+    for line in failed:
+        print(line, file=sys.stderr)
     return {i: found[i] for i in sorted(found)}
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..features.folder import identity, records_with_features
+from ..features.folder import records_with_features
+from ..files import identity
 from ..names import is_two_pathway
 from ..video.sources import path_or_url
 from .neighbours import SLACK, Near, exact_ranked, kind_for, ranked

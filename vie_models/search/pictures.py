@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..files import replacing
-from ..video.frames import GRID_FPS, Video
+from ..video.frames import GRID_FPS, Video, VideoError
 from ..video.sources import open_video, path_or_url
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def thumbnails(path: str | os.PathLike[str], seconds: Sequence[float], height: i
     try:
         with open_video(path_or_url(path), GRID_FPS, threads=1) as video:
             frames = video.whole(lambda: read(video))
-    except (OSError, ValueError, RuntimeError, LookupError, ArithmeticError, MemoryError, TypeError) as error:
+    except (OSError, VideoError) as error:
         missing = isinstance(error, FileNotFoundError)
         return [_grey(height, "the file is gone" if missing else "cannot be read")] * len(seconds)
     return [Image.fromarray(frame) for frame in frames]

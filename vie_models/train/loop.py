@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..bank.memory_bank import MemoryBank
 from ..bank.ranks import world
+from ..failures import check_failures
 from ..files import replacing
 from ..video.transforms import COLOUR_CHANGES
 from .guards import locked, stop_signals
@@ -28,6 +29,8 @@ from .logs import RunLog
 from .objectives.instance import InstanceObjective
 from .settings import TrainConfig
 from .state import FAILED, RunState
+
+_ENOUGH = 100  # videos in a row that cannot be read: then none can
 
 
 def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
@@ -40,7 +43,7 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
     Raises:
         ValueError: the settings do not fit the videos, or differ from those of the run in that folder.
         BlockingIOError: another process is training in that folder, or it cannot be written to.
-        TooManyFailuresError: more than `max_failures` videos could not be read.
+        TooManyFailuresError: more videos of a list could not be read than `max_failed` allows, or none could.
         WrongArithmeticError: convolutions in half precision are wrong on this machine.
         NotFiniteError: the loss, a weight or a bank row became infinite or not a number. Earlier checkpoints are intact.
         OSError: a checkpoint could not be written. Earlier checkpoints are intact.
@@ -72,6 +75,7 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
                         log.write(run.step, run.validate())
                     if run.due(config.save_every):
                         run.save()
+        run.check(run.step)
     return config.out
 
 
@@ -148,13 +152,27 @@ class Run(RunState):
             if self.ranks.is_first:
                 with replacing(self.config.out / FAILED) as file:
                     file.write_text("".join(json.dumps(line) + "\n" for line in self._failed.values()))
-            if len(self._failed) > self.config.max_failures:
-                reasons = "\n  ".join(failure["reason"] for failure in self._failed.values())
-                raise TooManyFailuresError(
-                    f"{len(self._failed)} videos could not be read, but max_failures is {self.config.max_failures}; they are "
-                    f"listed in {self.config.out / FAILED}. Repair or remove them, or raise max_failures:\n  {reasons}"
-                )
+            failed, tried = len(self._failed), self._tried(self.step + 1)
+            certain = failed > self.config.max_failed * len(self.videos)  # however well the rest of the list is
+            if certain or failed >= tried >= _ENOUGH:
+                self.check(self.step + 1)
         return bool(stopping)
+
+    def check(self, steps: int) -> None:
+        """Raises TooManyFailuresError if too many videos of a list could not be read in `steps` steps, or in validation."""
+        config, tried = self.config, self._tried(steps)
+        if self._failed:
+            reason = next(iter(self._failed.values()))["reason"]
+            remedy = f"{config.out / FAILED} lists them, and paths start from --root {config.root}"
+            what = f"videos of {config.train_list} that were tried"
+            check_failures(len(self._failed), tried, config.max_failed, what=what, first=reason, remedy=remedy)
+        if self._val is not None and self._val_failed:
+            what, remedy = f"videos of {config.val_list}", f"paths start from --root {config.root}"
+            check_failures(self._val_failed, len(self._val), config.max_failed, what=what, remedy=remedy)
+
+    def _tried(self, steps: int) -> int:
+        """Returns how many videos of the list a number of steps has tried to read."""
+        return min(steps * self.config.batch_size, len(self.videos))
 
     def due(self, every: int) -> bool:
         """Returns whether this step is a multiple of `every`, or the last one."""
@@ -201,10 +219,6 @@ class Run(RunState):
             f"{what} at step {self.step}: try a smaller lr (it is {self.config.lr_at(self.step - 1):g}). The checkpoints in "
             f"{self.checkpoints.folder} are from earlier steps and are intact"
         )
-
-
-class TooManyFailuresError(RuntimeError):
-    """More videos could not be read than `max_failures` allows."""
 
 
 class NotFiniteError(RuntimeError):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
+from ..failures import MAX_FAILED, check_max_failed
 from ..models import Encoder, build_model, model_entry
 from ..models.blocks import NormAct
 from ..names import is_two_pathway
@@ -131,8 +132,8 @@ class TrainConfig:
     """Compute batch norm statistics over the clips of all processes. The original uses the clips of each GPU."""
     workers: int = dataclasses.field(default_factory=lambda: min(os.cpu_count() or 1, 8))
     """Number of worker processes that read videos, per training process. 0: the training process reads them itself."""
-    max_failures: int = 100
-    """Number of unreadable videos that a run tolerates. With more, it stops and lists them."""
+    max_failed: float = MAX_FAILED
+    """Largest share of the videos that may be unreadable, from 0 to 1, of each list. With more, the run ends with an error."""
 
     validate_every: int = 5000
     """Number of steps between validations. The run also validates at the end."""
@@ -162,6 +163,7 @@ class TrainConfig:
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high or not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be from {low:g} to {high:g}, got {getattr(self, name)}")
+        check_max_failed(self.max_failed)
         for name in ("objective", "bank_start", "augmentation", "augment", "schedule", "dtype"):
             choices = get_args(get_type_hints(TrainConfig)[name])
             if getattr(self, name) not in choices:
@@ -223,6 +225,7 @@ class TrainConfig:
     def from_dict(cls, fields: Mapping[str, Any]) -> TrainConfig:
         """Returns the settings that `to_dict` wrote. Raises ValueError for an unknown field."""
         known = {field.name for field in dataclasses.fields(cls)}
+        fields = {name: value for name, value in fields.items() if name != "max_failures"}  # of 0.1.0; `max_failed` now
         if unknown := sorted(set(fields) - known):
             raise ValueError(f"unknown setting(s) {', '.join(unknown)}; choose from {', '.join(sorted(known))}")
         values = dict(fields)
@@ -246,7 +249,7 @@ _LEAST = {
     **dict.fromkeys(("background", "clusters"), 2),  # with one, every neighbour is close, and there is nothing to learn
     **dict.fromkeys(("clusterings", "kmeans_iterations", "batch_size"), 1),
     **dict.fromkeys("accumulate validate_every val_clips neighbours save_every keep log_every".split(), 1),  # noqa: SIM905
-    **dict.fromkeys(("steps", "warmup_steps", "ir_steps", "noise", "workers", "max_failures", "seed"), 0),
+    **dict.fromkeys(("steps", "warmup_steps", "ir_steps", "noise", "workers", "seed"), 0),
 }
 _RANGES = {
     "lr": (0.0, math.inf),

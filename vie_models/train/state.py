@@ -13,8 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
 from ..bank.ranks import World
-from ..datasets.lists import VideoList, list_hash, read_list
+from ..datasets.lists import VideoList, list_hash
+from ..datasets.readable import read_videos
 from ..evaluate.results import write_results
+from ..failures import are_too_many
 from ..files import replacing
 from ..models.precision import check_convolutions
 from ..video.transforms import clip_transform
@@ -60,6 +62,7 @@ class RunState:
         )
         self.step = 0
         self._failed: dict[int, dict[str, Any]] = {}
+        self._val_failed = 0  # of the last validation
         self._losses = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)  # sum and number since the last metrics
         self._list_hash = list_hash(config.train_list)
         self.checkpoints = Checkpoints(config.out / CHECKPOINTS, keep=config.keep, world=self.ranks)
@@ -152,7 +155,9 @@ class RunState:
             results, metrics = validate(self.config, self.model, self.objective, self._val, self.videos.labels, self.ranks)
         finally:
             self.model.train()
-        if self.ranks.is_first and self.step == self.config.steps:
+        self._val_failed = metrics["val_failed"]
+        too_many = are_too_many(self._val_failed, len(self._val), self.config.max_failed)  # the run will end with an error
+        if self.ranks.is_first and self.step == self.config.steps and not too_many:
             write_results(self.config.out, results)
         return metrics
 
@@ -164,6 +169,7 @@ class RunState:
             "optimiser": self.optimiser.state_dict(),
             "objective": self.objective.state_dict(),
             "failed": self._failed,
+            "val_failed": self._val_failed,
             "labels": self.videos.labels,
             "list": self._list_hash,
             "config": self.config.to_dict(),
@@ -171,7 +177,7 @@ class RunState:
 
     def load_state_dict(self, state: dict[str, Any], parts: list[dict[str, Any]]) -> None:
         """Restores a `state_dict`. `parts` are the memory bank's states of all ranks that saved it."""
-        self.step, self._failed = state["step"], state["failed"]
+        self.step, self._failed, self._val_failed = state["step"], state["failed"], state.get("val_failed", 0)
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.objective.load_state_dict(state["objective"])
@@ -179,9 +185,15 @@ class RunState:
             self.objective.bank.load_state_dict(*parts)
 
 
+def count_failed(run: Path) -> int:
+    """Returns how many training videos the run in a folder could not read."""
+    file = run / FAILED
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
 def training_videos(config: TrainConfig) -> VideoList:
     """Returns the instances of a run, in the order of the memory bank's rows."""
-    videos = read_list(config.train_list, config.root)
+    videos = read_videos(config.train_list, config.root, config.max_failed)
     if config.part < 1:
         videos = videos.part(config.part, config.seed)
     return videos.binned() if config.binned else videos

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import re
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ GRID_FPS = 25.0
 """Frames per second of the grid on which the original's frames lie, and on which lists and packs count."""
 Convert = Callable[[np.ndarray], np.ndarray]
 Result = TypeVar("Result")
+_FRAME = re.compile(r"[0-9]{6}\.jpg")
 
 
 class VideoError(ValueError):
@@ -203,7 +205,7 @@ class FrameFolder(EvenVideo):
 
     def __init__(self, folder: str | os.PathLike[str], fps: float, source_fps: float = GRID_FPS) -> None:
         self._folder = Path(folder)
-        numbers = {int(file.stem) for file in self._folder.glob("[0-9][0-9][0-9][0-9][0-9][0-9].jpg")}
+        numbers = {int(name[:6]) for name in os.listdir(folder) if _FRAME.fullmatch(name)}  # noqa: PTH208  glob hides errors
         count = next(i for i in range(len(numbers) + 1) if i + 1 not in numbers)
         super().__init__(folder, fps, source_fps, count)
         if count < len(numbers):

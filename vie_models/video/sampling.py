@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -152,7 +153,7 @@ class VideoRead:
 def read_video(
     path: PathOrURL, sampling: Reading, *, threads: int | None = None, progress: Callable[[], None] | None = None
 ) -> Iterator[ClipRead | VideoRead | None]:
-    """Yields what `read_open_video` yields, for a file or a folder of frames. Any problem with it raises VideoError.
+    """Yields what `read_open_video` yields, for a file or a folder of frames. If it cannot be read, raises VideoError.
 
     `progress` is called repeatedly during reading.
     """
@@ -165,7 +166,7 @@ def read_open_video(video: Video, sampling: Reading) -> Iterator[ClipRead | Vide
     """Yields what `sampling.read` yields, and a VideoRead at the end.
 
     Raises:
-        VideoError: the video cannot be read, for whatever reason.
+        VideoError: the video cannot be read or decoded.
     """
     with _as_video_error(video.name):
         yield from sampling.read(video)
@@ -174,18 +175,16 @@ def read_open_video(video: Video, sampling: Reading) -> Iterator[ClipRead | Vide
 
 @contextlib.contextmanager
 def _as_video_error(name: object) -> Iterator[None]:
+    """What the system and the decoder say of a video becomes a VideoError. Errors of the program stay what they are."""
     try:
         yield
-    except VideoError:
-        raise
     except OSError as error:
         raise VideoError(name, f"cannot be read: {error.strerror or error}") from error
-    except (
-        MemoryError,
-        ArithmeticError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # PyAV, on hostile content
+    except (MemoryError, *_decoder_errors()) as error:
         raise VideoError(name, f"cannot be decoded: {type(error).__name__}: {error}") from error
+
+
+def _decoder_errors() -> tuple[type[Exception], ...]:
+    """Returns what PyAV raises for FFmpeg, if it was imported at all."""
+    errors = sys.modules.get("av.error")
+    return () if errors is None else (errors.FFmpegError,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +16,7 @@ from torch import Tensor
 from ..clip_spec import ClipSpec
 from .clips import Clip, regular_clip, train_clip
 from .decode import VideoFile
-from .frames import GRID_FPS, ArrayVideo, FrameFolder, Video
+from .frames import GRID_FPS, ArrayVideo, FrameFolder, Video, VideoError
 from .packed import packed_video
 from .remote import is_url
 
@@ -48,11 +49,33 @@ def open_video(source: Source, fps: float, *, source_fps: float | None = None, t
     if isinstance(source, (str, os.PathLike)) and not is_url(source):
         if packed := packed_video(source, fps):
             return packed
-        if Path(source).is_dir():
+        if _is_folder(source):
             return FrameFolder(source, fps, source_fps or GRID_FPS)
     if source_fps is not None:
         raise ValueError(f"a video file has its own frame times; a rate is for arrays and folders, got {source_fps}")
     return VideoFile(source, fps, threads=threads)
+
+
+def _is_folder(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a path is a folder; False for a file. Opening anything else could block for ever.
+
+    Raises:
+        FileNotFoundError: there is nothing, or a link that leads nowhere.
+        VideoError: it is a pipe, a device or the like.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError:
+        if not Path(path).is_symlink():
+            hint = "; pass an address as a string, because a Path loses one of its slashes"
+            is_address = str(path).startswith(("http:/", "https:/"))
+            raise FileNotFoundError(f"no video file at {path}{hint if is_address else ''}") from None
+        target = Path(path).readlink()
+        hint = "; fetch its content first (git annex get, datalad get, dvc pull)"
+        raise FileNotFoundError(f"{path} is a link to {target}, which is not there{hint}") from None
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise VideoError(path, "is neither a file nor a folder, but a pipe, a socket or a device")
+    return stat.S_ISDIR(mode)
 
 
 def path_or_url(given: str | os.PathLike[str], root: str | os.PathLike[str] = "") -> PathOrURL:
