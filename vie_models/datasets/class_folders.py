@@ -32,7 +32,7 @@ def folder(videos: Path, val_share: float = 0.2, seed: int = 0) -> Annotations:
             if given:
                 splits[split] += found
                 continue
-            order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed)).tolist()
+            order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed), device="cpu").tolist()
             held_out = set(order[: round(val_share * len(found))])
             splits["train"] += [entry for i, entry in enumerate(found) if i not in held_out]
             splits["val"] += [entry for i, entry in enumerate(found) if i in held_out]

@@ -27,7 +27,7 @@ class Paths(Sequence[PathOrURL]):
     def __init__(self, paths: Iterable[PathOrURL]) -> None:
         names = [os.fsencode(path) for path in paths]
         self._bytes = torch.frombuffer(bytearray(b"".join(names) or b"."), dtype=torch.uint8)
-        self._ends = torch.tensor([0, *map(len, names)]).cumsum(0)
+        self._ends = torch.tensor([0, *map(len, names)], device="cpu").cumsum(0)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -77,7 +77,7 @@ class VideoList:
         """Returns a random fraction `share` of the videos, in the order of the list. Raises ValueError unless in (0, 1]."""
         if not 0 < share <= 1:
             raise ValueError(f"share must be in (0, 1], got {share}")
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed), device="cpu")
         return self[sorted(order[: max(round(share * len(self)), 1)].tolist())]
 
     def binned(self, longest: int = 130) -> VideoList:
@@ -97,7 +97,7 @@ class VideoList:
             for k in range(bins):
                 which.append(i)
                 stretches.append((frames * k // bins, frames * (k + 1) // bins))
-        return dataclasses.replace(self[which], stretches=torch.tensor(stretches))
+        return dataclasses.replace(self[which], stretches=torch.tensor(stretches, device="cpu"))
 
 
 def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") -> VideoList:
@@ -128,18 +128,20 @@ def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") 
     ((twice, times),) = Counter(paths).most_common(1)
     if times > 1:
         raise ValueError(f"{file} names {twice} twice: remove one, because each video is one instance")
-    labels = torch.tensor([int(row[-1]) if columns else NO_LABEL for row in rows])
+    labels = torch.tensor([int(row[-1]) if columns else NO_LABEL for row in rows], device="cpu")
     if int(labels.min()) < NO_LABEL:
         raise ValueError(
             f"{file} has a label {int(labels.min())}: labels must be 0 or more, or {NO_LABEL} for a video without one"
         )
-    return VideoList(Paths(paths), labels, torch.tensor([int(row[1]) for row in rows]) if columns == 2 else None)
+    return VideoList(Paths(paths), labels, torch.tensor([int(row[1]) for row in rows], device="cpu") if columns == 2 else None)
 
 
 def _packed_list(folder: Path) -> VideoList:
     pack = open_pack(folder)
     labels, frames = ([getattr(row, name) for row in pack.rows] for name in ("label", "frames"))
-    return VideoList(Paths(map(pack.entry, range(len(pack.rows)))), torch.tensor(labels), torch.tensor(frames))
+    return VideoList(
+        Paths(map(pack.entry, range(len(pack.rows)))), torch.tensor(labels, device="cpu"), torch.tensor(frames, device="cpu")
+    )
 
 
 def list_hash(file: Path) -> str:

@@ -70,7 +70,7 @@ def gather_top(which: Sequence[int], scores: dict[str, Tensor], num_videos: int,
         ranks: the processes that share the videos.
     """
     best = {name: found.topk(min(5, found.shape[1])).indices.cpu() for name, found in scores.items()}
-    top = {name: torch.full((num_videos, rows.shape[1]), UNREAD) for name, rows in best.items()}
+    top = {name: torch.full((num_videos, rows.shape[1]), UNREAD, device="cpu") for name, rows in best.items()}
     for indices, rows in ranks.gather_objects((list(which), best)):
         for name, found in rows.items():
             top[name][indices] = found

@@ -49,9 +49,9 @@ class Predictor:
         """Cosine similarity that 95 % of the rows reach with their nearest other row. 0 for fewer than 2 rows."""
         if len(self.rows) < 2:
             return 0.0
-        sample = torch.arange(0, len(self.rows), -(-len(self.rows) // _SAMPLE))
+        sample = torch.arange(0, len(self.rows), -(-len(self.rows) // _SAMPLE), device="cpu")
         dots = self.rows[sample].float() @ self.rows.float().T  # [S, N]
-        dots[torch.arange(len(sample)), sample] = -1
+        dots[torch.arange(len(sample), device="cpu"), sample] = -1
         return float(dots.amax(1).quantile(0.05))
 
     def predict(

@@ -90,7 +90,7 @@ def evaluate_knn(config: Evaluation) -> Results:
             rows, labels = _means(model, train, config, ranks)
             unread = len(train) - len(rows)
         outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
-        blank = torch.zeros(0, config.clips, rows.shape[1])
+        blank = torch.zeros(0, config.clips, rows.shape[1], device="cpu")
         values = torch.stack(list(outputs.values())) if outputs else blank
         num_classes = int(max(labels.max(), val.labels.max())) + 1
         found = knn_of_rows(values, rows, labels, config.neighbours, config.temperature, num_classes, ranks)
@@ -133,7 +133,7 @@ def evaluate_logistic(config: Evaluation) -> Results:
         outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
         features = np.stack([x.mean(0).numpy() for x in outputs.values()]) if outputs else np.zeros((0, rows.shape[1]))
         num_classes = int(max(labels.max(), val.labels.max())) + 1
-        scores = torch.zeros(len(features), num_classes)
+        scores = torch.zeros(len(features), num_classes, device="cpu")
         if len(features):
             scores[:, torch.from_numpy(fit.classes_)] = torch.from_numpy(fit.predict_proba(features)).float()
         return _finished(config, "logistic", weights, val, list(outputs), scores, ranks, len(train) - len(rows))
@@ -141,10 +141,11 @@ def evaluate_logistic(config: Evaluation) -> Results:
 
 def encoder(name: str, weights: Path | None, seed: int = 0) -> Encoder:
     """Returns a model by name, in evaluation mode, with weights as in `Evaluation`, or untrained if `weights` is None."""
-    if weights is None:
+    with torch.device("cpu"):  # whatever the default device is
+        if weights is not None:
+            return load_weights(name, weights)
         torch.manual_seed(seed)
         return create_model(name).eval()
-    return load_weights(name, weights)
 
 
 def memory_bank(name: str, weights: Path | None) -> tuple[Tensor, Tensor]:

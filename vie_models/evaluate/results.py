@@ -110,8 +110,8 @@ def _confusion(figure: Any, results: Results, predictions: Tensor, title: str) -
     """Draws a confusion matrix. Each row is a label, normalised to a distribution over predictions."""
     read = predictions != UNREAD
     size = int(max(results.labels.max(), predictions.max())) + 1
-    counts = torch.zeros(size, size)
-    counts.index_put_((results.labels[read], predictions[read]), torch.ones(int(read.sum())), accumulate=True)
+    counts = torch.zeros(size, size, device="cpu")
+    counts.index_put_((results.labels[read], predictions[read]), torch.ones(int(read.sum()), device="cpu"), accumulate=True)
     axes = figure.subplots()
     axes.set(title=title, xlabel="predicted", ylabel="label")
     figure.colorbar(

@@ -165,10 +165,10 @@ def _packing_works(dtype: torch.dtype) -> bool:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):  # keeps the caller's random state
             for cls, axes in ((nn.Conv2d, 2), (nn.Conv3d, 3)):
-                conv = cls(3, 16, 3, 2, 1, bias=False)
-                conv.weight.copy_(torch.randn(conv.weight.shape, generator=generator))
+                conv = cls(3, 16, 3, 2, 1, bias=False, device="cpu")
+                conv.weight.copy_(torch.randn(conv.weight.shape, generator=generator, device="cpu"))
                 conv = conv.to(dtype)
-                x = torch.randn(2, 3, *[7] * axes, generator=generator).to(dtype)
+                x = torch.randn(2, 3, *[7] * axes, generator=generator, device="cpu").to(dtype)
                 y = _convolve(conv, x, _pack(conv, x, conv.weight.detach()))
                 tolerance = 1e-4 if dtype == torch.float32 else 0.5
                 if not torch.allclose(y, conv(x), rtol=1e-2, atol=tolerance):

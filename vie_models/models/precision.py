@@ -38,9 +38,9 @@ def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype, gradients
     spec = model.clip_spec
     generator = torch.Generator().manual_seed(0)
     weight = next(model.parameters())
-    x = torch.randn(clips, 3, spec.num_frames, spec.crop, spec.crop, generator=generator).to(weight.device)
+    x = torch.randn(clips, 3, spec.num_frames, spec.crop, spec.crop, generator=generator, device="cpu").to(weight.device)
     for (name, conv), shape in _kinds(model, x).items():
-        inputs = torch.randn(shape, generator=generator).to(weight.device)
+        inputs = torch.randn(shape, generator=generator, device="cpu").to(weight.device)
         learns = gradients and conv.weight.requires_grad
         expected = _results(conv, inputs, torch.float32, learns)
         for what, found in _results(conv, inputs, dtype, learns).items():
@@ -85,6 +85,6 @@ def _results(conv: Any, inputs: Tensor, dtype: torch.dtype, gradients: bool) -> 
         y = convolve(x.requires_grad_(gradients), weight.requires_grad_(gradients), None, conv.stride, conv.padding)
     if not gradients:
         return {"result": y}
-    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
+    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), device="cpu").to(y)
     dx, dweight = torch.autograd.grad(y, (x, weight), noise)
     return {"result": y.detach(), "input's gradient": dx, "weight's gradient": dweight}

@@ -59,15 +59,15 @@ def cluster(index: Index, k: int = 20, *, medoids: int = 10, iterations: int = 5
         raise ValueError(f"medoids must be >= 1, got {medoids}")
     rows = torch.from_numpy(index.rows)
     centres = F.normalize(kmeans(rows, k, iterations=iterations, seed=seed).centroids, dim=1)
-    labels = torch.empty(len(rows), dtype=torch.int64)
-    nearness = torch.empty(len(rows))
+    labels = torch.empty(len(rows), dtype=torch.int64, device="cpu")
+    nearness = torch.empty(len(rows), device="cpu")
     for start in range(0, len(rows), _BLOCK):
         part = slice(start, start + _BLOCK)
         nearness[part], labels[part] = (rows[part] @ centres.T).max(1)
     counts = torch.bincount(labels, minlength=k)
     order = counts.argsort(descending=True, stable=True)
     renumbered = torch.empty_like(order)
-    renumbered[order] = torch.arange(k)
+    renumbered[order] = torch.arange(k, device="cpu")
     found = renumbered[labels].numpy().astype(np.int32)
     own = [np.flatnonzero(found == c) for c in range(k)]
     return Clusters(

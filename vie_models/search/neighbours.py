@@ -45,8 +45,8 @@ def exact_nearest(rows: np.ndarray, queries: np.ndarray, k: int, excluded: np.nd
     Returns:
         Row numbers, int64 [Q, k], in no particular order; -1 where there are too few rows.
     """
-    dots = torch.full((len(queries), k), -torch.inf)
-    found = torch.full((len(queries), k), -1, dtype=torch.int64)
+    dots = torch.full((len(queries), k), -torch.inf, device="cpu")
+    found = torch.full((len(queries), k), -1, dtype=torch.int64, device="cpu")
     floor = dots.amin(1)
     for start in range(0, len(rows), _BLOCK):
         block = _products(queries, rows[start : start + _BLOCK])
@@ -61,8 +61,8 @@ def exact_nearest(rows: np.ndarray, queries: np.ndarray, k: int, excluded: np.nd
             if not len(query):
                 continue
             counts = torch.bincount(query, minlength=len(queries))
-            place = torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]
-            more = torch.full((len(queries), int(counts.max())), -torch.inf)
+            place = torch.arange(len(query), device="cpu") - (counts.cumsum(0) - counts)[query]
+            more = torch.full((len(queries), int(counts.max())), -torch.inf, device="cpu")
             which = torch.zeros_like(more, dtype=torch.int64)
             more[query, place], which[query, place] = block[query, column], column
         every = torch.cat([dots, more], 1)

@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -96,7 +95,7 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
         began = time.perf_counter()
         frames = _batch_memory((len(which), self.spec.num_frames, 3, self.spec.crop, self.spec.crop))
         colours: list[list[float] | None] = [None] * len(which)
-        batch = Batch(frames, torch.tensor([index for _, index in which]), [])
+        batch = Batch(frames, torch.tensor([index for _, index in which], device="cpu"), [])
         for slot, (epoch, index) in enumerate(which):
             draws = generator(self.seed, epoch, index)
             before = time.perf_counter()
@@ -171,7 +170,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, step = divmod(self.first_step, self.steps_per_epoch)
         while True:
-            order = torch.randperm(self.num_videos, generator=generator(self.seed, epoch))
+            order = torch.randperm(self.num_videos, generator=generator(self.seed, epoch), device="cpu")
             for k in range(step, self.steps_per_epoch):
                 batch = order[k * self.batch_size : (k + 1) * self.batch_size]
                 yield [(epoch, i) for i in self.world.own(batch).tolist()]
@@ -183,14 +182,14 @@ def before_training(num_videos: int, batch_size: int, world: World) -> Iterator[
 
     Their views are of no epoch that is trained on. The last batch is filled up with the first videos.
     """
-    order = torch.arange(-(-num_videos // batch_size) * batch_size) % num_videos
+    order = torch.arange(-(-num_videos // batch_size) * batch_size, device="cpu") % num_videos
     for batch in order.split(batch_size):
         yield [(_BEFORE, i) for i in world.own(batch).tolist()]
 
 
 def loader(
     dataset: ClipDataset, sampler: Iterable[list[tuple[int, int]]], *, clips: int, workers: int, device: torch.device
-) -> DataLoader[Any]:
+) -> Iterator[Batch]:
     """Returns the batches of `sampler`.
 
     Workers start from a server process that imported what they need, and not as forks of this process, because decoders,
@@ -210,7 +209,7 @@ def loader(
             context.set_forkserver_preload([__name__])
             _start_forkserver()
     size = clips * dataset.spec.num_frames * 3 * dataset.spec.crop**2
-    return DataLoader(
+    batches = DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
@@ -220,6 +219,8 @@ def loader(
         multiprocessing_context=context,
         worker_init_fn=functools.partial(_begin_worker, device.type == "cpu"),
     )
+    with torch.device("cpu"):  # whatever the default device is, it draws a number here
+        return iter(batches)
 
 
 def _fill(batch: Batch, colours: list[list[float] | None]) -> None:
@@ -230,7 +231,7 @@ def _fill(batch: Batch, colours: list[list[float] | None]) -> None:
             batch.frames[slot] = 0 if there is None else batch.frames[there]
             colours[slot] = None if there is None else colours[there]
     if None not in colours:
-        batch.colours = torch.tensor(colours, dtype=torch.float64)
+        batch.colours = torch.tensor(colours, dtype=torch.float64, device="cpu")
 
 
 def _as_it_is(batch: Batch) -> Batch:
@@ -240,9 +241,9 @@ def _as_it_is(batch: Batch) -> Batch:
 def _batch_memory(shape: tuple[int, ...]) -> Tensor:
     """Memory for a batch, uint8; in a worker it is shared with the training process, and so is not copied again."""
     if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.uint8)
+        return torch.empty(shape, dtype=torch.uint8, device="cpu")
     storage = torch.UntypedStorage._new_shared(math.prod(shape))
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)  # type: ignore[call-overload]
+    return torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage).view(shape)  # type: ignore[call-overload]
 
 
 def _start_forkserver() -> None:

@@ -143,7 +143,7 @@ class Run(RunState):
         Raises:
             TooManyFailuresError: more videos than allowed could not be read.
         """
-        failures, stopping = self.ranks.sum(torch.tensor([len(batch.failures), int(stop)])).tolist()
+        failures, stopping = self.ranks.sum(torch.tensor([len(batch.failures), int(stop)], device="cpu")).tolist()
         if failures:
             new = [one for found in self.ranks.gather_objects(batch.failures) for one in found if one[0] not in self._failed]
             for index, reason in new:

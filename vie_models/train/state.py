@@ -56,7 +56,9 @@ class RunState:
             )
         self.objective = make_objective(config, self.videos, self.ranks, self.sampler.steps_per_epoch)
         torch.manual_seed(config.seed)
-        self.model = make_network(config, self.videos.num_classes).to(self.ranks.device)
+        with torch.device("cpu"):  # whatever the default device is
+            network = make_network(config, self.videos.num_classes)
+        self.model = network.to(self.ranks.device)
         self.optimiser = torch.optim.SGD(
             self.model.parameter_groups(config.weight_decay, config.weight_decay), lr=config.lr, momentum=config.momentum
         )
@@ -83,7 +85,8 @@ class RunState:
             self.load_state_dict(state, newest.parts())
             self._check_finished(TrainConfig.from_dict(state["config"]))
         else:
-            self.step = begin(self.config, self.model, self.optimiser, self.objective)
+            with torch.device("cpu"):
+                self.step = begin(self.config, self.model, self.optimiser, self.objective)
         self.sampler.first_step = self.step
 
     def _check_finished(self, before: TrainConfig) -> None:
@@ -131,7 +134,7 @@ class RunState:
             colour=config.augment == "workers",
             seed=config.seed,
         )
-        return iter(loader(dataset, views or self.sampler, clips=self._clips, workers=config.workers, device=self.ranks.device))
+        return loader(dataset, views or self.sampler, clips=self._clips, workers=config.workers, device=self.ranks.device)
 
     def pace(self) -> Pace:
         """What will say what limits the speed of the run."""

@@ -19,8 +19,10 @@ STRENGTH = 0.4
 GREY_SHARE = 0.3
 """How often a clip loses its colours altogether."""
 _BLOCK = 1 << 17  # pixels at a time
-_LUMA = torch.tensor([0.2989, 0.587, 0.114], dtype=torch.float64)
-_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64)
+_LUMA = torch.tensor([0.2989, 0.587, 0.114], dtype=torch.float64, device="cpu")
+_YIQ = torch.tensor(
+    [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64, device="cpu"
+)
 """Rows: brightness, and two directions of colour."""
 
 
@@ -29,10 +31,10 @@ def draw_colours(generator: torch.Generator) -> list[float]:
 
     They are the order of the four changes, their amounts (brightness, contrast, saturation, hue), and whether it is grey.
     """
-    order = torch.randperm(4, generator=generator).tolist()
+    order = torch.randperm(4, generator=generator, device="cpu").tolist()
     ranges = [(1 - STRENGTH, 1 + STRENGTH)] * 3 + [(-STRENGTH, STRENGTH)]
-    amounts = [torch.empty(1).uniform_(low, high, generator=generator).item() for low, high in ranges]
-    grey = torch.rand(1, generator=generator).item() < GREY_SHARE
+    amounts = [torch.empty(1, device="cpu").uniform_(low, high, generator=generator).item() for low, high in ranges]
+    grey = torch.rand(1, generator=generator, device="cpu").item() < GREY_SHARE
     return [*map(float, order), *amounts, float(grey)]
 
 
@@ -44,7 +46,7 @@ def change_colours(frames: Tensor, colours: Tensor) -> None:
         colours: float64 [clips, 9], what `draw_colours` gave for each; F is a multiple of `clips`.
     """
     size = frames.shape[-2] * frames.shape[-1]
-    of_frame = torch.arange(len(colours)).repeat_interleave(len(frames) // max(len(colours), 1))
+    of_frame = torch.arange(len(colours), device="cpu").repeat_interleave(len(frames) // max(len(colours), 1))
     block = max(_BLOCK // size, 1) if frames.device.type == "cpu" else max(len(frames), 1)
     for start in range(0, len(frames), block):
         part = frames[start : start + block]
@@ -76,8 +78,8 @@ def change_colours_affinely(frames: Tensor, colours: Tensor) -> None:
 
 def _affine(drawn: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
     """The 3 x 3 matrix and the 3 offsets, float64, of all changes in a clip [9] whose mean colour is `mean` [3]."""
-    same, luma = torch.eye(3, dtype=torch.float64), _LUMA.expand(3, 3)  # a colour to itself, and to its grey
-    matrix, offset = same, torch.zeros(3, dtype=torch.float64)
+    same, luma = torch.eye(3, dtype=torch.float64, device="cpu"), _LUMA.expand(3, 3)  # a colour to itself, and to its grey
+    matrix, offset = same, torch.zeros(3, dtype=torch.float64, device="cpu")
     amounts = drawn[4:8].tolist()
 
     def then(step: Tensor, shift: Tensor | float = 0.0) -> None:
@@ -95,7 +97,7 @@ def _affine(drawn: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
             then(by * same + (1 - by) * luma)
         else:
             cos, sin = math.cos(2 * math.pi * by), math.sin(-2 * math.pi * by)
-            turn = torch.tensor([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], dtype=torch.float64)
+            turn = torch.tensor([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], dtype=torch.float64, device="cpu")
             then(torch.linalg.solve(_YIQ, turn @ _YIQ))
     if drawn[8] > 0:
         then(luma)

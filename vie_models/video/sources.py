@@ -130,7 +130,7 @@ def random_clip(
         VideoError: no frame can be decoded.
         ValueError: `fps` is missing or not allowed.
     """
-    draws = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    draws = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
     state = draws.get_state()
 
     def choose(video: Video) -> Clip:

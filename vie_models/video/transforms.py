@@ -65,7 +65,7 @@ class ClipTransform:
 
     def _frames(self, clip: Tensor | np.ndarray) -> Tensor:
         """[T, H, W, 3] -> [T, 3, H, W]."""
-        clip = torch.as_tensor(clip)
+        clip = clip if isinstance(clip, Tensor) else torch.from_numpy(np.asarray(clip))
         if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != torch.uint8 or not clip.numel():
             raise ValueError(f"a clip is uint8 [T, H, W, 3], got {clip.dtype} {list(clip.shape)}")
         return clip.permute(0, 3, 1, 2)
@@ -109,7 +109,7 @@ class TrainTransform(ClipTransform):
         if colours is None:
             return frames
         frames = frames.contiguous()
-        COLOUR_CHANGES[self.recipe](frames, torch.tensor([colours], dtype=torch.float64))
+        COLOUR_CHANGES[self.recipe](frames, torch.tensor([colours], dtype=torch.float64, device="cpu"))
         return frames
 
     def view(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> tuple[Tensor, list[float] | None]:
@@ -119,11 +119,11 @@ class TrainTransform(ClipTransform):
             uint8 [T, 3, crop, crop], and the numbers that the recipe's entry of `COLOUR_CHANGES` needs; None if it has none.
         """
         frames = self._frames(clip)
-        draws = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        draws = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
         places = {"multi_scale_crop": self._square_resized, "resized_crop": self._rectangle_resized}
         frames = places.get(self.recipe, self._resized_square)(frames, draws)
         colours = draw_colours(draws) if self.recipe in COLOUR_CHANGES else None
-        if torch.rand(1, generator=draws) < 0.5:
+        if torch.rand(1, generator=draws, device="cpu") < 0.5:
             frames = frames.flip(-1)
         return frames, colours
 
@@ -152,7 +152,7 @@ class TrainTransform(ClipTransform):
     def _rectangle_resized(self, frames: Tensor, draws: torch.Generator) -> Tensor:
         """A rectangle of a random area and shape, anywhere, resized to the crop."""
         height, width = frames.shape[-2:]
-        share, shape = torch.rand(2, generator=draws, dtype=torch.float64).tolist()
+        share, shape = torch.rand(2, generator=draws, dtype=torch.float64, device="cpu").tolist()
         area = (SHARES[0] + share * (SHARES[1] - SHARES[0])) * height * width
         ratio = SHAPES[0] * (SHAPES[1] / SHAPES[0]) ** shape
         down, right = min(round((area / ratio) ** 0.5), height), min(round((area * ratio) ** 0.5), width)
@@ -167,7 +167,7 @@ def short_sides(spec: ClipSpec) -> tuple[int, int]:
 
 
 def _below(number: int, draws: torch.Generator) -> int:
-    return int(torch.randint(number, (), generator=draws))
+    return int(torch.randint(number, (), generator=draws, device="cpu"))
 
 
 def clip_transform(model_or_spec: HasClipSpec | ClipSpec) -> ClipTransform:

@@ -42,10 +42,12 @@ class PretextObjective(Objective):
 
     def __init__(self, seed: int, world: World) -> None:
         self.seed, self.world = seed, world
-        self._drawn = torch.zeros(0, dtype=torch.int64)
+        self._drawn = torch.zeros(0, dtype=torch.int64, device="cpu")
 
     def begin_step(self, step: int, batch_size: int) -> None:
-        self._drawn = self.world.own(torch.randint(self.num_views, (batch_size,), generator=generator(self.seed, step)))
+        self._drawn = self.world.own(
+            torch.randint(self.num_views, (batch_size,), generator=generator(self.seed, step), device="cpu")
+        )
 
     def views(self, frames: Tensor, part: slice) -> Tensor:
         return self.view(frames, self._drawn[part])
@@ -83,7 +85,7 @@ class OrderObjective(PretextObjective):
         return torch.stack([clip[list(ORDERS[order])] for clip, order in zip(frames, drawn.tolist(), strict=True)])
 
     def classes(self, drawn: Tensor) -> Tensor:
-        return torch.tensor(CLASS_OF_ORDER)[drawn]
+        return torch.tensor(CLASS_OF_ORDER, device="cpu")[drawn]
 
 
 class OrderClassifier(Encoder):

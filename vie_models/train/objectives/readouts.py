@@ -55,7 +55,7 @@ class LinearReadouts(Encoder):
         self.model_name, self.model_args = encoder.model_name, encoder.model_args
         spec, like = encoder.clip_spec, next(encoder.parameters())
         with torch.no_grad():
-            features = self.features(torch.zeros(1, 3, spec.num_frames, spec.crop, spec.crop).to(like))
+            features = self.features(torch.zeros(1, 3, spec.num_frames, spec.crop, spec.crop, device="cpu").to(like))
         self.heads = nn.ModuleList([new_head(x.shape[1], num_classes) for x in features])
 
     def train(self, mode: bool = True) -> LinearReadouts:
