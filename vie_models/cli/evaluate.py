@@ -139,16 +139,18 @@ class Predict:
 class Report:
     """Writes a table (Markdown) and a picture (PNG) of the results of runs and evaluations.
 
-    The table also has the numbers that the authors published, with their source, and names what has not been measured.
+    Runs that differ in the seed alone share a row, with mean and standard deviation.
     """
 
     folders: Positional[tuple[Path, ...]]
     """Folders of runs and evaluations, or folders that contain them."""
     out: Annotated[Path, arg(aliases=["-o"])] = Path("report.md")
     """Markdown file to write. The picture is written beside it."""
+    published: bool = False
+    """Add the numbers that the authors published, with their source, and name what has not been measured here."""
 
     def run(self) -> int:
         from ..evaluate.report import report
 
-        print(report(list(self.folders), self.out))
+        print(report(list(self.folders), self.out, published=self.published))
         return 0

@@ -25,10 +25,10 @@ from ..video.sampling import ClipRead, VideoRead
 from ..video.sources import PathOrURL, open_video, path_or_url
 from ..video.workers import VideoReader
 from .encode import shrink
-from .lists import CLASSES, VideoList
+from .lists import CLASSES, VideoList, read_list
 from .pack_writer import SHARD_BYTES, PackWriter, check_hash
 from .processes import map_in_processes
-from .readable import read_videos
+from .readable import check_readable
 
 _CHUNK = 1 << 22  # bytes of raw frames that a worker sends at once
 
@@ -79,7 +79,8 @@ class Packing:
             raise ValueError(f"quality must be from 1 to 100 for the coding jpeg, and None for raw, got {header.quality}")
         self.list, self.out, self.root, self.header, self.shard_bytes = train_list, out, root, header, shard_bytes
         self.max_failed = max_failed
-        self.videos: VideoList = read_videos(train_list, root, max_failed)
+        self.videos: VideoList = read_list(train_list, root)
+        check_readable(self.videos, train_list, root, max_failed)
         self._reading = _Frames(header)
 
     def size(self, samples: int = 60) -> PackSize:

@@ -10,13 +10,13 @@ from ..video.frames import GRID_FPS, VideoError
 from ..video.packed import INDEX, open_pack
 from ..video.remote import is_url
 from ..video.sources import open_video
-from .lists import VideoList, read_list
+from .lists import VideoList
 
 _SAMPLE = 20  # videos that are opened, until one can be read
 
 
-def read_videos(list_file: Path, root: Path, max_failed: float) -> VideoList:
-    """Reads a list, or a pack, whose videos are there: looks for every file, and decodes a frame of one.
+def check_readable(videos: VideoList, list_file: Path, root: Path, max_failed: float) -> None:
+    """Looks for every file of a list, or of a pack, and decodes a frame of one.
 
     A file that is there may still be broken: whoever reads it counts that. The files of a data set are seldom broken; much more
     often they are somewhere else.
@@ -24,9 +24,7 @@ def read_videos(list_file: Path, root: Path, max_failed: float) -> VideoList:
     Raises:
         NothingReadError: none of the videos is there, or none of some 20 can be decoded.
         TooManyFailuresError: a larger share than `max_failed` is not there.
-        FileNotFoundError, ValueError: as `read_list`.
     """
-    videos = read_list(list_file, root)
     remedy = "" if list_file.is_dir() else f"paths in the list start from --root {root}"
 
     def check(missing: list[tuple[str, str]], tried: int, max_failed: float) -> None:
@@ -46,11 +44,10 @@ def read_videos(list_file: Path, root: Path, max_failed: float) -> VideoList:
         try:
             with open_video(videos.paths[i], GRID_FPS, threads=1) as video:
                 video.whole(lambda video=video: next(video.read([[0]])))  # type: ignore[misc]
-            return videos
+            return
         except (VideoError, OSError) as error:
             bad.append((videos.paths.name(i), getattr(error, "reason", None) or str(error)))
     check(bad, len(bad), 1.0)
-    return videos
 
 
 def _is_there(name: str) -> bool:

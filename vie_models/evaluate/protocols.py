@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..bank.knn import knn_of_rows
 from ..bank.ranks import World, world
-from ..datasets.lists import VideoList, class_names
-from ..datasets.readable import read_videos
+from ..datasets.lists import VideoList, class_names, read_list
+from ..datasets.readable import check_readable
 from ..failures import MAX_FAILED, check_failures, check_max_failed
 from ..models import Encoder
 from ..weights import create_model, list_weights, load_memory_bank
@@ -162,7 +162,8 @@ def memory_bank(name: str, weights: Path | None) -> tuple[Tensor, Tensor]:
 
 
 def _labelled(file: Path, root: Path, max_failed: float) -> VideoList:
-    videos = read_videos(file, root, max_failed)
+    videos = read_list(file, root)
+    check_readable(videos, file, root, max_failed)
     if int(videos.labels.min()) < 0:
         raise ValueError(f"{file} has no labels: give lines `path frames label` or `path label`")
     return videos

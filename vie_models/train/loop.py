@@ -51,6 +51,7 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
     """
     with world(config.device) as ranks, locked(config.out, ranks), stop_signals() as stop:
         run = Run(config, ranks)
+        run.look_for_videos()
         run.write_settings()
         config, pace = run.config, run.pace()
         with RunLog(config.out if ranks.is_first else None, step=run.step, steps=config.steps, progress=progress) as log:

@@ -13,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
 from ..bank.ranks import World
-from ..datasets.lists import VideoList, list_hash
-from ..datasets.readable import read_videos
+from ..datasets.lists import VideoList, list_hash, read_list
+from ..datasets.readable import check_readable
 from ..evaluate.results import write_results
 from ..failures import are_too_many
 from ..files import replacing
@@ -118,6 +118,13 @@ class RunState:
             net = DistributedDataParallel(net, device_ids=[self.ranks.device] if on_gpu else None)
         return torch.compile(net) if config.compile else net  # type: ignore[return-value]
 
+    def look_for_videos(self) -> None:
+        """Raises TooManyFailuresError if too many videos of a list are not there, or none can be read."""
+        lists = [(self.videos, self.config.train_list), (self._val, self.config.val_list)]
+        for videos, file in lists:
+            if videos is not None and file is not None and self.step < self.config.steps:
+                check_readable(videos, file, self.config.root, self.config.max_failed)
+
     def write_settings(self) -> None:
         """Writes config.json to the run's folder."""
         if self.ranks.is_first:
@@ -196,7 +203,7 @@ def count_failed(run: Path) -> int:
 
 def training_videos(config: TrainConfig) -> VideoList:
     """Returns the instances of a run, in the order of the memory bank's rows."""
-    videos = read_videos(config.train_list, config.root, config.max_failed)
+    videos = read_list(config.train_list, config.root)
     if config.part < 1:
         videos = videos.part(config.part, config.seed)
     return videos.binned() if config.binned else videos

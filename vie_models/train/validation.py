@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ..bank.knn import knn
 from ..bank.ranks import World
-from ..datasets.lists import VideoList, class_names
-from ..datasets.readable import read_videos
+from ..datasets.lists import VideoList, class_names, read_list
 from ..evaluate.outputs import clip_outputs, gather_top
 from ..evaluate.results import UNREAD, Results
 from ..models import Encoder
@@ -32,7 +31,7 @@ def validation_videos(config: TrainConfig, labels: Tensor) -> VideoList | None:
     """Returns the videos of `config.val_list`, or None. Raises ValueError if they lack labels that the objective needs."""
     if config.val_list is None:
         return None
-    videos = read_videos(config.val_list, config.root, config.max_failed)
+    videos = read_list(config.val_list, config.root)
     if config.objective in ("rotation", "order"):
         return videos
     if int(videos.labels.min()) < 0 or int(labels.max()) < 0:
