@@ -62,7 +62,7 @@ def test_unreadable_videos_are_counted(corpus, tmp_path, pretrained):
     assert json.loads((tmp_path / "out" / "results.json").read_text())["unread"] == 1
     for i in range(20):
         (folder / f"{i}.mp4").unlink()
-    with pytest.raises(ValueError, match=r"none of the videos of .* can be read"):
+    with pytest.raises(ValueError, match=r"none of the 20 videos of .*train can be read.*--root"):
         evaluate_knn(evaluation(folder, tmp_path / "out", weights=pretrained))
 
 

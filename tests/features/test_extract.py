@@ -16,13 +16,15 @@ from support.videos import grey_levels, write_video
 import vie_models as vie
 from vie_models import cli
 from vie_models.cli import exit_codes
+from vie_models.datasets.class_folders import folder as annotated_folder
+from vie_models.datasets.write_lists import write_lists
 from vie_models.features import extractor as extract_module
 from vie_models.features.folder import FeatureFolder, read_manifest
 from vie_models.files import VIDEO_SUFFIXES
 from vie_models.models import precision
-from vie_models.video.sampling import ClipRead, Sampling, VideoRead
+from vie_models.video.sampling import ClipRead, Sampling, VideoRead, read_video
 from vie_models.video.sources import open_video
-from vie_models.video.workers import VideoReader
+from vie_models.video.workers import VideoReader, WorkerBugError
 
 CHECKPOINT = REFERENCE / "checkpoint-3.tar"
 
@@ -420,17 +422,93 @@ def test_a_crashed_or_hanging_decoder_is_one_videos_failure(tiny, corpus, tmp_pa
     assert all(isinstance(end, vie.VideoError) and "no progress for 0.0001 s" in end.reason for end in ends.values())
 
 
-def test_too_many_failures_end_the_job(tiny, tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes")
+def test_every_name_that_looks_like_a_video_has_its_row(tiny, tmp_path):
+    """A link that leads nowhere, as before `git annex get`; a pipe, which must not be waited for; a link to itself."""
     folder = tmp_path / "videos"
-    folder.mkdir()
-    for i in range(6):
-        (folder / f"{i}.mp4").write_bytes(b"nothing")
-    write_video(folder / "a.mp4", grey_levels(30))
-    extractor = vie.Extractor(tiny, workers=0)
-    with pytest.raises(RuntimeError, match="3 videos failed, but max_failures is 2"):
-        extractor.extract([folder], tmp_path / "out", max_failures=2)
-    assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 3
-    assert [r.status for r in extractor.extract([folder], tmp_path / "out", max_failures=6)] == ["failed"] * 6 + ["ok"]
+    (folder / "sub").mkdir(parents=True)
+    write_video(folder / "sub" / "good.mp4", grey_levels(30))
+    (folder / "annexed.mp4").symlink_to(".git/annex/objects/SHA256E-s9--0.mp4")
+    (folder / "itself.mp4").symlink_to("itself.mp4")
+    os.mkfifo(folder / "pipe.mp4")
+    (folder / "linked.mp4").symlink_to("sub/good.mp4")
+    extractor = vie.Extractor(tiny, workers=1)
+    records = {record.name: record for record in extractor.extract(folder, tmp_path / "out")}
+    assert {name: record.status for name, record in records.items()} == {
+        **dict.fromkeys(("annexed.mp4", "itself.mp4", "pipe.mp4"), "failed"),
+        **dict.fromkeys(("linked.mp4", "sub/good.mp4"), "ok"),
+    }
+    assert "SHA256E" in records["annexed.mp4"].reason
+    assert "git annex get" in records["annexed.mp4"].reason
+    assert "pipe" in records["pipe.mp4"].reason
+    named = extractor.extract([folder / "annexed.mp4", folder / "linked.mp4"], tmp_path / "named")
+    assert [record.status for record in named] == ["failed", "ok"]
+    assert cli.main(["extract", str(folder / "annexed.mp4"), "-o", str(tmp_path / "x"), "--model", "vie_single_tiny"]) == 1
+    assert len((tmp_path / "x" / "manifest.jsonl").read_text().splitlines()) == 1
+    lists = annotated_folder(folder.parent, 0.0)
+    assert {entry.name for entry in lists.splits["train"]} == {f"videos/{name}" for name in records}
+    (count,) = write_lists(lists, folder.parent, tmp_path / "lists", workers=0, max_failed=0.6)
+    assert (count.listed, count.written) == (5, 2)
+    left_out = (tmp_path / "lists" / "left_out.txt").read_text()
+    assert all(name in left_out for name in ("annexed.mp4", "itself.mp4", "pipe.mp4"))
+
+
+@pytest.mark.skipif(sys.platform == "win32" or not hasattr(os, "fork"), reason="needs POSIX permissions")
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
+def test_a_folder_that_may_not_be_read_has_its_row(tmp_path, mode):
+    """Run by a user without special rights, since root may read everything."""
+    folder = tmp_path / "videos"
+    (folder / "closed").mkdir(parents=True)
+    write_video(folder / "good.mp4", grey_levels(30))
+    write_video(folder / "closed" / "hidden.mp4", grey_levels(30))
+    (folder / "closed").chmod(mode)
+    code = f"""
+import os
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+from vie_models.features.jobs import jobs_of
+from vie_models.video.sampling import Sampling, read_video
+from vie_models.video.frames import VideoError
+from vie_models.models import model_entry
+from pathlib import Path
+for job in jobs_of([Path({str(folder)!r})], None, Path("nowhere")):
+    try:
+        for _ in read_video(job.path, Sampling(spec=model_entry("vie_single_tiny").clip_spec, clips=1)):
+            pass
+        print(job.name, "ok")
+    except VideoError as error:
+        print(job.name, error.reason)
+"""
+    for path in (tmp_path, *tmp_path.parents):  # pytest's own folders are closed to others
+        if path.stat().st_uid == os.getuid() and path.name.startswith(("pytest", tmp_path.name)):
+            path.chmod(0o755)
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    finally:
+        (folder / "closed").chmod(0o755)
+    if "ModuleNotFoundError" in done.stderr or "can't open" in done.stderr:
+        pytest.skip("a user without special rights cannot read this installation")
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert lines.pop("good.mp4") == "ok"
+    ((name, reason),) = lines.items()
+    assert name in ("closed", "closed/hidden.mp4")
+    assert "Permission denied" in reason
+
+
+def test_an_error_of_the_program_is_no_damaged_video(corpus, tiny):
+    """In a worker or in this process, it stops the job."""
+    sampling = Sampling(spec=tiny.clip_spec)
+    object.__setattr__(sampling, "clips", "many")
+    with pytest.raises(TypeError):
+        list(read_video(next(corpus.rglob("*.mp4")), sampling))
+    with (
+        VideoReader(sorted(corpus.rglob("[0-9].mp4"))[:2], sampling, workers=1) as reader,
+        pytest.raises(WorkerBugError, match=r"Traceback[\s\S]*TypeError"),
+    ):
+        list(reader)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -535,7 +613,7 @@ def test_nothing_is_left_running(tiny, corpus, tmp_path, end):
 import pathlib, time, sys
 from vie_models.clip_spec import ClipSpec
 from vie_models.video.sampling import Sampling
-from vie_models.video.workers import VideoReader
+from vie_models.video.workers import VideoReader, WorkerBugError
 paths = sorted(pathlib.Path({str(corpus)!r}).rglob("[0-9].mp4"))
 with VideoReader(paths, Sampling(spec=ClipSpec(num_frames=4)), workers=2) as reader:
     for _ in reader:

@@ -20,13 +20,14 @@ from support.runs import SMALL, assert_same_end, config, flags, killed_run, loss
 import vie_models as vie
 from vie_models.bank.ranks import World
 from vie_models.cli import main
+from vie_models.failures import TooManyFailuresError
 from vie_models.models import precision
 from vie_models.models.blocks import norm_act
 from vie_models.train.checkpoint import DamagedCheckpointError
 from vie_models.train.export import export
 from vie_models.train.loading import before_training
 from vie_models.train.logs import read_metrics
-from vie_models.train.loop import NotFiniteError, Run, TooManyFailuresError, pretrain
+from vie_models.train.loop import NotFiniteError, Run, pretrain
 from vie_models.train.norms import synchronise_norms
 from vie_models.train.recipes import RECIPES, recipe
 from vie_models.train.settings import TrainConfig
@@ -371,11 +372,11 @@ sys.exit(main(["train", *arguments]))
     assert newest(out)[0]["step"] == 20
 
 
-def test_unreadable_videos_are_left_out_up_to_a_number(corpus, tmp_path):
+def test_unreadable_videos_are_left_out_up_to_a_share(corpus, tmp_path):
     listing = (corpus / "train").read_text()
     (tmp_path / "list").write_text("missing.mp4 30 0\nbroken.mp4 30 1\n" + listing)
     (corpus / "broken.mp4").write_bytes(b"no video")
-    out = pretrain(config(corpus, tmp_path / "run", train_list=tmp_path / "list", max_failures=2), progress=False)
+    out = pretrain(config(corpus, tmp_path / "run", train_list=tmp_path / "list"), progress=False)
     lines = [json.loads(line) for line in (out / "failed_videos.jsonl").read_text().splitlines()]
     assert sorted(Path(line["path"]).name for line in lines) == ["broken.mp4", "missing.mp4"]
     assert read_metrics(out)[-1]["failed_videos"] == 2
@@ -384,8 +385,14 @@ def test_unreadable_videos_are_left_out_up_to_a_number(corpus, tmp_path):
     untouched = Run(config(corpus, tmp_path / "new", train_list=tmp_path / "list")).objective.bank.rows
     assert torch.equal(bank[:2], untouched[:2])  # their rows were never written
     assert not (bank[2:] == untouched[2:]).all(dim=1).any()
-    with pytest.raises(TooManyFailuresError, match=r"2 videos could not be read, but max_failures is 1; they are listed in"):
-        pretrain(config(corpus, tmp_path / "run2", train_list=tmp_path / "list", max_failures=1), progress=False)
+    with pytest.raises(TooManyFailuresError, match=r"2 of the .*list.* 0\.05 .*failed_videos\.jsonl"):
+        pretrain(config(corpus, tmp_path / "run2", train_list=tmp_path / "list", max_failed=0.05), progress=False)
+    assert not (tmp_path / "run2" / "checkpoints").exists()
+
+
+def test_settings_of_earlier_versions_are_read(corpus, tmp_path):
+    fields = config(corpus, tmp_path).to_dict()
+    assert TrainConfig.from_dict({**fields, "max_failures": 100}) == TrainConfig.from_dict(fields)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(corpus, tmp_path):

@@ -166,7 +166,8 @@ class Extract:
         )
         if found.unreadable:
             path, reason = found.unreadable[0]
-            check_failures(len(found.unreadable), found.sampled, 1.0, what="videos", first=f"{path}: {reason}")
+            tried = found.sampled + found.finished
+            check_failures(len(found.unreadable), tried, 1.0, what="videos", first=f"{path}: {reason}")
         return exit_code(len(found.unreadable))
 
     def _listed(self) -> Iterator[str]:
