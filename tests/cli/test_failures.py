@@ -13,7 +13,7 @@ from vie_models import cli
 from vie_models.failures import NothingReadError, TooManyFailuresError, check_failures
 
 SMALL = ["--width", "4", "--batch-size", "2", "--steps", "8", "--workers", "0", "--device", "cpu", "--augment", "workers"]
-SMALL += ["--log-every", "4", "--save-every", "8", "--validate-every", "8", "--val-clips", "1"]
+SMALL += ["--epochs", "None", "--log-every", "4", "--save-every", "8", "--validate-every", "8", "--val-clips", "1"]
 PRETEXT = ["--noise", "4", "--background", "2", "--clusters", "2", "--ir-steps", "8"]
 BROKEN = {"good": (), "some": (1,), "all": range(8), "nothing": ()}
 

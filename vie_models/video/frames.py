@@ -203,6 +203,9 @@ class ArrayVideo(EvenVideo):
 class FrameFolder(EvenVideo):
     """A folder of images `%06d.jpg`, starting at 000001.jpg, as the original's frames were extracted (at 25 fps)."""
 
+    FIRST = "000001.jpg"
+    """A folder that has this file holds the frames of one video."""
+
     def __init__(self, folder: str | os.PathLike[str], fps: float, source_fps: float = GRID_FPS) -> None:
         self._folder = Path(folder)
         numbers = {int(name[:6]) for name in os.listdir(folder) if _FRAME.fullmatch(name)}  # noqa: PTH208  glob hides errors
@@ -212,11 +215,6 @@ class FrameFolder(EvenVideo):
             self.damage = f"{count + 1:06d}.jpg is missing, but {max(numbers):06d}.jpg exists"
         self.facts |= {"codec": "jpeg"}
         self._size: tuple[int, int] | None = None
-
-    @staticmethod
-    def is_one(folder: Path) -> bool:
-        """Whether a folder holds the frames of one video."""
-        return (folder / "000001.jpg").is_file()
 
     def _rgb(self, frame: Any) -> np.ndarray:
         from PIL import Image

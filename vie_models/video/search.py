@@ -26,12 +26,12 @@ def _below(folder: Path, leave_out: Path | None, above: list[os.stat_result]) ->
     try:
         here = folder.stat()
         entries = sorted(folder.iterdir())
-        if any(os.path.samestat(here, other) for other in above):
-            return
-        if entries and FrameFolder.is_one(folder):  # fails if names can be listed, but nothing can be opened
-            yield folder
-            return
     except PermissionError:
+        yield folder
+        return
+    if any(os.path.samestat(here, other) for other in above):
+        return
+    if folder / FrameFolder.FIRST in entries:
         yield folder
         return
     for path in entries:
