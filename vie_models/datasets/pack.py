@@ -22,7 +22,7 @@ from ..files import sha256_of
 from ..video.frames import GRID_FPS, Video, VideoError
 from ..video.packed import INDEX, PackHeader, PackRow
 from ..video.sampling import ClipRead, VideoRead
-from ..video.sources import PathOrURL, open_video, path_or_url
+from ..video.sources import PathOrURL, decoding, open_video, path_or_url
 from ..video.workers import VideoReader
 from .encode import shrink
 from .lists import CLASSES, VideoList, read_list
@@ -88,7 +88,8 @@ class Packing:
         which = range(0, len(self.videos), max(len(self.videos) // samples, 1))
         sizes = []
         for i in which:
-            with contextlib.suppress(VideoError, OSError), open_video(self.videos.paths[i], GRID_FPS, threads=1) as video:
+            path = self.videos.paths[i]
+            with contextlib.suppress(VideoError, OSError), decoding(path), open_video(path, GRID_FPS, threads=1) as video:
                 (frame,) = next(video.read([[0]]))
                 sizes.append(video.num_frames * len(self._reading.coded(frame)))
         there = next(folder for folder in (self.out, *self.out.absolute().parents) if folder.exists())

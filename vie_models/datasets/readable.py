@@ -9,7 +9,7 @@ from ..failures import check_failures
 from ..video.frames import GRID_FPS, VideoError
 from ..video.packed import INDEX, open_pack
 from ..video.remote import is_url
-from ..video.sources import open_video
+from ..video.sources import decoding, open_video
 from .lists import VideoList
 
 _SAMPLE = 20  # videos that are opened, until one can be read
@@ -42,7 +42,7 @@ def check_readable(videos: VideoList, list_file: Path, root: Path, max_failed: f
     bad: list[tuple[str, str]] = []
     for i in range(0, len(videos), -(-len(videos) // _SAMPLE)):
         try:
-            with open_video(videos.paths[i], GRID_FPS, threads=1) as video:
+            with decoding(videos.paths[i]), open_video(videos.paths[i], GRID_FPS, threads=1) as video:
                 video.whole(lambda video=video: next(video.read([[0]])))  # type: ignore[misc]
             return
         except (VideoError, OSError) as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..failures import MAX_FAILED, check_failures
 from ..files import replacing
 from ..video.frames import GRID_FPS, VideoError
-from ..video.sources import IMAGE_SUFFIXES, open_video
+from ..video.sources import IMAGE_SUFFIXES, decoding, open_video
 from .annotations import Annotations, Entry, videos_in
 from .encode import encode_video
 from .lists import CLASSES
@@ -157,7 +157,7 @@ def _measure(job: _Job) -> _Result:
             return path, 1
         if target is not None and not target.exists():
             encode_video(path, target, short_side)
-        with open_video(target or path, GRID_FPS, threads=1) as video:
+        with decoding(path), open_video(target or path, GRID_FPS, threads=1) as video:
             frames = video.num_frames
             next(video.read([[0]]))
             return target or path, frames

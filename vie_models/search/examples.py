@@ -15,7 +15,7 @@ from ..models import Encoder
 from ..video.clips import regular_clip
 from ..video.frames import Video, VideoError
 from ..video.sampling import cropping
-from ..video.sources import open_video, path_or_url
+from ..video.sources import decoding, open_video, path_or_url
 from ..weights.folder import hash_of_weights
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _moment(example: Example, extractor: Extractor, array: str) -> np.ndarray:
             )
         return list(video.read(_clips(example, extractor, video.num_frames), convert))
 
-    with open_video(path_or_url(example.path), fps, threads=_THREADS) as video:
+    with decoding(example.path), open_video(path_or_url(example.path), fps, threads=_THREADS) as video:
         try:
             pixels = video.whole(lambda: read(video))
         except OSError as error:

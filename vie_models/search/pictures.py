@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..files import replacing
 from ..video.frames import GRID_FPS, Video, VideoError
-from ..video.sources import open_video, path_or_url
+from ..video.sources import decoding, open_video, path_or_url
 
 if TYPE_CHECKING:
     from .index import Hit
@@ -49,7 +49,7 @@ def thumbnails(path: str | os.PathLike[str], seconds: Sequence[float], height: i
         return [found[k] for k in wanted]
 
     try:
-        with open_video(path_or_url(path), GRID_FPS, threads=1) as video:
+        with decoding(path), open_video(path_or_url(path), GRID_FPS, threads=1) as video:
             frames = video.whole(lambda: read(video))
     except (OSError, VideoError) as error:
         missing = isinstance(error, FileNotFoundError)

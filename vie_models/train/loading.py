@@ -26,7 +26,7 @@ from ..datasets.lists import VideoList
 from ..datasets.processes import clean_context
 from ..video.clips import Clip, train_clip
 from ..video.frames import Video, VideoError
-from ..video.sources import open_video, read_clip
+from ..video.sources import decoding, open_video, read_clip
 from ..video.transforms import COLOUR_CHANGES, Recipe, train_transform
 from .seeds import generator
 
@@ -124,7 +124,7 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
             if time.monotonic() > deadline:
                 raise VideoError(path, f"reading a clip took more than {self.time_limit:g} s")
 
-        with open_video(path, self.spec.fps, threads=1) as video:
+        with decoding(path), open_video(path, self.spec.fps, threads=1) as video:
             video.progress = check
             state = draws.get_state()
 

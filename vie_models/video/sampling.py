@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import itertools
 import math
-import sys
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -15,7 +14,7 @@ import numpy as np
 from ..clip_spec import ClipSpec
 from .clips import test_clips, window_offsets
 from .frames import Convert, LengthError, Video, VideoError
-from .sources import PathOrURL, open_video
+from .sources import PathOrURL, decoding, open_video
 from .transforms import ClipTransform
 
 
@@ -177,14 +176,7 @@ def read_open_video(video: Video, sampling: Reading) -> Iterator[ClipRead | Vide
 def _as_video_error(name: object) -> Iterator[None]:
     """What the system and the decoder say of a video becomes a VideoError. Errors of the program stay what they are."""
     try:
-        yield
+        with decoding(name):
+            yield
     except OSError as error:
         raise VideoError(name, f"cannot be read: {error.strerror or error}") from error
-    except (MemoryError, *_decoder_errors()) as error:
-        raise VideoError(name, f"cannot be decoded: {type(error).__name__}: {error}") from error
-
-
-def _decoder_errors() -> tuple[type[Exception], ...]:
-    """Returns what PyAV raises for FFmpeg, if it was imported at all."""
-    errors = sys.modules.get("av.error")
-    return () if errors is None else (errors.FFmpegError,)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -54,6 +55,29 @@ def open_video(source: Source, fps: float, *, source_fps: float | None = None, t
     if source_fps is not None:
         raise ValueError(f"a video file has its own frame times; a rate is for arrays and folders, got {source_fps}")
     return VideoFile(source, fps, threads=threads)
+
+
+@contextlib.contextmanager
+def decoding(name: object) -> Iterator[None]:
+    """What PyAV raises on hostile content, of any kind, becomes a VideoError. Errors of this program stay what they are."""
+    try:
+        yield
+    except (VideoError, OSError):
+        raise
+    except Exception as error:  # PyAV checks little of what a header claims: lists end too early, numbers are too large
+        by_us = isinstance(error, (TypeError, AttributeError, NameError))  # called in a wrong way
+        if isinstance(error, MemoryError) or (_raised_by_pyav(error) and not by_us):
+            raise VideoError(name, f"cannot be decoded: {type(error).__name__}: {error}") from error
+        raise
+
+
+def _raised_by_pyav(error: Exception) -> bool:
+    """Whether the innermost frame is PyAV's. Compiled code says only its file, such as av/container/streams.py."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    parts = Path(trace.tb_frame.f_code.co_filename).parts if trace else ()
+    return "av" in parts and "vie_models" not in parts
 
 
 def _is_folder(path: str | os.PathLike[str]) -> bool:
@@ -110,7 +134,7 @@ def load_clip(source: Source, spec: ClipSpec, *, start: float = 0.0, fps: float 
             raise ValueError(f"start must lie in the video: {video.name} lasts {length}")
         return regular_clip(video.num_frames, spec, first)
 
-    with open_video(source, spec.fps, source_fps=fps) as video:
+    with decoding(source), open_video(source, spec.fps, source_fps=fps) as video:
         return torch.from_numpy(read_clip(video, choose))
 
 
@@ -137,7 +161,7 @@ def random_clip(
         draws.set_state(state)
         return train_clip(video.num_frames, spec, draws)
 
-    with open_video(source, spec.fps, source_fps=fps, threads=1) as video:
+    with decoding(source), open_video(source, spec.fps, source_fps=fps, threads=1) as video:
         return torch.from_numpy(read_clip(video, choose))
 
 
