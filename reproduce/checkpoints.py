@@ -166,9 +166,9 @@ def k400() -> None:
             intended_use="Features of natural videos: self-supervised video research, models of visual cortex, fine-tuning on "
             f"small data sets. The weights are fetched from {record.url} and converted at first use "
             f'(`create_model("{record.name}")`).',
-            limits="The file cannot be reached where vie_models is made, so it has never been loaded there, and its accuracy as "
-            "we load it has not been measured: the numbers below are the authors'. No hash of the file is published: that of the "
-            "first fetch is recorded, and every later one must equal it.",
+            limits="The file cannot be reached where vie_models is made, so it has never been loaded there, and its accuracy "
+            "as we load it has not been measured: the numbers below are the authors'. No hash of the file is published: that "
+            "of the first fetch is recorded, and every later one must equal it.",
             measured=[_published(metric) for metric in record.metrics],
         ),
         model,
