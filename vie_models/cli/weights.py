@@ -107,6 +107,8 @@ class Card:
         fields = self._stated()
         rows = read_rows(list(self.results)) if self.results else []
         measured = measured_of(hash_of_weights(load_folder(self.folder)), rows)
+        if ours := sorted({"name", "measured"} & set(fields)):
+            raise ValueError(f"{self.about} has {ours[0]}, which comes from the folder and --results: leave it out")
         name = self.folder.resolve().name
         about = stated({"commands": self._commands(), **fields, "name": name, "measured": measured}, self.about)
         write_card(self.folder, about)

@@ -99,9 +99,10 @@ def fetch(
         return folder
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     if offline or local_files_only:
-        what = "HF_HUB_OFFLINE forbids downloading it: unset it" if offline else "local_files_only forbids it: leave it out"
+        who, remedy = ("HF_HUB_OFFLINE", "unset it once") if offline else ("local_files_only", "leave it out once")
         raise WeightsError(
-            f"{record.name} is not in {folder.parent}, and {what} once, or copy {folder.name}/ there from a machine that has it"
+            f"{record.name} is not in {folder.parent}, and {who} forbids downloading it: {remedy}, or copy {folder.name}/ "
+            "there from a machine that has it"
         )
     lock = FileLock(folder.with_name(record.name + ".lock"))
     try:

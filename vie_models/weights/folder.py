@@ -240,7 +240,11 @@ def unwrapped(state: dict[str, Tensor], source: object) -> dict[str, Tensor]:
     names = {name: ".".join(part for part in name.split(".") if part not in WRAPPERS) for name in state}
     if len(set(names.values())) < len(names):
         raise WeightsError(f"{source} has some tensors twice, with and without {', '.join(found)}: save one model's state_dict")
-    warnings.warn(f"{source}: {', '.join(found)} of a wrapper taken out of the names of tensors", stacklevel=2)
+    warnings.warn(
+        f"{source}: took {', '.join(found)} out of the names of tensors, where a wrapper (DistributedDataParallel, "
+        "torch.compile) had put it",
+        stacklevel=2,
+    )
     return {names[name]: tensor for name, tensor in state.items()}
 
 
