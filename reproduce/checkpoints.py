@@ -65,7 +65,7 @@ def sources(data: Path, world: Path) -> str:
 def about(model: str, commands: list[str], measured: list[Measured], table: str) -> About:
     family = model.split("_")[1]
     texts = {
-        "licence_text": """Weights and memory bank: free to use for research. Their authors add no conditions of their own, but
+        "license_text": """Weights and memory bank: free to use for research. Their authors add no conditions of their own, but
             some of the photographs and videos that they learnt from are offered for research or non-commercial use alone:
             see the table above. vie_models itself is Apache-2.0.""",
         "summary": f"""A small video encoder that learnt without labels, by Video Instance Embedding (VIE), from photographs in
@@ -95,7 +95,7 @@ memory bank carries the names that the sources give (classes.txt); training did 
 {table}"""
     return About(
         name=f"{model}.{TAG}",
-        licence="other",
+        license="other",
         commands=commands,
         measured=measured,
         training_data=training_data,
@@ -139,7 +139,8 @@ def make(model: str, options: argparse.Namespace, table: str) -> None:
         shutil.copytree(options.training / "weights" / f"{model}-0", folder)
         commands = commands_of(options.training / "weights", model, folder.name)
     measured = measured_of(folder.name, options.data, options.results)
-    write_card(folder, about(model, commands, measured, table))
+    load = f'vie.create_model("{folder.name}")'
+    write_card(folder, about(model, commands, measured, table), load=load)
     files = {name: sha256_of(folder / name) for name in (CONFIG, MODEL, BANK) if (folder / name).exists()}
     files |= {f"../{part.name}/{name}": sha256_of(part / name) for part in parts for name in (MODEL, BANK)}
     size = sum((folder / name).stat().st_size for name in files)
@@ -156,8 +157,8 @@ def k400() -> None:
     text = card(
         About(
             name=record.name,
-            licence="other",
-            licence_text="The authors state no licence for their weights. vie_models, which reads them, is Apache-2.0.",
+            license="other",
+            license_text="The authors state no licence for their weights. vie_models, which reads them, is Apache-2.0.",
             summary="VIE-3DResNet of the authors' release: a 3-D ResNet-18 that learnt from Kinetics-400 without labels.",
             training_data="239,888 videos of Kinetics-400, without their labels.",
             procedure=record.provenance,
@@ -165,13 +166,15 @@ def k400() -> None:
             intended_use="Features of natural videos: self-supervised video research, models of visual cortex, fine-tuning on "
             f"small data sets. The weights are fetched from {record.url} and converted at first use "
             f'(`create_model("{record.name}")`).',
-            limits="Its accuracy as we load it has not been measured: the numbers below are the authors'. No hash of the file "
-            "is published: that of the first fetch is recorded, and every later one must equal it.",
+            limits="The file cannot be reached where vie_models is made, so it has never been loaded there, and its accuracy "
+            "as we load it has not been measured: the numbers below are the authors'. No hash of the file is published: that "
+            "of the first fetch is recorded, and every later one must equal it.",
             measured=[_published(metric) for metric in record.metrics],
         ),
         model,
         {},
         {},
+        f'vie.create_model("{record.name}")',
     )  # fmt: skip
     (folder / CARD).write_text(text)
     vie.save_pretrained(model, folder)

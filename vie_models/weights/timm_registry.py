@@ -138,7 +138,7 @@ def _features_only(model: Encoder, out_indices: Any, feature_cls: Any, cfg: dict
 def _build(name: str, pretrained: bool, cfg: Any, cache_dir: Any, kwargs: dict[str, Any]) -> Encoder:
     if isinstance(cfg, dict) and cfg.get("source") == "local-dir":
         if pretrained:
-            return _fitted(from_pretrained(cfg["file"]), kwargs)
+            return _fitted(from_pretrained(Path(cfg["file"])), kwargs)
         return build_from_config(Path(cfg["file"]) / CONFIG, **kwargs)
     if isinstance(cfg, dict) and cfg.get("source") == "hf-hub":
         repo, _, revision = cfg["hf_hub_id"].partition("@")
