@@ -17,7 +17,7 @@ import vie_models as vie
 from vie_models.bank.knn import knn_of_rows
 from vie_models.datasets.lists import VideoList, class_names, read_list
 from vie_models.evaluate.results import Results, write_results
-from vie_models.video.clips import test_clips
+from vie_models.video.clips import even_clips
 from vie_models.video.sources import open_video
 
 CLIPS, SIDE = 5, 16
@@ -29,7 +29,7 @@ def pixels(videos: VideoList) -> Tensor:
     found = []
     for path in videos.paths:
         with open_video(path, SPEC.fps) as video:
-            chosen = [clip.indices for clip in test_clips(video.num_frames, SPEC, CLIPS)]
+            chosen = [clip.indices for clip in even_clips(video.num_frames, SPEC, CLIPS)]
             clips = torch.stack([torch.as_tensor(frames) for frames in video.read(chosen)])
         frames = F.interpolate(clips.flatten(0, 1).permute(0, 3, 1, 2).float() / 255, (SIDE, SIDE), mode="area")
         found.append(frames.reshape(CLIPS, -1))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
+from ..clip_spec import Placement
 from ..models import Encoder, build_model, model_entry
 from ..models.blocks import NormAct
 from ..names import is_two_pathway
@@ -138,6 +139,8 @@ class TrainConfig:
     """Number of steps between validations. The run also validates at the end."""
     val_clips: int = 5
     """Number of clips per video in validation."""
+    val_placement: Placement = "even"
+    """Where they lie. even: evenly spaced from the start of the video to its end. paper: as in the paper's evaluation."""
     neighbours: int = 10
     """Number of memory bank rows that vote for each clip in validation."""
     save_every: int = 5000
@@ -162,7 +165,7 @@ class TrainConfig:
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high or not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be from {low:g} to {high:g}, got {getattr(self, name)}")
-        for name in ("objective", "bank_start", "augmentation", "augment", "schedule", "dtype"):
+        for name in ("objective", "bank_start", "augmentation", "augment", "schedule", "val_placement", "dtype"):
             choices = get_args(get_type_hints(TrainConfig)[name])
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
