@@ -9,11 +9,11 @@ placement of test clips are the original's.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
-from ..clip_spec import ClipSpec
+from ..clip_spec import ClipSpec, Placement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Clip:
     @classmethod
     def of(cls, indices: Sequence[int], num_frames: int) -> Clip:
         """Returns the clip of these ascending grid indices, from 0 on, in a video of `num_frames` that repeats itself."""
-        return cls(tuple(k % num_frames for k in indices), looped=indices[-1] >= num_frames)
+        return cls(tuple(k % num_frames for k in indices), looped=indices[0] // num_frames < indices[-1] // num_frames)
 
     @property
     def start(self) -> int:
@@ -88,6 +88,10 @@ def paper_clips(num_frames: int, spec: ClipSpec, clips: int) -> list[Clip]:
     else:
         starts = _evenly(max(num_frames, clips * spec.length) - spec.length, clips)
     return [regular_clip(num_frames, spec, start) for start in starts]
+
+
+PLACES: dict[Placement, Callable[[int, ClipSpec, int], list[Clip]]] = {"even": even_clips, "paper": paper_clips}
+"""What places test clips, by the name of the placement."""
 
 
 def train_clip(num_frames: int, spec: ClipSpec, generator: torch.Generator) -> Clip:

@@ -12,7 +12,7 @@ from typing import Protocol, get_args
 import numpy as np
 
 from ..clip_spec import ClipSpec, Placement
-from .clips import Clip, even_clips, paper_clips, window_offsets
+from .clips import PLACES, Clip, window_offsets
 from .frames import Convert, LengthError, Video, VideoError
 from .sources import PathOrURL, open_video
 from .transforms import ClipTransform
@@ -100,8 +100,7 @@ class Sampling:
 
     def _read_clips(self, video: Video, convert: Convert) -> Iterator[ClipRead]:
         assert self.clips is not None
-        place = paper_clips if self.placement == "paper" else even_clips
-        clips = place(video.num_frames, self.spec, self.clips)
+        clips = PLACES[self.placement](video.num_frames, self.spec, self.clips)
         for clip, pixels in zip(clips, video.read([clip.indices for clip in clips], convert), strict=True):
             yield self._clip_read(clip, clip.start, video, pixels)
 
