@@ -18,6 +18,7 @@ import numpy as np
 
 import vie_models as vie
 from vie_models.files import sha256_of
+from vie_models.models import model_entry
 from vie_models.video.packed import open_pack
 from vie_models.weights.card import CARD, About, Measured, card, write_card
 from vie_models.weights.catalog import CATALOG, Metric
@@ -33,9 +34,9 @@ SINGLES = ["vie_single_tiny", "vie_3dresnet_tiny", "vie_slowfast_tiny", "vie_sin
 JOINED = {f"vie_twopathway_{size}": (f"vie_single_{size}", f"vie_slowfast_{size}") for size in ("tiny", "small")}
 SEES = {
     "single": "one frame, and so what is seen and not how it moves",
-    "3dresnet": "16 successive frames, 0.64 s",
-    "slowfast": "16 frames over 2.4 s, in a slow and a fast pathway",
-    "twopathway": "what its two pathways see: single frames, and 16 frames over 2.4 s",
+    "3dresnet": "16 successive frames, {seconds:g} s",
+    "slowfast": "16 frames over {seconds:g} s, in a slow and a fast pathway",
+    "twopathway": "what its two pathways see: single frames, and 16 frames over {seconds:g} s",
 }
 TESTS = {
     "ucf": "20 UCF101 classes, groups left out",
@@ -63,13 +64,13 @@ def sources(data: Path, world: Path) -> str:
 
 
 def about(model: str, commands: list[str], measured: list[Measured], table: str) -> About:
-    family = model.split("_")[1]
+    sees = SEES[model.split("_")[1]].format(seconds=model_entry(model).clip_spec.seconds)
     texts = {
         "license_text": """Weights and memory bank: free to use for research. Their authors add no conditions of their own, but
             some of the photographs and videos that they learnt from are offered for research or non-commercial use alone:
             see the table above. vie_models itself is Apache-2.0.""",
         "summary": f"""A small video encoder that learnt without labels, by Video Instance Embedding (VIE), from photographs in
-            motion and real footage. It sees {SEES[family]}. It comes with vie_models and is loaded without a network.""",
+            motion and real footage. It sees {sees}. It comes with vie_models and is loaded without a network.""",
         "procedure": "Both pathways were trained by themselves and put together."
         if model in JOINED
         else """Instance recognition, with the softmax over the whole memory bank, which began with the embeddings of one pass.

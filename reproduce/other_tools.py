@@ -158,8 +158,7 @@ def with_brainscore(case: Case) -> Outputs:
     wrapper = activations_model(case.model, dtype=np.float32)
     found = wrapper(stimuli, [*case.layers, "embedding"], None).transpose("presentation", "time_bin", "neuroid")
     first = {}
-    spec = case.model.clip_spec
-    duration = 1000 * spec.num_frames * spec.frame_interval / spec.fps
+    duration = 1000 * case.model.clip_spec.seconds
     for layer in [*case.layers, "embedding"]:  # time bins come at the frames' rate: take the ones in which a step of ours ends
         values = found[0, :, found["layer"].values == layer]
         ours = case.ours["output" if layer == "embedding" else layer]

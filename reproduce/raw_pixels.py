@@ -15,22 +15,23 @@ from torch import Tensor
 
 import vie_models as vie
 from vie_models.bank.knn import knn_of_rows
+from vie_models.clip_spec import Placement
 from vie_models.datasets.lists import VideoList, class_names, read_list
 from vie_models.evaluate.results import Results, write_results
-from vie_models.video.clips import test_clips
+from vie_models.video.clips import PLACES
 from vie_models.video.sources import open_video
 
 CLIPS, SIDE = 5, 16
 SPEC = vie.ClipSpec(num_frames=4, frame_interval=20)
 
 
-def pixels(videos: VideoList) -> Tensor:
+def pixels(videos: VideoList, placement: Placement = "even") -> Tensor:
     """Returns the pixels of V videos, [V, CLIPS, 4 * SIDE * SIDE * 3], from 0 to 1."""
-    found = []
+    place, found = PLACES[placement], []
     for path in videos.paths:
         with open_video(path, SPEC.fps) as video:
-            chosen = [clip.indices for clip in test_clips(video.num_frames, SPEC, CLIPS)]
-            clips = torch.stack([torch.as_tensor(frames) for frames in video.read(chosen)])
+            chosen = place(video.num_frames, SPEC, CLIPS)
+            clips = torch.stack([torch.as_tensor(frames) for frames in video.read([clip.indices for clip in chosen])])
         frames = F.interpolate(clips.flatten(0, 1).permute(0, 3, 1, 2).float() / 255, (SIDE, SIDE), mode="area")
         found.append(frames.reshape(CLIPS, -1))
     return torch.stack(found)

@@ -21,6 +21,7 @@ from support.videos import write_video
 
 import vie_models as vie
 from vie_models.cli import COMMANDS, main
+from vie_models.models import MODELS
 from vie_models.weights import store
 
 README = (ROOT / "README.md").read_text()
@@ -62,6 +63,14 @@ def test_the_site_needs_no_other(site):
     for page in site.rglob("*.html"):
         loaded = re.findall(r'(?:<script[^>]* src|<img[^>]* src|<link rel="stylesheet" href)="([^"]+)"', page.read_text())
         assert not [address for address in loaded if re.match(r"https?:|//", address)], page
+
+
+def test_the_lengths_of_clips_are_those_of_the_specs():
+    rows = re.findall(r"^\| `(vie_\w+)` \| .* \| ([\d.]+ s|1 frame) \|$", (ROOT / "docs/index.md").read_text(), re.MULTILINE)
+    assert len(rows) == 8
+    for name, length in rows:
+        spec = MODELS[name].clip_spec
+        assert length == ("1 frame" if spec.length == 1 else f"{spec.seconds:g} s"), name
 
 
 def test_readme_is_short():

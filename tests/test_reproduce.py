@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from reproduce.duplicates import SAME, Copy, scored, source_of
+from reproduce.footage import check_placement
 from reproduce.footage_over_time import cosines
 from reproduce.footage_tests import Split, Videos, knn_predictions, logistic_predictions, read_sets, read_splits, score
 from reproduce.footage_training import RUNS
@@ -16,6 +17,17 @@ from vie_models.train.settings import TrainConfig
 
 def fold(known, asked):
     return np.array(known), np.array(asked)
+
+
+def test_results_of_two_placements_are_not_mixed(tmp_path):
+    check_placement(tmp_path / "new", "even")
+    check_placement(tmp_path / "new", "even")
+    with pytest.raises(SystemExit, match="placed by 'even', not 'paper'"):
+        check_placement(tmp_path / "new", "paper")
+    (tmp_path / "old" / "vie_single_tiny").mkdir(parents=True)
+    (tmp_path / "old" / "vie_single_tiny" / "ucf.npz").touch()
+    with pytest.raises(SystemExit, match="placed by 'paper', not 'even'"):
+        check_placement(tmp_path / "old", "even")
 
 
 @pytest.fixture

@@ -28,10 +28,11 @@ def evaluation(corpus, out, **changes) -> Evaluation:
     return Evaluation(**{**values, "out": out, "device": "cpu", **changes})
 
 
-def test_knn_equals_a_naive_one(corpus, tmp_path, pretrained):
-    results = evaluate_knn(evaluation(corpus, tmp_path, weights=pretrained, neighbours=3))
+@pytest.mark.parametrize("placement", ["even", "paper"])
+def test_knn_equals_a_naive_one(corpus, tmp_path, pretrained, placement):
+    results = evaluate_knn(evaluation(corpus, tmp_path, weights=pretrained, neighbours=3, placement=placement))
     model = vie.from_pretrained(pretrained)
-    extractor = vie.Extractor(model, clips=5, workers=0)
+    extractor = vie.Extractor(model, clips=5, placement=placement, workers=0)
 
     def embeddings(numbers):
         return [extractor.features(corpus / f"{i}.mp4")[0]["embedding"] for i in numbers]

@@ -21,7 +21,7 @@ from vie_models.datasets.write_lists import write_lists
 from vie_models.features import extractor as extract_module
 from vie_models.features.folder import FeatureFolder, read_manifest
 from vie_models.files import VIDEO_SUFFIXES
-from vie_models.models import precision
+from vie_models.models import MODELS, precision
 from vie_models.video.decode import VideoFile
 from vie_models.video.sampling import ClipRead, Sampling, VideoRead, read_video
 from vie_models.video.sources import open_video
@@ -73,12 +73,15 @@ def test_every_file_is_accounted_for(model, videos, tmp_path):
             "frame_times": (3, 16),
         }
         assert features["start"] == pytest.approx([0, 0.88, 1.76])
+        assert features["end"] == pytest.approx(features["start"] + model.clip_spec.seconds)
         clip = vie.load_clip(videos / "long.mp4", model.clip_spec, start=0.88)
         with torch.inference_mode():
             expected = model(vie.clip_transform(model)(clip)[None])[0]
         np.testing.assert_allclose(features["embedding"][1], expected.numpy(), atol=1e-6)
         np.testing.assert_allclose(features["frame_times"][1], 0.88 + np.arange(16) / 25)
-    assert (out / "sub" / "short.mp4.npz").exists()
+    with np.load(out / "sub" / "short.mp4.npz") as features:  # shorter than a clip
+        assert features["start"].tolist() == [0, 0, 0]
+        assert features["end"] == pytest.approx([0.24] * 3)
 
 
 def test_bad_requests_are_refused_before_work(model, videos, tmp_path):
@@ -198,6 +201,8 @@ def test_features_made_otherwise_are_not_mixed(tiny, corpus, tmp_path):
     before = tree(out)
     with pytest.raises(ValueError, match=r"made with other settings: .*Differing: clips=2 there, 3 now$"):
         vie.Extractor(tiny, workers=0, clips=3).extract([corpus], out)
+    with pytest.raises(ValueError, match=r"made with other settings: .*Differing: placement='even' there, 'paper' now$"):
+        vie.Extractor(tiny, workers=0, clips=2, placement="paper").extract([corpus], out)
     torch.manual_seed(1)
     with pytest.raises(ValueError, match=r"made with other settings: .*Differing: weights="):
         vie.Extractor(vie.create_model("vie_3dresnet_tiny"), workers=0, clips=2).extract([corpus], out)
@@ -205,6 +210,23 @@ def test_features_made_otherwise_are_not_mixed(tiny, corpus, tmp_path):
     with pytest.raises(ValueError, match=r"3.mp4.npz has features of another file than .*3.mp4"):
         vie.Extractor(tiny, workers=0, clips=2).extract([corpus], out)
     assert tree(out) == before
+
+
+@pytest.mark.parametrize("sampling", [{"clips": 2}, {"stride": 0.5}])
+def test_features_of_a_version_with_another_placement_are_not_mixed(tiny, corpus, tmp_path, sampling):
+    """It did not record the placement. Windows lie where they lay."""
+    extractor = vie.Extractor(tiny, workers=0, **sampling)
+    extractor.extract([corpus], tmp_path)
+    manifest = tmp_path / "manifest.jsonl"
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for line in lines:
+        (line["settings"] or {}).pop("placement", None)
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if "clips" in sampling:
+        with pytest.raises(ValueError, match=r"made with other settings: .*Differing: placement=None there, 'even' now$"):
+            extractor.extract([corpus], tmp_path)
+    else:
+        assert len(extractor.extract([corpus], tmp_path)) == 9
 
 
 def test_two_runs_on_one_folder(tiny, corpus, tmp_path):
@@ -319,12 +341,42 @@ def test_sliding_windows(tiny, tmp_path):
     arrays, record = vie.Extractor(tiny, stride=1.0, window=4.0).features(video)  # longer than the video
     assert record.looped == 1
     assert arrays["embedding"].shape == (1, 128)
+    assert (arrays["start"], arrays["end"]) == (pytest.approx([0]), pytest.approx([2.4]))
+
+    arrays, record = vie.Extractor(tiny, stride=1.0, window=2.44).features(video)  # as well, but its frames are in the video
+    assert record.looped == 0
+    assert arrays["end"] == pytest.approx([2.4])
+
+
+def test_clips_of_a_video_too_short_for_five(tiny, tmp_path):
+    """They overlap, evenly spaced. The paper's come one after another, past the end of the video."""
+    video = write_video(tmp_path / "v.mp4", grey_levels(40))
+    arrays, record = vie.Extractor(tiny).features(video)
+    assert arrays["start"] == pytest.approx([0, 0.24, 0.48, 0.72, 0.96])
+    assert arrays["end"] == pytest.approx(arrays["start"] + 0.64)
+    assert record.looped == 0
+    arrays, record = vie.Extractor(tiny, placement="paper").features(video)
+    assert arrays["start"] == pytest.approx([0, 0.64, 1.28, 0.32, 0.96])
+    assert arrays["looped"].tolist() == [False, False, True, False, False]
+    assert arrays["end"].max() <= record.duration
+
+
+def test_clips_and_windows_are_equally_long(tmp_path):
+    video = write_video(tmp_path / "v.mp4", grey_levels(80))
+    for name in ("vie_single_tiny", "vie_trn", "vie_3dresnet_tiny", "vie_slow", "vie_slowfast_tiny"):
+        spec = vie.ClipSpec(**{**MODELS[name].clip_spec.to_dict(), "resize": 40, "crop": 32})
+        for sampling in (Sampling(spec=spec), Sampling(spec=spec, clips=None, stride=0.5)):
+            for clip in read_video(video, sampling):
+                if isinstance(clip, ClipRead):
+                    assert clip.end - clip.start == pytest.approx(spec.seconds), name
 
 
 def test_wrong_sampling_is_refused(tiny):
     for wrong, message in (
         (dict(clips=5, stride=1.0), "exactly one of clips and stride"),
         (dict(window=2.0), "window must come with a stride"),
+        (dict(placement="ends"), "placement must be one of even, paper, got 'ends'"),
+        (dict(stride=1.0, placement="paper"), "placement must come with clips"),
         (dict(stride=float("inf")), "stride must be > 0 seconds, got inf"),
         (dict(clips=2.5), "clips must be >= 1, a whole number, got 2.5"),
         (dict(stride=0.01), r"stride must be at least 0.04 s"),

@@ -59,6 +59,12 @@ def test_a_whole_video_is_what_the_extractor_gives(folder, model):
     np.testing.assert_allclose(features.time_bin_end_ms, 1000 * arrays["start"] + 200)
 
 
+def test_a_short_presentation_loops_only_where_its_frames_do_not_fit(folder, model):
+    for duration, looped in ((2.52, False), (2.48, True)):  # the last frame of a window of 2.56 s is at 2.48 s
+        _, (record,) = features_of(folder, model, f"film.mp4,0,{duration}", layers=["encode_3"], stride=1.0, window=2.56)
+        assert (record.time_bins, record.looped) == (1, looped)
+
+
 def test_presentations_are_parts_of_a_video(folder, model):
     rows = ["film.mp4,1,1", "flash.mp4,,", "film.mp4,0.5,1.2", "film.mp4,2.04,0.2", "film.mp4,2,9", "film.mp4,7,"]
     features, records = features_of(folder, model, *rows, layers=["encode_3"], pool="space", stride=0.2)

@@ -14,6 +14,7 @@ import vie_models as vie
 from vie_models.cli import main
 from vie_models.cli.search import _moment
 from vie_models.search import Example, build_index, contact_sheet, find, open_index, thumbnail
+from vie_models.search.examples import embed
 from vie_models.video.sources import open_video
 
 
@@ -47,6 +48,15 @@ def test_a_moment_is_embedded_as_the_features_were(index, library, model):
     rows = index.rows_in(video)
     mean = np.mean(index.rows[rows], 0)
     np.testing.assert_allclose(index.embed(Example(video), model), mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_an_example_is_placed_as_the_clips_of_an_earlier_version(library, model):
+    """They lay as in the paper, which their settings do not say."""
+    video = library / "videos" / "scene05.mp4"
+    paper = vie.Extractor(model, placement="paper", workers=0)
+    settings = {key: value for key, value in paper.settings().items() if key != "placement"}
+    mean = paper.features(video)[0]["embedding"].mean(0)
+    np.testing.assert_allclose(embed(Example(video), model, settings, "embedding"), mean / np.linalg.norm(mean), atol=1e-5)
 
 
 def test_the_example_itself_is_left_out(index, library, model, tmp_path):

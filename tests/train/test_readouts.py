@@ -302,6 +302,8 @@ def test_a_finished_run_is_not_another(corpus, tmp_path, pretrained):
         Run(transfer_config(corpus, tmp_path / "run", **{**config, "weights": other}))
     with pytest.raises(ValueError, match="is finished, and its validation had another val_clips"):
         Run(transfer_config(corpus, tmp_path / "run", **config, val_clips=3))
+    with pytest.raises(ValueError, match="is finished, and its validation had another val_placement"):
+        Run(transfer_config(corpus, tmp_path / "run", **config, val_placement="paper"))
 
 
 def test_a_trn_begins_with_a_trn_or_a_single(corpus, tmp_path, pretrained):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from ..clip_spec import Placement
 from ..failures import MAX_FAILED, NothingReadError, check_failures, check_max_failed
 from .exit_codes import exit_code
 
@@ -43,7 +44,9 @@ class Extract:
     pool: Literal["avg", "none"] = "avg"
     """avg: average each layer over space and time. none: write its whole feature maps."""
     clips: int | None = None
-    """Number of clips per video, evenly spaced. Default: 5, unless --stride is given."""
+    """Number of clips per video. Default: 5, unless --stride is given."""
+    placement: Placement = "even"
+    """Where the clips lie. even: evenly spaced from the start of the video to its end. paper: as in the paper's evaluation."""
     stride: float | None = None
     """Use sliding windows instead of clips: seconds from the start of one window to the start of the next."""
     window: float | None = None
@@ -141,6 +144,7 @@ class Extract:
             layers=self.layers,
             pool=None if self.pool == "none" else "avg",
             clips=self.clips,
+            placement=self.placement,
             window=self.window,
             stride=self.stride,
             batch_size=self.batch_size,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..bank.ranks import World
+from ..clip_spec import Placement
 from ..datasets.lists import VideoList
 from ..evaluate.results import UNREAD
 from ..features.extractor import Extractor
@@ -25,6 +26,7 @@ def clip_outputs(
     which: Sequence[int],
     *,
     clips: int = 5,
+    placement: Placement = "even",
     workers: int = 0,
     dtype: str = "float32",
     device: torch.device | None = None,
@@ -38,15 +40,22 @@ def clip_outputs(
         network: the encoder, or a network around one.
         videos: the list.
         which: indices of the videos to read.
-        clips: C, number of evenly spaced clips per video.
+        clips: C, number of clips per video.
+        placement: where they lie, as in `Extractor`.
         workers: number of processes that read videos. At most 4 are used.
         dtype: precision of the network's arithmetic, "float32" or "bfloat16".
         device: device of the network.
         progress: show a progress bar, or a line a minute where there is no terminal.
     """
     extractor = Extractor(
-        network, pool=None, clips=clips, workers=min(workers, 4), dtype=getattr(torch, dtype), device=device
-    )  # fmt: skip
+        network,
+        pool=None,
+        clips=clips,
+        placement=placement,
+        workers=min(workers, 4),
+        dtype=getattr(torch, dtype),
+        device=device,
+    )
     found, failed = {}, []
     with Progress(len(which), "video", show=progress) as bar:
         for number, record, arrays in extractor.results([videos.paths[i] for i in which]):

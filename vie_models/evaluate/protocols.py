@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..bank.knn import knn_of_rows
 from ..bank.ranks import World, world
+from ..clip_spec import Placement
 from ..datasets.lists import VideoList, class_names, read_list
 from ..datasets.readable import check_readable
 from ..failures import MAX_FAILED, check_failures, check_max_failed
@@ -50,6 +51,8 @@ class Evaluation:
     """Folder for results.json and the confusion matrix."""
     clips: int = 5
     """Number of clips per video."""
+    placement: Placement = "even"
+    """Where the clips lie. even: evenly spaced from the start of the video to its end. paper: as in the paper's evaluation."""
     neighbours: int = 10
     """kNN: number of rows that vote for each clip."""
     temperature: float = 0.07
@@ -182,6 +185,7 @@ def _share(videos: VideoList, ranks: World) -> range:
 def _reading(config: Evaluation, ranks: World) -> dict[str, Any]:
     return {
         "clips": config.clips,
+        "placement": config.placement,
         "workers": config.workers,
         "dtype": config.dtype,
         "device": ranks.device,

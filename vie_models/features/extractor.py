@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..clip_spec import Placement
 from ..files import identity
 from ..models import Encoder
 from ..models.precision import WrongArithmeticError, check_convolutions
@@ -40,7 +41,9 @@ class Extractor:
         model: the encoder. It is set to evaluation mode, and moved to `device` if that is given.
         layers: names of layers to extract besides the embedding (see `model.layer_names`).
         pool: "avg" averages each layer over space and time, [C]; None keeps whole feature maps, [C, T, H, W].
-        clips: number of clips per video, evenly spaced (default: 5, or sliding windows if `stride` is given).
+        clips: number of clips per video (default: 5, or sliding windows if `stride` is given).
+        placement: where the clips lie: "even", evenly spaced from the start of the video to its end; "paper", as in the paper's
+            evaluation of the model.
         window: length of a sliding window in seconds (default: the model's clip); its T frames are spread evenly over it.
         stride: seconds from the start of one sliding window to the start of the next.
         batch_size: number of clips per forward pass (default: 4 on CPU, 32 on other devices).
@@ -64,6 +67,7 @@ class Extractor:
         layers: Sequence[str] = (),
         pool: Literal["avg"] | None = "avg",
         clips: int | None = None,
+        placement: Placement = "even",
         window: float | None = None,
         stride: float | None = None,
         batch_size: int | None = None,
@@ -87,7 +91,7 @@ class Extractor:
                 raise ValueError(f"{name} must be >= {least}, got {value}")
         if not time_limit > 0:
             raise ValueError(f"time_limit must be > 0 seconds, got {time_limit}")
-        self.sampling = Sampling(spec=model.clip_spec, clips=clips, window=window, stride=stride)
+        self.sampling = Sampling(spec=model.clip_spec, clips=clips, placement=placement, window=window, stride=stride)
         self.model, self.layers, self.pool = model.eval(), list(dict.fromkeys(layers)), pool
         if device is not None:
             self.model.to(device)
@@ -117,7 +121,8 @@ class Extractor:
         Returns:
             (arrays, record). The arrays are `embedding` [clips, D]; one array per layer, [clips, C] or [clips, C, T, H, W];
             `start` and `end` [clips] and `frame_times` [clips, T], in seconds after the video's first frame; and `looped`
-            [clips], which is true where a clip reached the end of the video and started again.
+            [clips], which is true where a clip reached the end of the video and started again. A clip ends
+            `clip_spec.seconds` (or a window's length) after its start, but at most at the end of the video.
 
         Raises:
             FileNotFoundError: the file does not exist.
@@ -206,6 +211,7 @@ class Extractor:
                 "std": list(self.sampling.spec.std),
             },
             "clips": self.sampling.clips,
+            "placement": None if self.sampling.clips is None else self.sampling.placement,
             "window": self.sampling.window,
             "stride": self.sampling.stride,
             "layers": self.layers,

@@ -110,7 +110,7 @@ def stimulus_features(
     layers = list(dict.fromkeys(layers))
     spec = model.clip_spec
     if stride is None:
-        stride = window if window is not None else spec.num_frames * spec.frame_interval / spec.fps
+        stride = window if window is not None else spec.seconds
     kept = [layer for layer in layers if layer != EMBEDDING]
     extractor = Extractor(
         model,

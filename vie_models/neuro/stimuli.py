@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..failures import NothingReadError
-from ..video.clips import window_offsets
+from ..video.clips import Clip, window_offsets
 from ..video.frames import Video
 from ..video.sampling import ClipRead, Sampling, cropping
 
@@ -105,7 +105,7 @@ class PresentedClip(ClipRead):
 class PresentationReading:
     """Reads the sliding windows of all presentations of a video in one pass, so memory does not grow with its length.
 
-    A window lies within its presentation. A presentation that is shorter than a window gives one clip, which loops.
+    A window lies within its presentation. A presentation that is shorter than a window gives one clip, which loops if need be.
     """
 
     sampling: Sampling
@@ -156,9 +156,10 @@ class PresentationReading:
             room = min(end, video.num_frames) - first
             if number in done or room < 1:
                 continue
-            indices = tuple(first + offset % int(room) for offset in offsets)
+            alone = Clip.of(offsets, int(room))
+            indices = tuple(first + k for k in alone.indices)
             pixels = video.whole(functools.partial(repeated, indices))
-            yield clip(number, 0, 0, indices, True, pixels)
+            yield clip(number, 0, 0, indices, alone.looped, pixels)
 
     def _windows(self, number: int, first: int, end: float) -> Iterator[tuple[int, int, int, int]]:
         """Yields (grid index, presentation, bin, grid index after the onset) of each window of a presentation."""

@@ -68,7 +68,7 @@ def layer_windows(model: Encoder, layers: Sequence[str], *, window: float | None
         ValueError: the model has no such layer, or the window is too short for the clip's frames.
     """
     spec = model.clip_spec
-    length = spec.num_frames * spec.frame_interval if window is None else round(window * spec.fps)
+    length = spec.length if window is None else round(window * spec.fps)
     offsets = np.array(window_offsets(spec.num_frames, length))
     found = {}
     for layer, seen in frames_seen(model, layers).items():
@@ -80,7 +80,7 @@ def layer_windows(model: Encoder, layers: Sequence[str], *, window: float | None
 def windows_page(model: Encoder) -> str:
     """Returns the table that `vie neuro windows` prints: a line a layer, for the step in the middle of the clip."""
     spec = model.clip_spec
-    span = spec.num_frames * spec.frame_interval * 1000 / spec.fps
+    span = spec.seconds * 1000
     lines = [
         f"{model.model_name}: {spec.num_frames} frames, {spec.frame_interval} apart at {spec.fps:g} fps: "
         f"a clip covers {span:g} ms. Times are in ms.",

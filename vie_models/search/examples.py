@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..clip_spec import ClipSpec, Placement
 from ..features.extractor import Extractor
 from ..models import Encoder
-from ..video.clips import regular_clip
+from ..video.clips import Clip, regular_clip, window_offsets
 from ..video.frames import Video, VideoError
 from ..video.sampling import cropping
 from ..video.sources import decoding, open_video, path_or_url
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .index import Hit, Index, Pathway
 
 _MOST_CLIPS = 32  # of a long moment
+_PLACEMENT_BEFORE: Placement = "paper"  # of features that do not say it, which an earlier version made
 _THREADS = 2  # of a decoder; each holds some frames, and a 4K frame takes 12 MB
 
 
@@ -169,6 +171,7 @@ def embed(example: Example, model: Encoder, settings: dict[str, Any], array: str
         model,
         layers=[] if array == "embedding" else [array],
         clips=settings["clips"],
+        placement="even" if settings["clips"] is None else settings.get("placement", _PLACEMENT_BEFORE),
         window=settings["window"],
         stride=settings["stride"],
         workers=0,
@@ -184,8 +187,7 @@ def embed(example: Example, model: Encoder, settings: dict[str, Any], array: str
 
 def clip_seconds(settings: dict[str, Any]) -> float:
     """Returns how much of a video a clip of the features covers, in seconds."""
-    spec = settings["clip_spec"]
-    return settings["window"] or spec["num_frames"] * spec["frame_interval"] / spec["fps"]
+    return float(settings["window"] or ClipSpec.from_dict(settings["clip_spec"]).seconds)
 
 
 def _moment(example: Example, extractor: Extractor, array: str) -> np.ndarray:
@@ -211,8 +213,6 @@ def _moment(example: Example, extractor: Extractor, array: str) -> np.ndarray:
 
 def _clips(example: Example, extractor: Extractor, num_frames: int) -> list[tuple[int, ...]]:
     """Returns the grid indices of the clips that cover a moment, in a video of `num_frames` grid points."""
-    from ..video.clips import window_offsets
-
     sampling, fps = extractor.sampling, extractor.sampling.fps
     assert example.at is not None
     length = sampling.window_length
@@ -224,7 +224,7 @@ def _clips(example: Example, extractor: Extractor, num_frames: int) -> list[tupl
     if sampling.window is None and sampling.stride is None:
         return [regular_clip(num_frames, sampling.spec, start).indices for start in starts]
     offsets = window_offsets(sampling.spec.num_frames, length)
-    return [tuple((start + offset) % num_frames for offset in offsets) for start in starts]
+    return [Clip.of([start + offset for offset in offsets], num_frames).indices for start in starts]
 
 
 def _check_weights(model: Encoder, settings: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
+from ..clip_spec import Placement
 from ..failures import MAX_FAILED, check_max_failed
 from ..models import Encoder, build_model, model_entry
 from ..models.blocks import NormAct
@@ -139,6 +140,8 @@ class TrainConfig:
     """Number of steps between validations. The run also validates at the end."""
     val_clips: int = 5
     """Number of clips per video in validation."""
+    val_placement: Placement = "even"
+    """Where they lie. even: evenly spaced from the start of the video to its end. paper: as in the paper's evaluation."""
     neighbours: int = 10
     """Number of memory bank rows that vote for each clip in validation."""
     save_every: int = 5000
@@ -164,7 +167,7 @@ class TrainConfig:
             if not low <= getattr(self, name) <= high or not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be from {low:g} to {high:g}, got {getattr(self, name)}")
         check_max_failed(self.max_failed)
-        for name in ("objective", "bank_start", "augmentation", "augment", "schedule", "dtype"):
+        for name in ("objective", "bank_start", "augmentation", "augment", "schedule", "val_placement", "dtype"):
             choices = get_args(get_type_hints(TrainConfig)[name])
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")

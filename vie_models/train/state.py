@@ -91,7 +91,7 @@ class RunState:
 
     def _check_finished(self, before: TrainConfig) -> None:
         """Raises ValueError if the run is finished and its validation settings change: it does not validate again."""
-        names = ("val_list", "root", "val_clips", "neighbours")
+        names = ("val_list", "root", "val_clips", "val_placement", "neighbours")
         if self.step < self.config.steps or self.config.val_list is None:
             return
         if differing := [name for name in names if getattr(before, name) != getattr(self.config, name)]:

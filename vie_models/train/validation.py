@@ -104,7 +104,14 @@ def _of_clips(
 ) -> tuple[list[int], dict[str, Tensor]]:
     """Returns which of this rank's videos could be read, and their scores [V, K] by each protocol."""
     outputs = clip_outputs(
-        network, videos, mine, clips=config.val_clips, workers=config.workers, dtype=config.dtype, device=ranks.device
+        network,
+        videos,
+        mine,
+        clips=config.val_clips,
+        placement=config.val_placement,
+        workers=config.workers,
+        dtype=config.dtype,
+        device=ranks.device,
     )
     which = list(outputs)
     num_classes = int(max(labels.max(), videos.labels.max())) + 1

@@ -279,7 +279,8 @@ def gflops(model: Encoder) -> float:
 
 
 def _clip(spec: ClipSpec) -> str:
-    frames = "1 frame" if spec.num_frames == 1 else f"{spec.num_frames} frames, {spec.frame_interval} apart at {spec.fps:g} fps"
+    apart = f"{spec.num_frames} frames, {spec.frame_interval} apart at {spec.fps:g} fps ({spec.seconds:g} s)"
+    frames = "1 frame" if spec.num_frames == 1 else apart
     return f"{frames}; short side {spec.resize}, centre crop {spec.crop} pixels"
 
 
