@@ -33,6 +33,8 @@ class _Lists:
         from ..datasets.write_lists import LEFT_OUT, write_lists
 
         annotations, videos = self.annotated()
+        for note in annotations.notes:
+            print(note)
         counts = write_lists(
             annotations,
             videos,
@@ -127,15 +129,18 @@ class Folder(_Lists):
     videos: Positional[Path]
     """Folder of the videos. Images work too."""
     val_share: float = 0.2
-    """Share of each class that is held out for validation if there is no val folder.
-    If several videos are cut from one recording, make a val folder instead: a random split puts them on both sides."""
+    """Share of each class that is held out for validation if there is no val folder."""
+    group_regex: str | None = None
+    """Regular expression that finds, in the path of each video from FOLDER, the recording or person it belongs to, such as
+    'subject\\d+'. What its groups match counts, or else the whole match. All videos of one stay on one side of the split: videos
+    of one recording are alike, and so recognised without knowing their class. Default: '_g\\d+_' if all names have it, as UCF101's."""
     seed: int = 0
     """Seed for choosing the videos that are held out."""
 
     def annotated(self) -> tuple[Any, Path]:
         from ..datasets.class_folders import folder
 
-        return folder(self.videos, self.val_share, self.seed), self.videos
+        return folder(self.videos, self.val_share, self.seed, self.group_regex), self.videos
 
 
 @dataclasses.dataclass(kw_only=True)

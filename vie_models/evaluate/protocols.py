@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..bank.knn import knn_of_rows
 from ..bank.ranks import World, world
-from ..datasets.lists import VideoList, class_names, read_list
+from ..datasets.lists import VideoList, class_names, read_list, warn_of_shared
 from ..models import Encoder
 from ..weights import create_model, list_weights, load_memory_bank
 from ..weights.folder import BANK, hash_of_weights, read_bank
@@ -77,7 +77,7 @@ def evaluate_knn(config: Evaluation) -> Results:
         if config.bank:
             rows, labels = memory_bank(config.model, config.weights)
         else:
-            rows, labels = _means(model, _train_videos(config), config, ranks)
+            rows, labels = _means(model, _train_videos(config, val, ranks), config, ranks)
         outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
         blank = torch.zeros(0, config.clips, rows.shape[1])
         values = torch.stack(list(outputs.values())) if outputs else blank
@@ -110,7 +110,7 @@ def evaluate_logistic(config: Evaluation) -> Results:
         weights = hash_of_weights(model)
         model.reset_classifier(0)
         val = _labelled(config.val_list, config.root)
-        rows, labels = _means(model, _train_videos(config), config, ranks, unit=False)
+        rows, labels = _means(model, _train_videos(config, val, ranks), config, ranks, unit=False)
         folds = min(5, int(torch.bincount(labels)[labels.unique()].min()))
         if folds < 2:
             raise ValueError(f"{config.train_list} has a class with one video, but cross-validation needs at least two")
@@ -154,10 +154,13 @@ def _labelled(file: Path, root: Path) -> VideoList:
     return videos
 
 
-def _train_videos(config: Evaluation) -> VideoList:
+def _train_videos(config: Evaluation, val: VideoList, ranks: World) -> VideoList:
     if config.train_list is None:
         raise ValueError("give a train list of labelled videos (or, for kNN, bank=True to use the weights' memory bank)")
-    return _labelled(config.train_list, config.root)
+    train = _labelled(config.train_list, config.root)
+    if ranks.is_first:
+        warn_of_shared(train, val, root=config.root, names=(config.train_list, config.val_list))
+    return train
 
 
 def _share(videos: VideoList, ranks: World) -> range:
