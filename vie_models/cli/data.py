@@ -131,9 +131,9 @@ class Folder(_Lists):
     val_share: float = 0.2
     """Share of each class that is held out for validation if there is no val folder."""
     group_regex: str | None = None
-    """Regular expression that finds, in the path of each video from FOLDER, the recording or person it belongs to, such as
-    'subject\\d+'. What its groups match counts, or else the whole match. All videos of one stay on one side of the split: videos
-    of one recording are alike, and so recognised without knowing their class. Default: '_g\\d+_' if all names have it, as UCF101's."""
+    r"""Regular expression that finds in a video's path, from FOLDER, the recording or person that it belongs to: 'subject\d+'.
+    What its parentheses match counts, or else the whole match. All videos of one stay on one side of the split, because videos
+    of one recording are alike. Default: '_g\d+_', as UCF101 names groups, if all names have it."""
     seed: int = 0
     """Seed for choosing the videos that are held out."""
 

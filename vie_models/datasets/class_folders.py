@@ -77,8 +77,8 @@ def _groups(entries: Sequence[Entry], pattern: str | None, videos: Path) -> tupl
         if groups is None:
             odd = next(name for name in names if groups_of([name], pattern) is None)
             raise ValueError(
-                f"{pattern!r} is not in {odd!r}, the path of a video in {videos}: give a regular expression that finds the group in "
-                r"every path; `|.+` at its end makes each other video a group of its own"
+                f"{pattern!r} is not in {odd!r}, the path of a video in {videos}: give a regular expression that finds a group "
+                "in every path; with `|.+` at its end, each other video is a group of its own"
             )
     return groups, [f"{len(set(groups))} groups of recordings: {said}"] if groups else []
 

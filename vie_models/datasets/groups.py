@@ -56,7 +56,7 @@ def hold_out(labels: Sequence[int], groups: Sequence[Hashable], share: float, se
     counts = [(np.array(list(of)), np.array(list(of.values()), float)) for of in members.values()]  # classes, videos of each
 
     def cost(classes: np.ndarray, held: np.ndarray) -> float:
-        """How far from right it is to hold out so many videos of these classes. None for training is worst, none held out bad."""
+        """How wrong it is to hold out so many videos of these classes: none is bad, and all is worst."""
         every = totals[classes]
         off = (held - share * every) ** 2 / every
         return float((off + every * (held == 0) + 1000 * every * (held == every)).sum())
