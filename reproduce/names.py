@@ -163,7 +163,7 @@ def least_agreement(found: Answers, which: np.ndarray) -> float | None:
     values = found.agreement[order]
     ends = np.append(values[1:] < values[:-1], True)  # of questions with the same agreement
     enough = np.flatnonzero((right >= PRECISION * given) & ends & (np.arange(1, len(order) + 1) >= LEAST))
-    return float(values[enough[-1]]) if len(enough) else None
+    return float(np.floor(values[enough[-1]] * 1e4) / 1e4) if len(enough) else None
 
 
 def rates(found: Answers, least: np.ndarray) -> dict[str, float]:
@@ -193,16 +193,16 @@ def measure(weights: str, options: argparse.Namespace) -> tuple[dict[str, Any], 
     of_folds = [least_agreement(found, found.folds != fold) for fold in range(FOLDS)]
     checked = np.array([np.inf if of_folds[fold] is None else of_folds[fold] for fold in found.folds])
     rows = []
-    for how, needed in (("all names", 0 * checked), ("chosen", 0 * checked + (least or np.inf)), ("check", checked)):
+    chosen = np.full(len(checked), np.inf if least is None else least)
+    for how, needed in (("all names", np.zeros(len(checked))), ("chosen", chosen), ("check", checked)):
         numbers = rates(found, needed)
         given = found.agreement >= needed
         counts = f"{(given & found.right).sum()} + {(given & ~found.right).sum()}"
         value = {"all names": "0", "chosen": "none" if least is None else f"{least:.3f}", "check": "of each fifth"}[how]
         cells = [f"{numbers[key]:g}" for key in ("precision", "right", "wrong", "none", "of known")]
         rows.append(f"| {folder.name} | {value} | {' | '.join(cells)} | {counts} |")
-    chosen = rates(found, 0 * checked + (least or np.inf))
-    card = {"agreement": least and round(least, 4), **{key: chosen[key] for key in ("right", "wrong", "none")}}
-    return card, rows
+    numbers = rates(found, chosen)
+    return {"agreement": least, **{key: numbers[key] for key in ("right", "wrong", "none")}}, rows
 
 
 def write(folder: Path, names: dict[str, Any]) -> None:
