@@ -92,8 +92,9 @@ def main(video: Path | None, out: Path) -> None:
         print("; ".join(caption.replace("\n", " ") for caption, _ in row))
         rows.append(row)
     for found in load_predictor(MODEL).predict([video]):
-        names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.names[:3])
-        print(f"the memory bank's votes for the whole video: {names or 'none, its nearest rows have no names'}")
+        names = ", ".join(f"{name}, with {100 * share:.0f} % of its votes" for name, share in found.names)
+        unsure = f"nothing it can name, as at most {100 * (found.agreement or 0):.0f} % of its votes agree"
+        print(f"what the memory bank sees in the whole video: {names or unsure}")
 
     width = pictures[middles[0]].width + GAP
     height = HEIGHT + CAPTION

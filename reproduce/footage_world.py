@@ -23,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vie_models.datasets.lists import CLASSES, NO_LABEL
+from vie_models.datasets.lists import CLASSES
+from vie_models.datasets.parse import NO_LABEL
 from vie_models.video.packed import open_pack
 
 from .commands import done

@@ -37,6 +37,8 @@ class _Lists:
 
         check_max_failed(self.max_failed)
         annotations, videos = self.annotated()
+        for note in annotations.notes:
+            print(note)
         counts = write_lists(
             annotations,
             videos,
@@ -132,15 +134,18 @@ class Folder(_Lists):
     videos: Positional[Path]
     """Folder of the videos. Images work too."""
     val_share: float = 0.2
-    """Share of each class that is held out for validation if there is no val folder.
-    If several videos are cut from one recording, make a val folder instead: a random split puts them on both sides."""
+    """Share of each class that is held out for validation if there is no val folder."""
+    group_regex: str | None = None
+    r"""Regular expression that finds in a video's path, from FOLDER, the recording or person that it belongs to: 'subject\d+'.
+    What its parentheses match counts, or else the whole match. All videos of one stay on one side of the split, because videos
+    of one recording are alike. Default: '_g\d+_', as UCF101 names groups, if all names have it."""
     seed: int = 0
     """Seed for choosing the videos that are held out."""
 
     def annotated(self) -> tuple[Any, Path]:
         from ..datasets.class_folders import folder
 
-        return folder(self.videos, self.val_share, self.seed), self.videos
+        return folder(self.videos, self.val_share, self.seed, self.group_regex), self.videos
 
 
 @dataclasses.dataclass(kw_only=True)

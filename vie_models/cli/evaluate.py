@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 
 from ..failures import MAX_FAILED, check_failures, check_max_failed
 from .exit_codes import exit_code
+from .extract import own_device
 from .flags import NamedCommand, parse
 from .train import train_with
 
@@ -80,9 +81,10 @@ EVALUATIONS: dict[str, NamedCommand] = {"knn": knn, "linear": linear, "logistic"
 class Predict:
     """Names what happens in videos, without training, from the memory bank that came with the weights.
 
-    The bank rows nearest to a video's clips vote. For each video, prints the five names with the most votes, their share of
-    all votes, and the cosine similarity of the nearest row. A bank knows only the names of its own videos, which the command
-    lists first. A video that is unlike all of them gets some of these names too, and a warning.
+    The bank rows nearest to a video's clips vote, also those without a name. A name is given if its share of all votes is large
+    enough; otherwise the command says that it does not know. How large it must be was measured for each published set, with
+    videos half of which show none of the names, so that 80 % of the given names are right (docs/weights.md). A bank knows only
+    the names of its own videos, which the command lists first.
     """
 
     videos: Annotated[Positional[tuple[str, ...]], arg(metavar="VIDEO ...")]
@@ -102,6 +104,11 @@ class Predict:
     """Temperature of the votes: a bank row votes with weight exp(cosine similarity / temperature)."""
     max_failed: float = MAX_FAILED
     """Largest share of the videos that may fail, from 0 to 1. All are tried in any case."""
+    agreement: float | None = None
+    """Share of all votes, from 0 to 1, from which on a name is given. 0: the five names with the most votes, right or wrong.
+    Default: as measured for the weights, or 0.9 where that was not measured (your own weights, other --neighbours)."""
+    device: str | None = None
+    """Device that runs the model, such as cpu or cuda:1. Default: the GPU if there is one."""
     json: bool = False
     """Print one line of JSON per video."""
 
@@ -113,13 +120,25 @@ class Predict:
         videos = videos_of(self.videos)
         predictor = load_predictor(self.model, self.weights, classes=self.classes)
         known = predictor.known[:_NAMES] + [f"{len(predictor.known) - _NAMES} more"] * (len(predictor.known) > _NAMES)
+        least = predictor.least(self.neighbours, self.temperature) if self.agreement is None else self.agreement
         print(
             f"the bank has {len(predictor.rows)} rows and knows {len(predictor.known)} names: {', '.join(known)}\n"
-            f"95 % of its rows have another row within cosine {predictor.nearest:.2f}",
+            + (
+                "its names were never right often enough to be given; --agreement gives them all the same"
+                if least is None
+                else f"a name needs {100 * least:.0f} % of the votes"
+            ),
             file=sys.stderr,
         )
         failed: list[str] = []
-        for found in predictor.predict(videos, clips=self.clips, neighbours=self.neighbours, temperature=self.temperature):
+        for found in predictor.predict(
+            videos,
+            clips=self.clips,
+            neighbours=self.neighbours,
+            temperature=self.temperature,
+            agreement=self.agreement,
+            device=self.device or own_device(),
+        ):
             if found.reason is not None:
                 failed.append(f"{found.path}: {found.reason}")
             if self.json:
@@ -127,9 +146,9 @@ class Predict:
             elif found.reason is not None:
                 print(f"failed: {found.path}: {found.reason}", file=sys.stderr)
             else:
-                names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.names) or "no votes"
-                doubt = "" if found.is_like_bank else "; unlike the bank's videos, so the names may all be wrong"
-                print(f"{found.path}: {names} (nearest row: cosine {found.nearest:.2f}{doubt})")
+                names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.names)
+                unsure = f"no name: at most {100 * (found.agreement or 0):.0f} % of the votes agree"
+                print(f"{found.path}: {names or unsure} (nearest row: cosine {found.nearest:.2f})")
         if failed:
             check_failures(len(failed), len(videos), self.max_failed, what="videos", first=failed[0])
         return exit_code(len(failed))

@@ -33,6 +33,8 @@ class Annotations:
     """Class names; label i is the i-th."""
     splits: dict[str, list[Entry]]
     """The videos of each split, by the name of its list file, without .txt."""
+    notes: list[str] = dataclasses.field(default_factory=list)
+    """What is to be said about the splits, in sentences without a full stop."""
 
 
 def nonempty(annotations: Annotations, folder: Path, example: str) -> Annotations:

@@ -24,8 +24,9 @@ import torch
 from ..failures import MAX_FAILED, NothingReadError, check_failures
 from ..files import replacing, sha256_of
 from ..video.packed import PackHeader, PackRow
-from .lists import NO_LABEL, read_list
+from .lists import read_list
 from .pack_writer import PackWriter, check_hash
+from .parse import NO_LABEL
 from .photo_scenes import LEVELS, PhotoMotion, Scene, draw, render
 from .processes import map_in_processes
 

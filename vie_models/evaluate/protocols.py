@@ -17,7 +17,7 @@ from torch import Tensor
 from ..bank.knn import knn_of_rows
 from ..bank.ranks import World, world
 from ..clip_spec import Placement
-from ..datasets.lists import VideoList, class_names, read_list
+from ..datasets.lists import VideoList, class_names, read_list, warn_of_shared
 from ..datasets.readable import check_readable
 from ..failures import MAX_FAILED, check_failures, check_max_failed
 from ..models import Encoder
@@ -89,7 +89,7 @@ def evaluate_knn(config: Evaluation) -> Results:
             rows, labels = memory_bank(config.model, config.weights)
             unread = 0
         else:
-            train = _train_videos(config)
+            train = _train_videos(config, val, ranks)
             rows, labels = _means(model, train, config, ranks)
             unread = len(train) - len(rows)
         outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
@@ -125,7 +125,7 @@ def evaluate_logistic(config: Evaluation) -> Results:
         weights = hash_of_weights(model)
         model.reset_classifier(0)
         val = _labelled(config.val_list, config.root, config.max_failed)
-        train = _train_videos(config)
+        train = _train_videos(config, val, ranks)
         rows, labels = _means(model, train, config, ranks, unit=False)
         folds = min(5, int(torch.bincount(labels)[labels.unique()].min()))
         if folds < 2:
@@ -172,10 +172,13 @@ def _labelled(file: Path, root: Path, max_failed: float) -> VideoList:
     return videos
 
 
-def _train_videos(config: Evaluation) -> VideoList:
+def _train_videos(config: Evaluation, val: VideoList, ranks: World) -> VideoList:
     if config.train_list is None:
         raise ValueError("give a train list of labelled videos (or, for kNN, bank=True to use the weights' memory bank)")
-    return _labelled(config.train_list, config.root, config.max_failed)
+    train = _labelled(config.train_list, config.root, config.max_failed)
+    if ranks.is_first:
+        warn_of_shared(train, val, root=config.root, names=(config.train_list, config.val_list))
+    return train
 
 
 def _share(videos: VideoList, ranks: World) -> range:

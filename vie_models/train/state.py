@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
 from ..bank.ranks import World
-from ..datasets.lists import VideoList, list_hash, read_list
+from ..datasets.lists import VideoList, list_hash, read_list, warn_of_shared
 from ..datasets.readable import check_readable
 from ..evaluate.results import write_results
 from ..failures import are_too_many
@@ -47,6 +47,8 @@ class RunState:
         self.videos = training_videos(config)
         self.config = config = fitted(config, len(self.videos))
         self._val = validation_videos(config, self.videos.labels)
+        if self._val is not None and self.ranks.is_first:
+            warn_of_shared(self.videos, self._val, root=config.root, names=(config.train_list, config.val_list))
         self.sampler = EpochSampler(len(self.videos), config.batch_size, seed=config.seed, world=self.ranks)
         self._clips = config.batch_size // self.ranks.size  # of this rank, per step
         if self._clips % config.accumulate:

@@ -258,7 +258,9 @@ class VideoFile(Video):
                 self._rgb(frame)  # sets it
             index -= origin
             if begin - index > self.rate:
-                self._damage.note(f"time stamps go back by {float((begin - index) / self.rate):.2f} s, and frames are left out,")
+                self._damage.note(
+                    f"time stamps go back by {float((begin - index) / self.rate):.2f} s, and frames are left out,"
+                )
             index = max(index, begin)
             self._damage.after = index + 1
             if held is not None and index > begin:
@@ -266,7 +268,9 @@ class VideoFile(Video):
             held, begin = frame, index
         if held is None:
             codec = self._stream.codec_context.name
-            why = f"{self._ffmpeg()} cannot decode its {codec} stream ({self._damage})" if self._damage else "it has no key frame"
+            why = (
+                f"{self._ffmpeg()} cannot decode its {codec} stream ({self._damage})" if self._damage else "it has no key frame"
+            )
             raise VideoError(self.name, f"has a video stream but no frame that can be decoded: {why}")
         end = max(self.nearest(self._seconds(frame_times.end)) - origin, begin, 1)
         damage = self._damage
