@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -82,12 +83,12 @@ def flops(model: torch.nn.Module, x: Tensor) -> int:
 @contextlib.contextmanager
 def plain() -> Iterator[None]:
     """Makes models use plain torch.nn convolutions."""
-    can_pack = conv_module._can_pack
-    conv_module._can_pack = lambda conv, x: False
+    least = conv_module.LEAST_WORK
+    conv_module.LEAST_WORK = math.inf
     try:
         yield
     finally:
-        conv_module._can_pack = can_pack
+        conv_module.LEAST_WORK = least
 
 
 def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Namespace) -> Callable[[], Tensor]:
@@ -199,7 +200,8 @@ def matmul(device: str, dtype: torch.dtype) -> tuple[Callable[[], Tensor], float
 def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     if options.memory_of:
-        print(peak_memory(*options.memory_of, options))
+        name, kind = options.memory_of
+        print(peak_memory(name, kind, options))
         return
     columns = ["model", "clips", "frames", "way", "s/clip", "least", "most", "GFLOP", "GFLOP/s", "over convolutions"]
     table = Table("Forward", [*columns, "s/GFLOP over the best peer's", "off by", "file MB", "peak MB"])

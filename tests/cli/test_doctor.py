@@ -61,8 +61,8 @@ def test_what_is_broken_has_a_remedy(machine, capsys, monkeypatch, tmp_path):
     assert {name for name, one in findings.items() if one["status"] == "bad"} == {
         "torch", "weights cache", "Hub", "vie_3dresnet.k400",
     }  # fmt: skip
-    assert findings["torch"]["found"] == "2.1.0+cu118 is older than 2.6"
-    assert findings["torch"]["remedy"] == "pip install -U 'torch>=2.6'"
+    assert findings["torch"]["found"] == "2.1.0+cu118 is older than 2.7"
+    assert findings["torch"]["remedy"] == "pip install -U 'torch>=2.7'"
     assert "Not a directory" in findings["weights cache"]["found"]
     assert "TORCH_HOME" in findings["weights cache"]["remedy"]
     assert "refused" in findings["Hub"]["found"]

@@ -1,6 +1,7 @@
 """Every registered name keeps the contract of encoder.py; the full-size ones equal the reference."""
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -31,8 +32,7 @@ def embedding_size(name: str) -> int:
 @pytest.mark.parametrize("way", ["packed", "plain", "fused"])
 @pytest.mark.parametrize("name", REFERENCE_NAMES)
 def test_activations_equal_the_reference(name, way, monkeypatch):
-    if way == "plain":
-        monkeypatch.setattr(conv_module, "_can_pack", lambda conv, x: False)
+    monkeypatch.setattr(conv_module, "LEAST_WORK", math.inf if way == "plain" else 0)
     reference = np.load(REFERENCE / f"{MODELS[name].reference}.npz")
     model = build_model(name).eval()
     model.load_state_dict(tf_to_state_dict(seeded_variables(MODELS[name].reference), model))
@@ -334,8 +334,19 @@ def packed(conv) -> bool:
     return conv._packed is not None
 
 
-@pytest.mark.skipif(not conv_module._packing_works(torch.float32), reason="this PyTorch has no packed convolution")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.fixture
+def _pack_all(monkeypatch):
+    """Packs the convolutions of small encoders too."""
+    monkeypatch.setattr(conv_module, "LEAST_WORK", 0)
+
+
+def needs_packing(dtype):
+    reason = f"on this processor, this PyTorch has no packed convolution in {dtype} that works"
+    return pytest.mark.skipif(not conv_module._packing_works(dtype), reason=reason)
+
+
+@pytest.mark.usefixtures("_pack_all")
+@pytest.mark.parametrize("dtype", [pytest.param(d, marks=needs_packing(d)) for d in (torch.float32, torch.bfloat16)])
 @pytest.mark.parametrize("change", ["optimiser", "data", "lesion", "swap", "mirror", "one value", "load"])
 def test_a_packed_weight_never_outlives_its_values(change, dtype):
     """Also not where PyTorch counts no version: weights edited through .data, as moving averages and lesion studies do."""
@@ -368,7 +379,8 @@ def test_a_packed_weight_never_outlives_its_values(change, dtype):
     assert not torch.equal(before, after)
 
 
-@pytest.mark.skipif(not conv_module._packing_works(torch.float32), reason="this PyTorch has no packed convolution")
+@pytest.mark.usefixtures("_pack_all")
+@needs_packing(torch.float32)
 def test_only_plain_inference_is_packed():
     model = small("vie_3dresnet").eval()
     x = small_clip(model)
@@ -394,6 +406,18 @@ def test_only_plain_inference_is_packed():
         assert not packed(model.train().stages[0][0].conv1)
 
 
+@needs_packing(torch.float32)
+def test_only_calls_of_much_work_are_packed():
+    x = torch.randn(1, 32, 2, 20, 20)  # 32 * 32 * 27 * 800 multiplications, a quarter of them with stride 2 in space
+    for stride, expected in (((1, 1, 1), True), ((1, 2, 2), False)):
+        conv = vie_conv(32, 32, (3, 3, 3), stride).eval()
+        with torch.no_grad():
+            y = conv(x)
+        assert packed(conv) == expected
+        torch.testing.assert_close(y, conv(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("_pack_all")
 @pytest.mark.parametrize("frames", [1, 5, 8])
 @pytest.mark.parametrize("channels", [1, 4, 7, 16])
 def test_a_stem_with_few_channels_equals_the_convolution(channels, frames):
@@ -421,6 +445,7 @@ def test_pools_axis_by_axis_and_at_once_are_equal(size):
 # --- fused copies ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("_pack_all")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fused_copy_gives_the_same_and_leaves_the_encoder_alone(name):
     model = small(name).eval()

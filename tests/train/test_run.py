@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -167,6 +168,22 @@ def test_wrong_convolutions_are_found(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "_results", wrong)
     with pytest.raises(precision.WrongArithmeticError, match=r"wrong weight's gradient of stem.conv, .* error 1. Use float32"):
         Run(config(corpus, tmp_path, model="vie_single_tiny", dtype="bfloat16"))
+
+
+@pytest.mark.parametrize("times", [0.5, 3.0])
+def test_slow_half_precision_is_said(corpus, tmp_path, monkeypatch, capsys, times):
+    """On a clock of its own: in bfloat16, each convolution takes `times` as long as in float32."""
+
+    def timed(conv, inputs, dtype, gradients):
+        clock["now"] += times if dtype == torch.bfloat16 else 1.0
+        return results(conv, inputs, dtype, gradients)
+
+    results, clock = precision._results, {"now": 0.0}
+    monkeypatch.setattr(precision, "_results", timed)
+    monkeypatch.setattr(precision, "time", SimpleNamespace(process_time=lambda: clock["now"]))
+    Run(config(corpus, tmp_path, model="vie_single_tiny", dtype="bfloat16"))
+    said = capsys.readouterr().err
+    assert ("3.0 times" in said and "--dtype float32" in said) == (times > 1)
 
 
 @pytest.mark.slow

@@ -1,5 +1,4 @@
 import itertools
-import shutil
 import subprocess
 import tracemalloc
 from fractions import Fraction
@@ -8,6 +7,7 @@ from random import Random
 import numpy as np
 import pytest
 import torch
+from support.ffmpeg import ffmpeg
 from support.videos import grey_levels, write_video
 
 import vie_models as vie
@@ -327,7 +327,7 @@ def test_clips_of_a_long_video_read_few_of_its_packets(tmp_path):
 
 def ffmpeg_frames(path, height, width, count):
     """What `ffmpeg -vf fps=25` shows, uint8 [count at most, H, W, 3], turned upright by it."""
-    command = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:v:0", "-vf", "fps=25", "-frames:v", str(count)]
+    command = [ffmpeg(), "-v", "error", "-i", str(path), "-map", "0:v:0", "-vf", "fps=25", "-frames:v", str(count)]
     command += ["-vsync", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     done = subprocess.run(command, capture_output=True, check=False)
     if not done.stdout:  # the newest versions have another name for it
@@ -337,7 +337,6 @@ def ffmpeg_frames(path, height, width, count):
     return np.frombuffer(done.stdout, np.uint8)[: whole * height * width * 3].reshape(whole, height, width, 3)
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 def test_frames_are_those_that_ffmpeg_shows(clips_folder):
     """On real videos, pixel for pixel. ffmpeg leaves out a last frame that is shown for less than half a grid interval."""
     same = points = 0

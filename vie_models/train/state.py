@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ..datasets.readable import check_readable
 from ..evaluate.results import write_results
 from ..failures import are_too_many
 from ..files import replacing
-from ..models.precision import check_convolutions
+from ..models.precision import SLOWER, check_convolutions
 from ..video.transforms import clip_transform
 from .begin import begin, check_settings, fitted
 from .checkpoint import CHECKPOINTS, Checkpoints
@@ -107,7 +108,13 @@ class RunState:
         config = self.config
         self.model.train()
         if config.dtype != "float32":
-            check_convolutions(self.model, self._clips // config.accumulate, getattr(torch, config.dtype))
+            times = check_convolutions(self.model, self._clips // config.accumulate, getattr(torch, config.dtype))
+            if times > SLOWER and self.ranks.is_first:
+                print(
+                    f"on this processor, convolutions take {times:.1f} times as long in {config.dtype} as in float32: "
+                    "--dtype float32 is faster",
+                    file=sys.stderr,
+                )
         self.model.set_grad_checkpointing(config.grad_checkpointing)
         if config.sync_norms and self.ranks.size > 1:
             synchronise_norms(self.model, self.ranks)
