@@ -27,7 +27,7 @@ MAY_IMPORT = {
 }
 COPIED = {"hub_code"}
 """Folders of files that the package copies to repositories of weights, and never imports."""
-MOST_LINES = 400
+MAX_LINES = 600
 
 
 def rooms_imported(file: Path) -> set[str]:
@@ -60,7 +60,7 @@ def test_every_folder_is_a_room():
 
 def test_files_are_short():
     lengths = {file: len(file.read_text().splitlines()) for file in PACKAGE.rglob("*.py")}
-    assert not {str(file): length for file, length in lengths.items() if length > MOST_LINES}
+    assert not {str(file): length for file, length in lengths.items() if length > MAX_LINES}
 
 
 @pytest.mark.parametrize(

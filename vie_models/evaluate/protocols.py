@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..bank.knn import knn_of_rows
 from ..bank.ranks import World, world
+from ..bank.voting import knn_of_rows
 from ..datasets.lists import VideoList, class_names, read_list
 from ..models import Encoder
 from ..weights import create_model, list_weights, load_memory_bank

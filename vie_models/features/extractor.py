@@ -28,7 +28,7 @@ from ..video.sources import PathOrURL, Source, open_video
 from ..video.transforms import clip_transform
 from ..video.workers import Message, VideoReader
 from ..weights.folder import hash_of_weights
-from .folder import FeatureFolder, Format, VideoRecord, identity
+from .folder import FeatureFolder, Format, VideoRecord, video_identity
 from .jobs import jobs_of, name_of
 
 
@@ -244,7 +244,7 @@ class Extractor:
                 path = paths[number]
                 size, fingerprint = None, None
                 with contextlib.suppress(OSError):  # the record already gives the reason
-                    size, fingerprint = identity(path)
+                    size, fingerprint = video_identity(path)
                 record = dataclasses.replace(record, name=name_of(path), path=str(path), size=size, fingerprint=fingerprint)
                 yield number, dataclasses.replace(record, settings=settings, versions=versions), arrays
 

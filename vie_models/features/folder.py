@@ -161,7 +161,7 @@ class FeatureFolder:
             record = records.get(name)
             if record and record.features and _is_whole(self.folder / record.features):
                 try:
-                    size, fingerprint = identity(path)
+                    size, fingerprint = video_identity(path)
                 except OSError:  # the video is gone, but its features are still there
                     return record
                 if (size, fingerprint) != (record.size, record.fingerprint):
@@ -209,7 +209,7 @@ class FeatureFolder:
             temporary.unlink(missing_ok=True)
 
 
-def identity(path: Path | str) -> tuple[int | None, str]:
+def video_identity(path: Path | str) -> tuple[int | None, str]:
     """Returns (size in bytes, fingerprint) of a video.
 
     The fingerprint of a folder of frames covers the names of its files and the content of the first; that of an address,

@@ -14,7 +14,6 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from ..models import Encoder, build_model, model_entry
 from ..models.blocks import NormAct
-from ..names import is_two_pathway
 from ..video.transforms import Recipe as Augmentation
 
 
@@ -178,7 +177,7 @@ class TrainConfig:
             raise ValueError("give weights (an encoder to start from) or resume (a run to continue), not both")
         if self.compile and self.sync_norms and self.grad_checkpointing:
             raise ValueError("compile, sync_norms and grad_checkpointing cannot all be on: compiling never ends. Turn one off")
-        if self.objective == "vie" and is_two_pathway(self.model):
+        if self.objective == "vie" and model_entry(self.model).two_pathway:
             raise ValueError(
                 f"{self.model} has no embedding of its own to train. Train its two pathways and join them with "
                 "vie_models.two_pathway, or use objective='supervised'"
