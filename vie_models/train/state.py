@@ -21,7 +21,6 @@ from ..video.transforms import clip_transform
 from .begin import begin, check_settings, fitted
 from .checkpoint import CHECKPOINTS, Checkpoints
 from .loading import Batch, ClipDataset, EpochSampler, loader
-from .norms import synchronise_norms
 from .objectives.choose import make_network, make_objective
 from .objectives.instance import InstanceObjective
 from .pace import Pace
@@ -101,8 +100,6 @@ class RunState:
         if config.dtype != "float32":
             check_convolutions(self.model, self._clips // config.accumulate, getattr(torch, config.dtype))
         self.model.set_grad_checkpointing(config.grad_checkpointing)
-        if config.sync_norms and self.ranks.size > 1:
-            synchronise_norms(self.model, self.ranks)
         if config.channels_last:
             convert_conv2d_weight_memory_format(self.model, torch.channels_last)
             convert_conv3d_weight_memory_format(self.model, torch.channels_last_3d)
