@@ -122,8 +122,14 @@ def program(model: Any, clips: Tensor, kind: str, options: argparse.Namespace) -
     path = options.out / PROGRAMS[kind].format(model.model_name)
     model.clip_spec = dataclasses.replace(model.clip_spec, num_frames=clips.shape[1])
     if kind == "AOTInductor":
-        vie.export_model(model.to(options.device), path, format="aoti")
-        compiled, clips = torch._inductor.aoti_load_package(str(path)), clips.to(options.device)
+        exported_path = path.with_suffix(".exported.pt2")
+        vie.export_model(model.to(options.device), exported_path)
+        package = torch._inductor.aoti_compile_and_package(
+            torch.export.load(exported_path),
+            package_path=str(path),
+            inductor_configs={"freezing": options.device == "cpu"},
+        )
+        compiled, clips = torch._inductor.aoti_load_package(package), clips.to(options.device)
         return lambda: compiled(clips)["output"]
     import onnxruntime
 

@@ -7,7 +7,7 @@ import argparse
 import torch
 import torch.nn.functional as F
 
-from vie_models.bank.kmeans import kmeans
+from vie_models.bank.clustering import kmeans
 
 from .measure import Table, add_common, medians, ratio, report, turns
 

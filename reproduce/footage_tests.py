@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vie_models.bank.knn import knn_of_rows
+from vie_models.bank.voting import knn_of_rows
 from vie_models.datasets.lists import read_list
 from vie_models.datasets.moving_textures import MOTIONS
 

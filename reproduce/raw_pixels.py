@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import vie_models as vie
-from vie_models.bank.knn import knn_of_rows
+from vie_models.bank.voting import knn_of_rows
 from vie_models.clip_spec import Placement
 from vie_models.datasets.lists import VideoList, class_names, read_list
 from vie_models.evaluate.results import Results, write_results

@@ -28,7 +28,7 @@ MAY_IMPORT = {
 }
 COPIED = {"hub_code"}
 """Folders of files that the package copies to repositories of weights, and never imports."""
-MOST_LINES = 400
+MAX_LINES = 600
 
 
 def rooms_imported(file: Path) -> set[str]:
@@ -86,7 +86,7 @@ def test_the_folders_beside_the_package_are_named():
 
 def test_files_are_short():
     lengths = {file: len(file.read_text().splitlines()) for file in PACKAGE.rglob("*.py")}
-    assert not {str(file): length for file, length in lengths.items() if length > MOST_LINES}
+    assert not {str(file): length for file, length in lengths.items() if length > MAX_LINES}
 
 
 @pytest.mark.parametrize(

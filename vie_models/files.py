@@ -63,3 +63,24 @@ def identity(path: Path | str) -> tuple[int | None, str]:
             file.seek(position)
             digest.update(file.read(_PROBE))
     return size, digest.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(file: Path, busy: str) -> Iterator[None]:
+    """Holds the lock `file` while the block runs; its folder is made.
+
+    Raises:
+        BlockingIOError: another process holds it; `busy` is the message.
+    """
+    from filelock import FileLock, Timeout
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BlockingIOError(busy) from None
+    try:
+        yield
+    finally:
+        lock.release()

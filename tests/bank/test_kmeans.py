@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from support.arrays import units
 
-from vie_models.bank.kmeans import kmeans
+from vie_models.bank.clustering import kmeans
 
 
 def naive_kmeans(x, first, iterations):

@@ -6,7 +6,7 @@ import torch
 from support.arrays import units
 from support.ranks import on_ranks
 
-from vie_models.bank.kmeans import kmeans
+from vie_models.bank.clustering import kmeans
 from vie_models.bank.memory_bank import MemoryBank
 from vie_models.bank.ranks import World
 

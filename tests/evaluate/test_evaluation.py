@@ -10,7 +10,7 @@ import torch
 from support.runs import start
 
 import vie_models as vie
-from vie_models.bank.knn import votes
+from vie_models.bank.voting import votes
 from vie_models.cli import main
 from vie_models.evaluate.predict import load_predictor
 from vie_models.evaluate.protocols import Evaluation, evaluate_knn, evaluate_logistic, memory_bank
@@ -69,7 +69,7 @@ def test_unreadable_videos_are_counted(corpus, tmp_path, pretrained):
 
 
 def test_predict_names_videos(corpus, pretrained, capsys):
-    """The votes of knn.py on the bank, as shares of all votes, with the names of the classes."""
+    """The votes of voting.py on the bank, as shares of all votes, with the names of the classes."""
     videos = [corpus / "20.mp4", corpus / "22.mp4"]
     predictor = load_predictor("vie_single_tiny", pretrained)
     found = {one.path: one for one in predictor.predict(videos, agreement=0)}

@@ -78,7 +78,7 @@ def test_presentations_are_parts_of_a_video(folder, model):
     def expected(name, first, length, k):
         with open_video(folder / name, 25) as video, torch.inference_mode():
             (clip,) = video.read([[first + (5 * k + t) % length for t in range(16)]])
-            maps = model.forward_intermediates(transform(clip)[None], "encode_3")["encode_3"][0]
+            maps = model.forward_layers(transform(clip)[None], "encode_3")["encode_3"][0]
         return maps.mean((2, 3)).T.flatten()
 
     places = [("film.mp4", 25, 25), ("flash.mp4", 0, 10), ("film.mp4", 12, 30), ("film.mp4", 51, 5), ("film.mp4", 50, 25)]

@@ -34,5 +34,5 @@ def test_features_are_ours(tmp_path):
         np.testing.assert_allclose(found[layer][0], arrays[layer].mean(0), rtol=1e-4, atol=1e-5)
     found = features("image", netset.load_image_data(str(tmp_path / "a.png")))
     with torch.no_grad():
-        ours = model.forward_intermediates(vie.clip_transform(model)(noise[:1])[None], "encode_4")
+        ours = model.forward_layers(vie.clip_transform(model)(noise[:1])[None], "encode_4")
     torch.testing.assert_close(found["encode_4"], ours["encode_4"])

@@ -29,7 +29,7 @@ def test_clusters_are_the_groups_of_rows(tmp_path):
     found = cluster(index, 3, medoids=4, seed=1)
     assert found.sizes.tolist() == list(sizes)
     assert found.videos.tolist() == [5, 5, 5]
-    assert [name[0] for name in index.table.name] == [str(label) for label in found.labels]
+    assert [index.videos[number].name[0] for number in index.video] == [str(label) for label in found.labels]
     np.testing.assert_allclose(np.linalg.norm(found.centres, axis=1), 1, rtol=1e-5)
     for number, hits in enumerate(found.medoids):
         assert len({hit.name for hit in hits}) == 4  # one of a video

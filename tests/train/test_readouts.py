@@ -43,7 +43,7 @@ def test_readouts_of_the_reference_activations():
     model.load_state_dict(tf_to_state_dict(seeded_variables(MODELS["vie_3dresnet"].reference), model))
     x = reference_clip(model.clip_spec, 0)
     with torch.inference_mode():
-        maps = model.forward_intermediates(x, default_layers(model))
+        maps = model.forward_layers(x, default_layers(model))
     for layer in ("encode_6", "encode_8", "encode_10"):
         ours = readout_features(maps[layer]).numpy()
         for clip in range(2):

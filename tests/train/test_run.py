@@ -23,13 +23,11 @@ from vie_models.bank.ranks import World
 from vie_models.cli import main
 from vie_models.failures import TooManyFailuresError
 from vie_models.models import precision
-from vie_models.models.blocks import norm_act
 from vie_models.train.checkpoint import DamagedCheckpointError
 from vie_models.train.export import export
 from vie_models.train.loading import before_training
 from vie_models.train.logs import read_metrics
 from vie_models.train.loop import NotFiniteError, Run, pretrain
-from vie_models.train.norms import synchronise_norms
 from vie_models.train.recipes import RECIPES, recipe
 from vie_models.train.settings import TrainConfig
 
@@ -95,36 +93,6 @@ def test_losses_do_not_depend_on_the_number_of_ranks(corpus, tmp_path, size):
     alone = losses_on(World(), corpus, tmp_path, changes, True)
     for several in on_ranks(size, losses_on, corpus, tmp_path, changes, True):
         np.testing.assert_allclose(several, alone, rtol=1e-5)
-
-
-def test_synchronised_norms_see_the_whole_batch(corpus, tmp_path):
-    """Then losses are the same in training mode too; later on, rounding is blown up from one step to the next."""
-    changes = {"steps": 5, "lr": 1e-5, "sync_norms": True}
-    alone = losses_on(World(), corpus, tmp_path, changes)
-    (several, _), (apart, _) = (on_ranks(2, losses_on, corpus, tmp_path, {**changes, "sync_norms": s}) for s in (True, False))
-    np.testing.assert_allclose(several, alone, rtol=1e-5)
-    assert not np.allclose(apart, alone, rtol=1e-5)
-
-
-def test_synchronised_norms_are_batch_norms():
-    alone, weights = norm_on(World()), torch.randn(8, 3, 2, 4, 4, generator=torch.Generator().manual_seed(1))
-    assert weights.shape == alone[0].shape
-    for several in on_ranks(2, norm_on):
-        for ours, theirs in zip(several, alone, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
-
-
-def norm_on(ranks: World) -> list[torch.Tensor]:
-    """Result, gradients and running statistics of a norm over a global batch of 8."""
-    norm = norm_act(3, 3)
-    if ranks.size > 1:
-        synchronise_norms(norm, ranks)
-    noise = [torch.randn(8, 3, 2, 4, 4, generator=torch.Generator().manual_seed(k)) for k in (0, 1)]
-    x = ranks.own(noise[0] * 2 + 1).clone().requires_grad_()
-    y = norm(x)
-    (y * ranks.own(noise[1])).sum().backward()
-    gradients = [ranks.sum(p.grad) for p in norm.parameters()]
-    return [ranks.gather(y.detach()), ranks.gather(x.grad), *gradients, norm.running_mean, norm.running_var]
 
 
 def test_accumulation_adds_up(corpus, tmp_path):

@@ -68,7 +68,7 @@ def layer_maps(source: str | Path, second: float, name: str, layer: str, channel
     net = encoders.encoder(name)
     frames, clip = moment_frames(source, second, net.clip_spec)
     with torch.inference_mode():
-        maps = net.forward_intermediates(clip_transform(net)(clip)[None], [layer])[layer][0]  # [C, T', H', W']
+        maps = net.forward_layers(clip_transform(net)(clip)[None], [layer])[layer][0]  # [C, T', H', W']
     if channel is not None and not 0 <= channel < len(maps):
         raise ValueError(f"{layer} has the channels 0 to {len(maps) - 1}, got {channel}")
     heat = maps.square().mean(0) if channel is None else maps[channel]

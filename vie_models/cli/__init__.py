@@ -23,7 +23,7 @@ from .extract import Extract
 from .flags import NamedCommand
 from .models import Info, List
 from .neuro import Neuro, neuro
-from .programs import ExportModel
+from .programs import Program
 from .search import Cluster, Duplicates, IndexFeatures, Search, Segment
 from .train import Finetune, Plot, Train, finetune, train
 from .weights import Card, Convert, Export, Join, Publish
@@ -42,7 +42,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "Evaluation": {"eval": Eval, "predict": Predict, "report": Report},
     "Networks and brains": {"neuro": Neuro},
     "Weights": {"export": Export, "convert": Convert, "join": Join, "card": Card, "publish": Publish},
-    "Other programs": {"export-model": ExportModel},
+    "Other programs": {"program": Program},
     "This machine": {"doctor": Doctor},
 }
 """The commands as `vie --help` lists them."""

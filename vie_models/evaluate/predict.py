@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..bank.knn import knn_of_rows
+from ..bank.voting import knn_of_rows
 from ..datasets.lists import CLASSES
 from ..features.extractor import Extractor
 from ..models import Encoder

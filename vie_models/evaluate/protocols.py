@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..bank.knn import knn_of_rows
 from ..bank.ranks import World, world
+from ..bank.voting import knn_of_rows
 from ..clip_spec import Placement
 from ..datasets.lists import VideoList, class_names, read_list, warn_of_shared
 from ..datasets.readable import check_readable

@@ -335,7 +335,7 @@ class Extractor:
             yield self.forward(batch)[name][: len(batch)].float().cpu().numpy()
 
     def _maps(self, x: Tensor) -> dict[str, Tensor]:
-        maps = self.model.forward_intermediates(x, [*self.layers, "output"])
+        maps = self.model.forward_layers(x, [*self.layers, "output"])
         if self.pool is None:
             return maps
         return {name: value if value.ndim == 2 else value.mean((2, 3, 4)) for name, value in maps.items()}

@@ -45,7 +45,7 @@ def frames_seen(model: Encoder, layers: Sequence[str]) -> dict[str, np.ndarray]:
     x[range(frames), :, range(frames)] = 1
     seen = {}
     with torch.no_grad():
-        maps = twin.forward_intermediates(x, [layer for layer in layers if layer != EMBEDDING])
+        maps = twin.forward_layers(x, [layer for layer in layers if layer != EMBEDDING])
         for layer in layers:
             if layer == EMBEDDING:
                 values = twin.forward_head(twin.forward_features(x), pre_logits=True)[:, None]  # [T, 1, F]

@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..files import replacing
-from ..video.frames import GRID_FPS, Video, VideoError
-from ..video.sources import decoding, open_video, path_or_url
+from ..video import GRID_FPS, Video, VideoError, decoding, open_video, path_or_url
 
 if TYPE_CHECKING:
     from .index import Hit
@@ -104,25 +103,25 @@ def sheet(tiles: Sequence[tuple[Image.Image, str]], columns: int, title: str | N
     below = 2 * (TEXT + 3) + GAP
     top = GAP + (TEXT + 10 if title else 0)
     size = (GAP + columns * (WIDTH + GAP), top + -(-len(tiles) // columns) * (HEIGHT + below))
-    whole = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(whole)
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
     if title:
         draw.text((GAP, GAP), fitting(title, size[0] - 2 * GAP, TEXT + 2), fill="black", font=letters(TEXT + 2))
     for i, (picture, text) in enumerate(tiles):
         x, y = GAP + i % columns * (WIDTH + GAP), top + i // columns * (HEIGHT + below)
-        paste(whole, picture, (x, y), (WIDTH, HEIGHT))
+        paste(canvas, picture, (x, y), (WIDTH, HEIGHT))
         lines = [fitting(line, WIDTH) for line in text.splitlines()[:2]]
         draw.multiline_text((x, y + HEIGHT + 2), "\n".join(lines), fill="black", font=letters(), spacing=2)
-    return whole
+    return canvas
 
 
-def paste(whole: Image.Image, picture: Image.Image, place: tuple[int, int], size: tuple[int, int]) -> None:
+def paste(canvas: Image.Image, picture: Image.Image, place: tuple[int, int], size: tuple[int, int]) -> None:
     """Puts a picture into the middle of a black box of a size, whole."""
     box = Image.new("RGB", size, (24, 24, 24))
     scale = min(size[0] / picture.width, size[1] / picture.height)
     fitted = picture.resize((max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)))
     box.paste(fitted, ((size[0] - fitted.width) // 2, (size[1] - fitted.height) // 2))
-    whole.paste(box, place)
+    canvas.paste(box, place)
 
 
 def fitting(text: str, width: int, size: int = TEXT) -> str:

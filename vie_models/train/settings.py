@@ -16,7 +16,6 @@ from ..clip_spec import Placement
 from ..failures import MAX_FAILED, check_max_failed
 from ..models import Encoder, build_model, model_entry
 from ..models.blocks import NormAct
-from ..names import is_two_pathway
 from ..video.transforms import Recipe as Augmentation
 
 
@@ -129,8 +128,6 @@ class TrainConfig:
     The parts go through the encoder one after another, which saves memory. Batch norms see one part at a time."""
     grad_checkpointing: bool = False
     """Recompute activations in the backward pass. This saves memory and takes about a third more time."""
-    sync_norms: bool = False
-    """Compute batch norm statistics over the clips of all processes. The original uses the clips of each GPU."""
     workers: int = dataclasses.field(default_factory=lambda: min(os.cpu_count() or 1, 8))
     """Number of worker processes that read videos, per training process. 0: the training process reads them itself."""
     max_failed: float = MAX_FAILED
@@ -181,9 +178,7 @@ class TrainConfig:
             raise ValueError(f"batch_size must be a multiple of accumulate ({self.accumulate}), got {self.batch_size}")
         if self.weights and self.resume:
             raise ValueError("give weights (an encoder to start from) or resume (a run to continue), not both")
-        if self.compile and self.sync_norms and self.grad_checkpointing:
-            raise ValueError("compile, sync_norms and grad_checkpointing cannot all be on: compiling never ends. Turn one off")
-        if self.objective == "vie" and is_two_pathway(self.model):
+        if self.objective == "vie" and model_entry(self.model).two_pathway:
             raise ValueError(
                 f"{self.model} has no embedding of its own to train. Train its two pathways and join them with "
                 "vie_models.two_pathway, or use objective='supervised'"
@@ -244,7 +239,6 @@ FIXED = (
     *("model", "width", "crop", "objective", "layers", "ir_steps", "noise", "background", "clusters", "clusterings"),
     *("kmeans_iterations", "temperature", "bank_momentum", "bank_start", "part", "binned", "augmentation", "batch_size"),
     *("lr", "schedule", "lr_boundaries", "warmup_steps", "momentum", "weight_decay", "norm_momentum", "seed", "dtype"),
-    "sync_norms",
 )
 """Settings that cannot change when a run continues. The others can."""
 

@@ -24,7 +24,6 @@ from ..video.transforms import clip_transform
 from .begin import begin, check_settings, fitted
 from .checkpoint import CHECKPOINTS, Checkpoints
 from .loading import Batch, ClipDataset, EpochSampler, loader
-from .norms import synchronise_norms
 from .objectives.choose import make_network, make_objective
 from .objectives.instance import InstanceObjective
 from .pace import Pace
@@ -116,8 +115,6 @@ class RunState:
                     file=sys.stderr,
                 )
         self.model.set_grad_checkpointing(config.grad_checkpointing)
-        if config.sync_norms and self.ranks.size > 1:
-            synchronise_norms(self.model, self.ranks)
         if config.channels_last:
             convert_conv2d_weight_memory_format(self.model, torch.channels_last)
             convert_conv3d_weight_memory_format(self.model, torch.channels_last_3d)

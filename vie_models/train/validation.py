@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..bank.knn import knn
 from ..bank.ranks import World
+from ..bank.voting import knn
 from ..datasets.lists import VideoList, class_names, read_list
 from ..evaluate.outputs import clip_outputs, gather_top
 from ..evaluate.results import UNREAD, Results

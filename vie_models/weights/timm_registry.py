@@ -127,7 +127,7 @@ def _features_only(model: Encoder, out_indices: Any, feature_cls: Any, cfg: dict
         )
     from timm.models._features import FeatureGetterNet
 
-    indices = tuple(model._stage_numbers(out_indices))  # what is wrong with them is said here, and not by an assertion
+    indices = tuple(model.stage_indices(out_indices))  # what is wrong with them is said here, and not by an assertion
     network: Any = FeatureGetterNet(model, out_indices=indices)
     model.reset_classifier(0)
     rest = {key: value for key, value in cfg.items() if key not in ("num_classes", "classifier", "global_pool")}

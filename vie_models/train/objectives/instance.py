@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...bank.kmeans import kmeans
+from ...bank.clustering import kmeans
 from ...bank.memory_bank import MemoryBank
 from ..seeds import generator
 from .objective import Objective

@@ -10,6 +10,7 @@ b clips of this rank's batch, T time, S side, F features of a frame.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from itertools import combinations, permutations
 
 import torch
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 
 from ...bank.ranks import World
 from ...models import Encoder
-from ...models.encoder import OUTPUT
 from ..seeds import generator
 from .objective import Objective
 
@@ -126,5 +126,6 @@ class OrderClassifier(Encoder):
         found = self.norm(self.pairs(pairs).flatten(0, 1)).unflatten(0, (-1, 6))  # [B, 6, pair_size]
         return self.head(F.relu(found).flatten(1))
 
-    def _named_maps(self, x: Tensor, layers: list[str]) -> dict[str, Tensor]:
-        return {OUTPUT: self(x)}
+    def forward_layers(self, x: Tensor, layers: str | Iterable[str]) -> dict[str, Tensor]:
+        """It has no layers but its output."""
+        return {name: self(x) for name in self.check_layers(layers)}
