@@ -61,7 +61,7 @@ def original_way(model: vie.Encoder, paths: list[Path], clips: int) -> None:
                         left, top = (size[0] - spec.crop) // 2, (size[1] - spec.crop) // 2
                         resized = image.resize(size, Image.Resampling.BILINEAR)
                         images.append(np.asarray(resized.crop((left, top, left + spec.crop, top + spec.crop))))
-                x = transform.normalise(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
+                x = transform.normalize(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
                 with torch.inference_mode():
                     model(x[None])
 

@@ -1,7 +1,7 @@
 """Measures search: recall, speed, memory and the time to build, of each kind of index; the exact one beside faiss's flat index.
 
-The rows are synthetic: there is a centre on the sphere for every 50 rows. A row is a centre plus Gaussian noise as long as it,
-normalised; ten rows in turn share a centre, and queries are made as rows are. So a row has some tens of near neighbours, as
+The rows are synthetic: there is a center on the sphere for every 50 rows. A row is a center plus Gaussian noise as long as it,
+normalized; ten rows in turn share a center, and queries are made as rows are. So a row has some tens of near neighbors, as
 clips of one subject have, and beyond them all is about equally far. An index is built from a folder of features.
 Each step is a process of its own, whose memory counts.
 """
@@ -28,7 +28,7 @@ from vie_models.search import build_index, open_index
 from .measure import Table, add_common, medians, report, turns
 
 DIM, QUERIES, BATCH, K = 128, 200, 100, 10
-_PER_CENTRE, _SHARED, _NOISE = 50, 10, 1.0
+_PER_CENTER, _SHARED, _NOISE = 50, 10, 1.0
 _PER_VIDEO = 1000
 _SETTINGS = {"model": "synthetic", "clips": None, "window": None, "stride": 1.0}
 
@@ -49,13 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", help=argparse.SUPPRESS)
 
 
-def centres(rows: int) -> np.ndarray:
-    values = np.random.default_rng([1, rows]).standard_normal((max(rows // _PER_CENTRE, 1), DIM), np.float32)
+def centers(rows: int) -> np.ndarray:
+    values = np.random.default_rng([1, rows]).standard_normal((max(rows // _PER_CENTER, 1), DIM), np.float32)
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
 def near(some: np.ndarray, draws: np.random.Generator) -> np.ndarray:
-    """Unit vectors near centres, [n, DIM]."""
+    """Unit vectors near centers, [n, DIM]."""
     values = some + draws.standard_normal(some.shape, np.float32) * np.float32(_NOISE / DIM**0.5)
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
@@ -129,7 +129,7 @@ def step(options: argparse.Namespace) -> None:
     name, rows, kind = options.step.split(",")
     features, out = options.folder / f"features-{rows}", options.folder / f"{kind}-{rows}"
     draws = np.random.default_rng([3, int(rows)])
-    every = centres(int(rows))
+    every = centers(int(rows))
     asked = near(every[draws.integers(len(every), size=QUERIES)], draws)
     if kind != "exact" or name == "search":
         import contextlib

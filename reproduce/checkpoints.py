@@ -48,28 +48,28 @@ TESTS = {
 
 
 def sources(data: Path, world: Path) -> str:
-    """A table of what was trained on: source, licence and number."""
+    """A table of what was trained on: source, license and number."""
     tables = {"photos": "photos/photos.csv", "footage": "footage/footage.csv", "ucf101_subset20": "ucf101_subset20/labels.csv"}
     of_path = {f"{folder}/{row['path']}": row for folder, file in tables.items() for row in read_table(data / file)}
-    ucf = ("UCF101 (by way of Satyamwork43/Video_App)", "offered for research; no licence text")
+    ucf = ("UCF101 (by way of Satyamwork43/Video_App)", "offered for research; no license text")
     counts: Counter[tuple[str, str, str]] = Counter()
     for kind in ("photos", "videos"):
         for row in open_pack(world / "91" / kind).rows:
             found = of_path[row.path.partition("#")[0]]
-            source, licence = (found["source"], found["licence"]) if "source" in found else ucf
-            counts[kind, source, licence] += 1
+            source, license = (found["source"], found["licence"]) if "source" in found else ucf
+            counts[kind, source, license] += 1
     kinds = {"photos": "photographs", "videos": "videos"}
-    lines = [f"| {n} {kinds[kind]} | {source} | {licence} |" for (kind, source, licence), n in sorted(counts.items())]
-    return "\n".join(["| number | source | licence as the source states it |", "|---|---|---|", *lines])
+    lines = [f"| {n} {kinds[kind]} | {source} | {license} |" for (kind, source, license), n in sorted(counts.items())]
+    return "\n".join(["| number | source | license as the source states it |", "|---|---|---|", *lines])
 
 
 def about(model: str, commands: list[str], measured: list[Measured], table: str) -> About:
     sees = SEES[model.split("_")[1]].format(seconds=model_entry(model).clip_spec.seconds)
     texts = {
         "license_text": """Weights and memory bank: free to use for research. Their authors add no conditions of their own, but
-            some of the photographs and videos that they learnt from are offered for research or non-commercial use alone:
+            some of the photographs and videos that they learned from are offered for research or non-commercial use alone:
             see the table above. vie_models itself is Apache-2.0.""",
-        "summary": f"""A small video encoder that learnt without labels, by Video Instance Embedding (VIE), from photographs in
+        "summary": f"""A small video encoder that learned without labels, by Video Instance Embedding (VIE), from photographs in
             motion and real footage. It sees {sees}. It comes with vie_models and is loaded without a network.""",
         "procedure": "Both pathways were trained by themselves and put together."
         if model in JOINED
@@ -80,7 +80,7 @@ def about(model: str, commands: list[str], measured: list[Measured], table: str)
             reproduce.footage_training WORLD` runs them.""",
         "intended_use": """Features of real video on small machines, teaching, tests, and trying out code that will run larger
             encoders.""",
-        "limits": """It learnt from some thousand pictures, not from Kinetics: larger encoders trained on more know far more.
+        "limits": """It learned from some thousand pictures, not from Kinetics: larger encoders trained on more know far more.
             Its accuracy on other videos than those below is not known. Photographs show mostly objects; people in action are
             rare.""",
         "evaluation": """Names by the nearest embeddings (kNN), or by logistic regression on the last layer. Of UCF101, groups 8
@@ -159,8 +159,8 @@ def k400() -> None:
         About(
             name=record.name,
             license="other",
-            license_text="The authors state no licence for their weights. vie_models, which reads them, is Apache-2.0.",
-            summary="VIE-3DResNet of the authors' release: a 3-D ResNet-18 that learnt from Kinetics-400 without labels.",
+            license_text="The authors state no license for their weights. vie_models, which reads them, is Apache-2.0.",
+            summary="VIE-3DResNet of the authors' release: a 3-D ResNet-18 that learned from Kinetics-400 without labels.",
             training_data="239,888 videos of Kinetics-400, without their labels.",
             procedure=record.provenance,
             commands=[],

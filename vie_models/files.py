@@ -13,7 +13,7 @@ VIDEO_SUFFIXES = frozenset(
     ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split()  # noqa: SIM905
 )
 """Suffixes of containers of videos; other files are tried only if named explicitly."""
-_PROBE = 1 << 16  # bytes read at the start, middle and end of a file to recognise it
+_PROBE = 1 << 16  # bytes read at the start, middle and end of a file to recognize it
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ def test_a_new_bank_is_uniform():
 
 
 def test_bank_write_by_write():
-    """Every write against a loop: row = normalise(0.5 * old + 0.5 * v); of the same index twice the last one counts."""
+    """Every write against a loop: row = normalize(0.5 * old + 0.5 * v); of the same index twice the last one counts."""
     bank = MemoryBank(10, 4, seed=0)
     expected = bank.rows.double().numpy().copy()
     for turn in range(5):

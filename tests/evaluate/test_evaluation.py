@@ -1,4 +1,4 @@
-"""Evaluations without training: nearest neighbours, names, and what they leave."""
+"""Evaluations without training: nearest neighbors, names, and what they leave."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ def evaluation(corpus, out, **changes) -> Evaluation:
 
 @pytest.mark.parametrize("placement", ["even", "paper"])
 def test_knn_equals_a_naive_one(corpus, tmp_path, pretrained, placement):
-    results = evaluate_knn(evaluation(corpus, tmp_path, weights=pretrained, neighbours=3, placement=placement))
+    results = evaluate_knn(evaluation(corpus, tmp_path, weights=pretrained, neighbors=3, placement=placement))
     model = vie.from_pretrained(pretrained)
     extractor = vie.Extractor(model, clips=5, placement=placement, workers=0)
 
@@ -132,13 +132,13 @@ def test_predict_names_nothing_without_agreement(corpus, pretrained, capsys):
 
 @pytest.mark.parametrize(("written", "least"), [(0.25, 0.25), (None, None)])
 def test_the_least_agreement_is_that_of_the_card(corpus, pretrained, tmp_path, capsys, written, least):
-    """It holds for the neighbours and the temperature that it was measured with."""
+    """It holds for the neighbors and the temperature that it was measured with."""
     shutil.copytree(pretrained, tmp_path / "set")
     facts = {"names": {"agreement": written}}
     (tmp_path / "set" / "README.md").write_text(f"---\n{json.dumps({'vie_models': facts})}\n---\n# A card\n")
     predictor = load_predictor("vie_single_tiny", tmp_path / "set")
     assert predictor.least() == least
-    assert predictor.least(neighbours=20) == predictor.least(temperature=0.1) == 0.9
+    assert predictor.least(neighbors=20) == predictor.least(temperature=0.1) == 0.9
     (found,) = predictor.predict([corpus / "20.mp4"])
     assert bool(found.names) == (least is not None)
     assert main(["predict", str(corpus / "20.mp4"), "--model", "vie_single_tiny", "--weights", str(tmp_path / "set")]) == 0
@@ -205,7 +205,7 @@ def test_ranks_evaluate_together(corpus, tmp_path, pretrained):
     assert several["weights"] == alone["weights"]
 
 
-def test_a_network_of_colours_is_read_out(corpus, tmp_path):
+def test_a_network_of_colors_is_read_out(corpus, tmp_path):
     """Red, green and blue noise: pooled features of any network tell them apart."""
     results = evaluate_logistic(evaluation(corpus, tmp_path))
     assert results.hits("logistic").all()

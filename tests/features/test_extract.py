@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from support import REFERENCE
-from support.videos import grey_levels, write_video
+from support.videos import gray_levels, write_video
 
 import vie_models as vie
 from vie_models import cli
@@ -39,8 +39,8 @@ def model():
 def videos(tmp_path):
     folder = tmp_path / "videos"
     (folder / "sub").mkdir(parents=True)
-    write_video(folder / "long.mp4", grey_levels(60))
-    write_video(folder / "sub" / "short.mp4", grey_levels(6))
+    write_video(folder / "long.mp4", gray_levels(60))
+    write_video(folder / "sub" / "short.mp4", gray_levels(6))
     (folder / "broken.mp4").write_bytes(b"not a video")
     (folder / "notes.txt").write_text("not a video either")
     return folder
@@ -156,7 +156,7 @@ def corpus(tmp_path):
     for i in range(8):
         path = folder / f"class {i % 2}" / f"{i}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_video(path, grey_levels(20 + 7 * i))
+        write_video(path, gray_levels(20 + 7 * i))
     (folder / "class 0" / "broken.mp4").write_bytes(b"not a video")
     return folder
 
@@ -206,7 +206,7 @@ def test_features_made_otherwise_are_not_mixed(tiny, corpus, tmp_path):
     torch.manual_seed(1)
     with pytest.raises(ValueError, match=r"made with other settings: .*Differing: weights="):
         vie.Extractor(vie.create_model("vie_3dresnet_tiny"), workers=0, clips=2).extract([corpus], out)
-    write_video(corpus / "class 1" / "3.mp4", grey_levels(50))
+    write_video(corpus / "class 1" / "3.mp4", gray_levels(50))
     with pytest.raises(ValueError, match=r"3.mp4.npz has features of another file than .*3.mp4"):
         vie.Extractor(tiny, workers=0, clips=2).extract([corpus], out)
     assert tree(out) == before
@@ -323,7 +323,7 @@ def test_parquet_is_read_by_others(tiny, corpus, tmp_path):
 
 def test_sliding_windows(tiny, tmp_path):
     """Windows of the model's own length are its clips; others spread its frames over the window."""
-    video = write_video(tmp_path / "v.mp4", grey_levels(60))
+    video = write_video(tmp_path / "v.mp4", gray_levels(60))
     arrays, record = vie.Extractor(tiny, stride=0.4).features(video)
     assert arrays["start"] == pytest.approx([0, 0.4, 0.8, 1.2, 1.6])  # the one from 2.0 s would end after 2.4 s
     assert arrays["end"] == pytest.approx(arrays["start"] + 16 / 25)
@@ -350,7 +350,7 @@ def test_sliding_windows(tiny, tmp_path):
 
 def test_clips_of_a_video_too_short_for_five(tiny, tmp_path):
     """They overlap, evenly spaced. The paper's come one after another, past the end of the video."""
-    video = write_video(tmp_path / "v.mp4", grey_levels(40))
+    video = write_video(tmp_path / "v.mp4", gray_levels(40))
     arrays, record = vie.Extractor(tiny).features(video)
     assert arrays["start"] == pytest.approx([0, 0.24, 0.48, 0.72, 0.96])
     assert arrays["end"] == pytest.approx(arrays["start"] + 0.64)
@@ -362,7 +362,7 @@ def test_clips_of_a_video_too_short_for_five(tiny, tmp_path):
 
 
 def test_clips_and_windows_are_equally_long(tmp_path):
-    video = write_video(tmp_path / "v.mp4", grey_levels(80))
+    video = write_video(tmp_path / "v.mp4", gray_levels(80))
     for name in ("vie_single_tiny", "vie_trn", "vie_3dresnet_tiny", "vie_slow", "vie_slowfast_tiny"):
         spec = vie.ClipSpec(**{**MODELS[name].clip_spec.to_dict(), "resize": 40, "crop": 32})
         for sampling in (Sampling(spec=spec), Sampling(spec=spec, clips=None, stride=0.5)):
@@ -392,7 +392,7 @@ def test_wrong_sampling_is_refused(tiny):
 
 
 def test_whole_maps_and_other_arithmetic(tiny, tmp_path):
-    frames = np.ascontiguousarray(grey_levels(40))
+    frames = np.ascontiguousarray(gray_levels(40))
     plain, _ = vie.Extractor(tiny, layers=["encode_3"], pool=None, clips=2).features(frames, fps=25)
     pooled, record = vie.Extractor(tiny, layers=["encode_3"], clips=2).features(frames, fps=25)
     assert plain["encode_3"].ndim == 5
@@ -427,7 +427,7 @@ def test_folders_of_frames_and_lists(tiny, corpus, tmp_path, capsys):
 
     frames = corpus / "class 1" / "frames"
     frames.mkdir()
-    for i, image in enumerate(grey_levels(30), 1):
+    for i, image in enumerate(gray_levels(30), 1):
         Image.fromarray(np.ascontiguousarray(image)).save(frames / f"{i:06d}.jpg")
     records = vie.Extractor(tiny, workers=2).extract([corpus], corpus / "features")  # within what is searched
     assert {r.name for r in records if r.status == "ok"} == {*(f"class {i % 2}/{i}.mp4" for i in range(8)), "class 1/frames"}
@@ -480,7 +480,7 @@ def test_every_name_that_looks_like_a_video_has_its_row(tiny, tmp_path):
     """A link that leads nowhere, as before `git annex get`; a pipe, which must not be waited for; a link to itself."""
     folder = tmp_path / "videos"
     (folder / "sub").mkdir(parents=True)
-    write_video(folder / "sub" / "good.mp4", grey_levels(30))
+    write_video(folder / "sub" / "good.mp4", gray_levels(30))
     (folder / "annexed.mp4").symlink_to(".git/annex/objects/SHA256E-s9--0.mp4")
     (folder / "itself.mp4").symlink_to("itself.mp4")
     os.mkfifo(folder / "pipe.mp4")
@@ -512,8 +512,8 @@ def test_a_folder_that_may_not_be_read_has_its_row(tmp_path, mode):
     """Run by a user without special rights, since root may read everything."""
     folder = tmp_path / "videos"
     (folder / "closed").mkdir(parents=True)
-    write_video(folder / "good.mp4", grey_levels(30))
-    write_video(folder / "closed" / "hidden.mp4", grey_levels(30))
+    write_video(folder / "good.mp4", gray_levels(30))
+    write_video(folder / "closed" / "hidden.mp4", gray_levels(30))
     (folder / "closed").chmod(mode)
     code = f"""
 import os

@@ -347,7 +347,7 @@ def needs_packing(dtype):
 
 @pytest.mark.usefixtures("_pack_all")
 @pytest.mark.parametrize("dtype", [pytest.param(d, marks=needs_packing(d)) for d in (torch.float32, torch.bfloat16)])
-@pytest.mark.parametrize("change", ["optimiser", "data", "lesion", "swap", "mirror", "one value", "load"])
+@pytest.mark.parametrize("change", ["optimizer", "data", "lesion", "swap", "mirror", "one value", "load"])
 def test_a_packed_weight_never_outlives_its_values(change, dtype):
     """Also not where PyTorch counts no version: weights edited through .data, as moving averages and lesion studies do."""
     model = small("vie_slow").eval().to(dtype)
@@ -356,7 +356,7 @@ def test_a_packed_weight_never_outlives_its_values(change, dtype):
         before = model(x)
     conv = model.stages[1][0].conv1
     assert packed(conv)
-    if change == "optimiser":
+    if change == "optimizer":
         model(x)[:, 0].sum().backward()
         torch.optim.SGD(model.parameters(), lr=10.0).step()
     elif change == "data":

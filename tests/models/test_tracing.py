@@ -140,17 +140,17 @@ def test_vmap_over_clips_and_over_models(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_attributions_add_up(name):
-    """As captum's integrated gradients do: from a grey clip to the clip, they sum to the change of a logit."""
+    """As captum's integrated gradients do: from a gray clip to the clip, they sum to the change of a logit."""
     model = small(name, num_classes=3).eval().double()
-    x, grey = small_clip(model, 1, 32).double() / 4, 0.0
+    x, gray = small_clip(model, 1, 32).double() / 4, 0.0
     positions = (torch.arange(24, dtype=torch.float64) + 0.5) / 24
     total = torch.zeros_like(x)
     for position in positions:
-        point = (grey + position * (x - grey)).requires_grad_()
+        point = (gray + position * (x - gray)).requires_grad_()
         total += torch.autograd.grad(model(point)[0, 1], point)[0]
     with torch.no_grad():
-        change = model(x)[0, 1] - model(x * grey)[0, 1]
-    assert float((total / 24 * (x - grey)).sum()) == pytest.approx(float(change), rel=0.05, abs=1e-4)
+        change = model(x)[0, 1] - model(x * gray)[0, 1]
+    assert float((total / 24 * (x - gray)).sum()) == pytest.approx(float(change), rel=0.05, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.videos import grey_levels, write_video
+from support.videos import gray_levels, write_video
 
 import vie_models as vie
 from vie_models.cli import main
@@ -19,10 +19,10 @@ pytest.importorskip("netCDF4", reason="the extra neuro is not installed")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two videos of noise over grey levels, of 3 s and 0.4 s, and a broken one."""
+    """Two videos of noise over gray levels, of 3 s and 0.4 s, and a broken one."""
     folder = tmp_path_factory.mktemp("stimuli")
     noise = np.random.default_rng(0).integers(0, 128, (75, 48, 64, 3), np.uint8)
-    write_video(folder / "film.mp4", grey_levels(75) // 2 + noise)
+    write_video(folder / "film.mp4", gray_levels(75) // 2 + noise)
     write_video(folder / "flash.mp4", noise[:10])
     (folder / "broken.mp4").write_bytes(b"not a video")
     return folder

@@ -71,9 +71,9 @@ def test_readouts_leave_the_encoder_alone(name):
     x = torch.randn(2, 3, spec.num_frames, spec.crop, spec.crop)
     logits = readouts.train()(x)
     assert logits.shape == (2, 3, 3)
-    optimiser = torch.optim.SGD(readouts.parameter_groups(1e-4, 1e-4), lr=1.0)
+    optimizer = torch.optim.SGD(readouts.parameter_groups(1e-4, 1e-4), lr=1.0)
     logits.sum(1).logsumexp(1).sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert all(parameter.grad is None for parameter in encoder.parameters())
     assert all(head.weight.grad.abs().sum() > 0 and head.bias.grad.abs().sum() > 0 for head in readouts.heads)
     assert not any(module.training for module in encoder.modules())
@@ -92,7 +92,7 @@ def test_a_readout_step_equals_a_naive_one(corpus, tmp_path):
     for _ in range(2):
         batch = next(batches)
         labels = run.videos.labels[batch.indices].numpy()
-        features = [f.double().numpy() for f in run.model.features(run._normalise(batch.frames))]
+        features = [f.double().numpy() for f in run.model.features(run._normalize(batch.frames))]
         expected = 0.0
         for k, x in enumerate(features):
             logits = x @ weights[k].T + biases[k]
@@ -145,7 +145,7 @@ def test_a_fine_tuning_step_equals_a_plain_one(corpus, tmp_path, pretrained):
     batches = run.batches()
     for _ in range(2):
         batch = next(batches)
-        x = vie.clip_transform(plain).normalise(batch.frames)
+        x = vie.clip_transform(plain).normalize(batch.frames)
         loss = F.cross_entropy(plain(x), run.videos.labels[batch.indices])
         gradients = torch.autograd.grad(loss, list(trained.values()))
         with torch.no_grad():
@@ -202,7 +202,7 @@ def test_a_run_goes_on_from_another(corpus, tmp_path, objective):
     assert run.step == before.step == 3
     for name, value in before.model.state_dict().items():
         assert torch.equal(run.model.state_dict()[name], value), name
-    ours, theirs = (r.optimiser.state_dict()["state"] for r in (run, before))
+    ours, theirs = (r.optimizer.state_dict()["state"] for r in (run, before))
     assert ours.keys() == theirs.keys() != set()
     assert all(torch.equal(ours[k]["momentum_buffer"], theirs[k]["momentum_buffer"]) for k in ours)
 
@@ -266,7 +266,7 @@ def test_the_commands(corpus, tmp_path, pretrained, capsys):
 # --- pretext tasks -------------------------------------------------------------------------------------------------------
 
 
-# --- nearest neighbours, and predictions ---------------------------------------------------------------------------------
+# --- nearest neighbors, and predictions ---------------------------------------------------------------------------------
 
 
 # --- results -------------------------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ def test_ways_to_compute_change_little(corpus, tmp_path):
 
 
 def test_wrong_convolutions_are_found(corpus, tmp_path, monkeypatch):
-    """What oneDNN 3.13 does on some CPUs: a weight gradient of uninitialised memory."""
+    """What oneDNN 3.13 does on some CPUs: a weight gradient of uninitialized memory."""
 
     def wrong(conv, inputs, dtype, gradients):
         found = results(conv, inputs, dtype, gradients)
@@ -496,7 +496,7 @@ def test_the_published_curve_is_drawn_for_the_published_recipe(corpus, tmp_path)
 def test_supervised_training_is_the_same_loop(corpus, tmp_path):
     changes = {
         "objective": "supervised",
-        "augmentation": "multi_scale_crop",  # the other one changes colours
+        "augmentation": "multi_scale_crop",  # the other one changes colors
         "steps": 30,
         "lr": 0.01,
         "val_list": corpus / "val",
@@ -505,7 +505,7 @@ def test_supervised_training_is_the_same_loop(corpus, tmp_path):
     }
     out = pretrain(config(corpus, tmp_path / "run", **changes), progress=False)
     assert losses(out)[-1] < losses(out)[0]
-    assert read_metrics(out)[-1]["top1"] >= 0.5  # colours are easy
+    assert read_metrics(out)[-1]["top1"] >= 0.5  # colors are easy
     assert main(["export", str(out), str(tmp_path / "weights")]) == 0
     assert vie.from_pretrained(tmp_path / "weights").num_classes == 3
     (tmp_path / "list").write_text("".join(f"{i}.mp4\n" for i in range(20)))
@@ -539,7 +539,7 @@ def test_a_run_goes_on_from_another(corpus, finished, tmp_path):
     assert run.step == 20
     assert torch.equal(run.objective.bank.rows, parts[0]["rows"])
     assert torch.equal(run.objective.clusters, state["objective"]["clusters"])
-    momenta, expected = run.optimiser.state_dict()["state"], state["optimiser"]["state"]
+    momenta, expected = run.optimizer.state_dict()["state"], state["optimizer"]["state"]
     assert momenta.keys() == expected.keys()
     assert all(torch.equal(momenta[k]["momentum_buffer"], expected[k]["momentum_buffer"]) for k in expected)
     with pytest.raises(ValueError, match="is a run with objective='vie', not 'supervised': start from its weights instead"):
@@ -574,7 +574,7 @@ def test_trn_goes_on_from_single(corpus, tmp_path):
     assert all(torch.equal(mine[name], value) for name, value in state["model"].items() if not name.startswith("head."))
     assert mine["head.weight"].shape == (128, 4 * state["model"]["head.weight"].shape[1])
     assert torch.equal(run.objective.bank.rows, parts[0]["rows"])
-    assert run.model.head.weight not in run.optimiser.state
+    assert run.model.head.weight not in run.optimizer.state
     run.train_step(next(run.batches()))
 
 
@@ -588,9 +588,9 @@ def test_a_tensorflow_checkpoint_goes_on(tmp_path):
     assert run.step == 3
     np.testing.assert_array_equal(run.objective.bank.rows, variables["instance/memory_bank"])
     np.testing.assert_array_equal(run.objective.clusters, variables["instance/cluster_labels"])
-    momentum = run.optimiser.state[run.model.stem.conv.weight]["momentum_buffer"]
+    momentum = run.optimizer.state[run.model.stem.conv.weight]["momentum_buffer"]
     np.testing.assert_array_equal(momentum, variables["resnet_model/conv3d/kernel/Momentum"].transpose(4, 3, 0, 1, 2))
-    assert len(run.optimiser.state) == len(list(run.model.parameters()))
+    assert len(run.optimizer.state) == len(list(run.model.parameters()))
     assert run.sampler.first_step == 3
     (tmp_path / "list").write_text("".join(f"{i}.mp4 0\n" for i in range(rows - 1)))
     with pytest.raises(

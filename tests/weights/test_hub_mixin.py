@@ -56,9 +56,9 @@ def test_the_code_of_a_card_loads_the_folder(num_classes, tmp_path, monkeypatch)
     assert names["logits" if num_classes else "embedding"].shape == (1, num_classes or 128)
 
 
-@pytest.mark.parametrize("licence", [None, "unknown", "Not stated"])
-def test_nothing_is_published_without_a_license(model, tmp_path, licence):
-    about = {"license": licence} if licence else {}
+@pytest.mark.parametrize("license", [None, "unknown", "Not stated"])
+def test_nothing_is_published_without_a_license(model, tmp_path, license):
+    about = {"license": license} if license else {}
     with HubServer() as hub:
         with pytest.raises(vie.WeightsError, match="license"):
             model.push_to_hub("org/name", model_card_kwargs=about, endpoint=hub.url)

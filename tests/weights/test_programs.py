@@ -31,7 +31,7 @@ def frames(model, batch=3):
 def expected(model, clips, layers):
     transform = vie.clip_transform(model)
     with torch.no_grad():
-        return model.forward_layers(transform.normalise(clips.movedim(-1, 2)), ["output", *layers])
+        return model.forward_layers(transform.normalize(clips.movedim(-1, 2)), ["output", *layers])
 
 
 def load(format, path):

@@ -128,7 +128,7 @@ def test_a_card_says_what_the_folder_is(folder):
 
 def test_the_command_writes_a_card(folder, tmp_path, capsys):
     (folder / CARD).unlink()
-    older = {name.replace("license", "licence"): text for name, text in ABOUT.items()}
+    older = {name.replace("license", "license"): text for name, text in ABOUT.items()}
     (tmp_path / "about.json").write_text(json.dumps(older))
     assert main(["card", str(folder), str(tmp_path / "about.json")]) == 0
     assert "0 measured numbers" in capsys.readouterr().out
@@ -271,8 +271,8 @@ def other_bank(folder):
 
 BROKEN = {
     "no card": (lambda f: (f / CARD).unlink(), "the model card README.md is missing: write one"),
-    "no licence": (lambda f: edit(f / CARD, "license: apache-2.0\n", ""), "the YAML block of README.md has no license"),
-    "a licence that is none": (lambda f: edit(f / CARD, "license: apache-2.0", "license: unknown"), "says license 'unknown'"),
+    "no license": (lambda f: edit(f / CARD, "license: apache-2.0\n", ""), "the YAML block of README.md has no license"),
+    "a license that is none": (lambda f: edit(f / CARD, "license: apache-2.0", "license: unknown"), "says license 'unknown'"),
     "card of another library": (
         lambda f: edit(f / CARD, "library_name: vie_models", "library_name: timm"),
         "got library_name 'timm'",

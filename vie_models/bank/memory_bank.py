@@ -126,7 +126,7 @@ class MemoryBank:
 
     @torch.no_grad()
     def update(self, indices: Tensor, v: Tensor) -> None:
-        """Sets row i to normalise(momentum * row + (1 - momentum) * v) for each i of this rank's `indices` [b] and `v` [b, D].
+        """Sets row i to normalize(momentum * row + (1 - momentum) * v) for each i of this rank's `indices` [b] and `v` [b, D].
 
         If an index occurs more than once in the global batch (the batches of all ranks, in order of rank), only its last `v`
         counts. Negative indices, of clips that could not be read, are ignored.

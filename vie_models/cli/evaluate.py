@@ -25,7 +25,7 @@ _NAMES = 50  # of a bank, to be listed
 class Eval:
     """Evaluates an encoder: `vie eval PROTOCOL MODEL --weights W --train-list L --val-list L -o OUT`.
 
-    knn classifies by nearest neighbours, in a train list or in the memory bank that came with the weights (--bank). linear
+    knn classifies by nearest neighbors, in a train list or in the memory bank that came with the weights (--bank). linear
     trains readouts of the frozen encoder's layers, as in the paper. logistic fits a logistic regression to pooled features, for
     small datasets. `vie eval PROTOCOL MODEL --help` lists the settings. The command writes results.json, with a prediction for
     every video, and a confusion matrix.
@@ -98,7 +98,7 @@ class Predict:
     Labels without names are printed as numbers; so are those of the authors' Kinetics bank, whose names are not published."""
     clips: int = 5
     """Number of clips per video, evenly spaced."""
-    neighbours: int = 10
+    neighbors: int = 10
     """Number of bank rows that vote for each clip."""
     temperature: float = 0.07
     """Temperature of the votes: a bank row votes with weight exp(cosine similarity / temperature)."""
@@ -106,7 +106,7 @@ class Predict:
     """Largest share of the videos that may fail, from 0 to 1. All are tried in any case."""
     agreement: float | None = None
     """Share of all votes, from 0 to 1, from which on a name is given. 0: the five names with the most votes, right or wrong.
-    Default: as measured for the weights, or 0.9 where that was not measured (your own weights, other --neighbours)."""
+    Default: as measured for the weights, or 0.9 where that was not measured (your own weights, other --neighbors)."""
     device: str | None = None
     """Device that runs the model, such as cpu or cuda:1. Default: the GPU if there is one."""
     json: bool = False
@@ -120,7 +120,7 @@ class Predict:
         videos = videos_of(self.videos)
         predictor = load_predictor(self.model, self.weights, classes=self.classes)
         known = predictor.known[:_NAMES] + [f"{len(predictor.known) - _NAMES} more"] * (len(predictor.known) > _NAMES)
-        least = predictor.least(self.neighbours, self.temperature) if self.agreement is None else self.agreement
+        least = predictor.least(self.neighbors, self.temperature) if self.agreement is None else self.agreement
         print(
             f"the bank has {len(predictor.rows)} rows and knows {len(predictor.known)} names: {', '.join(known)}\n"
             + (
@@ -134,7 +134,7 @@ class Predict:
         for found in predictor.predict(
             videos,
             clips=self.clips,
-            neighbours=self.neighbours,
+            neighbors=self.neighbors,
             temperature=self.temperature,
             agreement=self.agreement,
             device=self.device or own_device(),

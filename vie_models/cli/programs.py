@@ -14,7 +14,7 @@ class Program:
     """Writes an encoder as a program for ONNX Runtime, PyTorch without this package, or C++.
 
     The program takes clips [B, T, H, W, 3] as `load_clip` gives them, resized and cropped, any number B at a time.
-    Normalisation is inside. What it expects and returns is written into its metadata.
+    Normalization is inside. What it expects and returns is written into its metadata.
     """
 
     model: Positional[str]

@@ -179,7 +179,7 @@ class Cluster:
     """Groups the clips of an index by likeness, and draws the middle of each group.
 
     Writes clusters.csv, with the cluster of every clip, and a sheet of pictures for each cluster: the clips nearest to its
-    centre, of different videos if there are.
+    center, of different videos if there are.
     """
 
     index: Annotated[Positional[Path], arg(metavar="FEATURES")]
@@ -189,7 +189,7 @@ class Cluster:
     k: Annotated[int, arg(aliases=["-k"])] = 20
     """Number of clusters."""
     seed: int = 0
-    """Seed of the first centres."""
+    """Seed of the first centers."""
     pictures: bool = True
     """Draw the sheets; the videos must be where they were."""
     array: str | None = None
@@ -205,7 +205,7 @@ class Cluster:
             [str(i), str(found.sizes[i]), str(found.videos[i]), hits[0].name if hits else ""]
             for i, hits in enumerate(found.medoids)
         ]
-        print(_table(["cluster", "clips", "videos", "nearest to the centre"], rows))
+        print(_table(["cluster", "clips", "videos", "nearest to the center"], rows))
         print(f"wrote {path}{' and a sheet for each cluster' * self.pictures}", file=sys.stderr)
         return 0
 

@@ -42,7 +42,7 @@ def train(name: str, flags: Sequence[str]) -> int:
 
 @dataclasses.dataclass(kw_only=True)
 class Finetune:
-    """Fine-tunes an encoder on labelled videos: `vie finetune MODEL --weights W --train-list L --val-list L -o RUN`.
+    """Fine-tunes an encoder on labeled videos: `vie finetune MODEL --weights W --train-list L --val-list L -o RUN`.
 
     Without --weights, it trains from scratch. `vie finetune MODEL --help` lists the settings; batch size, learning rate and
     weight decay are the paper's. This is `vie train` with objective=supervised: you can stop it, continue it with the same

@@ -1,5 +1,5 @@
 """Splits videos so that no group is divided: videos cut from one recording, or of one person, are alike, and a network that
-has learned from some of them recognises the others without knowing their class."""
+has learned from some of them recognizes the others without knowing their class."""
 
 from __future__ import annotations
 

@@ -26,10 +26,10 @@ from ..weights.card import CARD
 from ..weights.catalog import find_record
 from .protocols import encoder, memory_bank
 
-CLIPS, NEIGHBOURS, TEMPERATURE = 5, 10, 0.07
+CLIPS, NEIGHBORS, TEMPERATURE = 5, 10, 0.07
 """With these the least agreement of a weight set is measured."""
 UNMEASURED = 0.9
-"""Least agreement for a bank whose own has not been measured, and for other neighbours or another temperature."""
+"""Least agreement for a bank whose own has not been measured, and for other neighbors or another temperature."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,19 +52,19 @@ class Predictor:
         """The names that some row has."""
         return [self.names[i] for i in self.labels[self.labels >= 0].unique().tolist()]
 
-    def least(self, neighbours: int = NEIGHBOURS, temperature: float = TEMPERATURE) -> float | None:
+    def least(self, neighbors: int = NEIGHBORS, temperature: float = TEMPERATURE) -> float | None:
         """The agreement from which on a name is given. None: no agreement is enough."""
-        if self.measured is None or (neighbours, temperature) != (NEIGHBOURS, TEMPERATURE):
+        if self.measured is None or (neighbors, temperature) != (NEIGHBORS, TEMPERATURE):
             return UNMEASURED
         found: float | None = self.measured["agreement"]
         return found
 
-    def shares(self, values: Tensor, neighbours: int = NEIGHBOURS, temperature: float = TEMPERATURE) -> tuple[Tensor, Tensor]:
+    def shares(self, values: Tensor, neighbors: int = NEIGHBORS, temperature: float = TEMPERATURE) -> tuple[Tensor, Tensor]:
         """Asks the bank.
 
         Args:
             values: embeddings of the videos' clips, [V, C, D].
-            neighbours: number of bank rows that vote for each clip. Each votes with weight exp(dot / temperature).
+            neighbors: number of bank rows that vote for each clip. Each votes with weight exp(dot / temperature).
             temperature: temperature of the votes.
 
         Returns:
@@ -73,7 +73,7 @@ class Predictor:
         """
         number = len(self.names)
         nameless = torch.where(self.labels < 0, number, self.labels)
-        found = knn_of_rows(values, self.rows, nameless, neighbours, temperature, number + 1)
+        found = knn_of_rows(values, self.rows, nameless, neighbors, temperature, number + 1)
         return (found.scores / found.scores.sum(1, keepdim=True))[:, :number], found.nearest.mean(1)
 
     def predict(
@@ -81,7 +81,7 @@ class Predictor:
         videos: Sequence[str | os.PathLike[str]],
         *,
         clips: int = CLIPS,
-        neighbours: int = NEIGHBOURS,
+        neighbors: int = NEIGHBORS,
         temperature: float = TEMPERATURE,
         agreement: float | None = None,
         device: str | None = None,
@@ -91,7 +91,7 @@ class Predictor:
         Args:
             videos: paths or http(s) addresses of the videos.
             clips: number of clips per video.
-            neighbours: number of bank rows that vote for each clip. Each votes with weight exp(dot / temperature).
+            neighbors: number of bank rows that vote for each clip. Each votes with weight exp(dot / temperature).
             temperature: temperature of the votes.
             agreement: share of all votes from which on a name is given, in [0, 1]. Default: `least`.
             device: of the encoder. Default: cuda if there is a GPU, or else cpu.
@@ -101,13 +101,13 @@ class Predictor:
         """
         if agreement is not None and not 0 <= agreement <= 1:
             raise ValueError(f"agreement must be a share of the votes, from 0 to 1, got {agreement}")
-        least = self.least(neighbours, temperature) if agreement is None else agreement
+        least = self.least(neighbors, temperature) if agreement is None else agreement
         paths = [path_or_url(path) for path in videos]
         for number, record, arrays in Extractor(self.model, clips=clips, device=device).results(paths):
             if arrays is None:
                 yield Prediction(str(paths[number]), reason=record.reason)
                 continue
-            (shares,), (nearest,) = self.shares(torch.from_numpy(arrays["embedding"])[None], neighbours, temperature)
+            (shares,), (nearest,) = self.shares(torch.from_numpy(arrays["embedding"])[None], neighbors, temperature)
             best = shares.topk(min(5, len(self.names)))
             votes = [(self.names[i], share) for i, share in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
             names = [(name, share) for name, share in votes if least is not None and share >= least and share > 0]

@@ -40,11 +40,11 @@ class Evaluation:
     seed: int = 0
     """Seed for the weights of an untrained encoder."""
     train_list: Path | None = None
-    """List file of labelled training videos, one per line: `path frames label` or `path label`."""
+    """List file of labeled training videos, one per line: `path frames label` or `path label`."""
     bank: bool = False
     """kNN: use the memory bank that came with the weights instead of a training list."""
     val_list: Path
-    """List file of labelled test videos to classify, in the same format."""
+    """List file of labeled test videos to classify, in the same format."""
     root: Path = Path()
     """Folder that the paths in the lists are relative to."""
     out: Path
@@ -53,7 +53,7 @@ class Evaluation:
     """Number of clips per video."""
     placement: Placement = "even"
     """Where the clips lie. even: evenly spaced from the start of the video to its end. paper: as in the paper's evaluation."""
-    neighbours: int = 10
+    neighbors: int = 10
     """kNN: number of rows that vote for each clip."""
     temperature: float = 0.07
     """kNN: temperature of the votes."""
@@ -73,8 +73,8 @@ class Evaluation:
 def evaluate_knn(config: Evaluation) -> Results:
     """Classifies the videos of val_list by kNN and writes results.json. Under torchrun, all processes call it.
 
-    The neighbours are rows of the memory bank that came with the weights, or the videos of train_list. The embedding of a
-    training video is the mean over its clips, normalised to unit length. An unreadable training video is left out; an
+    The neighbors are rows of the memory bank that came with the weights, or the videos of train_list. The embedding of a
+    training video is the mean over its clips, normalized to unit length. An unreadable training video is left out; an
     unreadable test video counts as wrong. results.json counts both, as `train_unread` and `unread`.
 
     Raises:
@@ -84,7 +84,7 @@ def evaluate_knn(config: Evaluation) -> Results:
     """
     with world(config.device) as ranks:
         model = encoder(config.model, config.weights, config.seed)
-        val = _labelled(config.val_list, config.root, config.max_failed)
+        val = _labeled(config.val_list, config.root, config.max_failed)
         if config.bank:
             rows, labels = memory_bank(config.model, config.weights)
             unread = 0
@@ -96,7 +96,7 @@ def evaluate_knn(config: Evaluation) -> Results:
         blank = torch.zeros(0, config.clips, rows.shape[1], device="cpu")
         values = torch.stack(list(outputs.values())) if outputs else blank
         num_classes = int(max(labels.max(), val.labels.max())) + 1
-        found = knn_of_rows(values, rows, labels, config.neighbours, config.temperature, num_classes, ranks)
+        found = knn_of_rows(values, rows, labels, config.neighbors, config.temperature, num_classes, ranks)
         return _finished(config, "knn", hash_of_weights(model), val, list(outputs), found.scores, ranks, unread)
 
 
@@ -104,7 +104,7 @@ def evaluate_logistic(config: Evaluation) -> Results:
     """Classifies the videos of val_list by logistic regression on pooled features and writes results.json.
 
     This is the standard fit for few videos. Under torchrun, all processes call it. Features are averaged over a video's clips
-    and standardised. The strength of the L2 penalty is chosen by cross-validation on the training videos, with up to 5 folds
+    and standardized. The strength of the L2 penalty is chosen by cross-validation on the training videos, with up to 5 folds
     (scikit-learn).
 
     Raises:
@@ -124,7 +124,7 @@ def evaluate_logistic(config: Evaluation) -> Results:
         model = encoder(config.model, config.weights, config.seed)
         weights = hash_of_weights(model)
         model.reset_classifier(0)
-        val = _labelled(config.val_list, config.root, config.max_failed)
+        val = _labeled(config.val_list, config.root, config.max_failed)
         train = _train_videos(config, val, ranks)
         rows, labels = _means(model, train, config, ranks, unit=False)
         folds = min(5, int(torch.bincount(labels)[labels.unique()].min()))
@@ -164,7 +164,7 @@ def memory_bank(name: str, weights: Path | None) -> tuple[Tensor, Tensor]:
     return bank["memory_bank"], bank["labels"]
 
 
-def _labelled(file: Path, root: Path, max_failed: float) -> VideoList:
+def _labeled(file: Path, root: Path, max_failed: float) -> VideoList:
     videos = read_list(file, root)
     check_readable(videos, file, root, max_failed)
     if int(videos.labels.min()) < 0:
@@ -174,8 +174,8 @@ def _labelled(file: Path, root: Path, max_failed: float) -> VideoList:
 
 def _train_videos(config: Evaluation, val: VideoList, ranks: World) -> VideoList:
     if config.train_list is None:
-        raise ValueError("give a train list of labelled videos (or, for kNN, bank=True to use the weights' memory bank)")
-    train = _labelled(config.train_list, config.root, config.max_failed)
+        raise ValueError("give a train list of labeled videos (or, for kNN, bank=True to use the weights' memory bank)")
+    train = _labeled(config.train_list, config.root, config.max_failed)
     if ranks.is_first:
         warn_of_shared(train, val, root=config.root, names=(config.train_list, config.val_list))
     return train

@@ -107,7 +107,7 @@ def write_results(folder: Path, results: Results) -> None:
 
 
 def _confusion(figure: Any, results: Results, predictions: Tensor, title: str) -> None:
-    """Draws a confusion matrix. Each row is a label, normalised to a distribution over predictions."""
+    """Draws a confusion matrix. Each row is a label, normalized to a distribution over predictions."""
     read = predictions != UNREAD
     size = int(max(results.labels.max(), predictions.max())) + 1
     counts = torch.zeros(size, size, device="cpu")

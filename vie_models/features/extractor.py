@@ -106,7 +106,7 @@ class Extractor:
             except WrongArithmeticError as error:
                 warnings.warn(f"computing features in float32: {error}", stacklevel=2)
                 self.dtype = torch.float32
-        self._normalise = clip_transform(model).normalise
+        self._normalize = clip_transform(model).normalize
         self._run = torch.compile(self._maps) if compile else self._maps
         self._frozen = compile and self.device.type == "cpu"
 
@@ -326,7 +326,7 @@ class Extractor:
         # without freezing, compiled code converts the layout of every weight at every call
         freezing = torch._inductor.config.patch(freezing=True) if self._frozen else contextlib.nullcontext()
         with torch.inference_mode(), half, freezing:
-            return self._run(self._normalise(pixels.to(self.device, non_blocking=True)))
+            return self._run(self._normalize(pixels.to(self.device, non_blocking=True)))
 
     def outputs(self, clips: Iterable[np.ndarray], name: str = "output") -> Iterator[np.ndarray]:
         """Yields what `forward` returns by a name for clips, each uint8 [T, 3, crop, crop]: float32 [n, ...] for each batch."""

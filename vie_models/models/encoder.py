@@ -26,7 +26,7 @@ FeatureMaps = Any  # a tensor, or a tuple of tensors for several pathways: the i
 
 
 class Encoder(HubMethods, nn.Module):
-    """Base class of all encoders. Takes one normalised clip tensor; returns an embedding, logits or pooled features.
+    """Base class of all encoders. Takes one normalized clip tensor; returns an embedding, logits or pooled features.
 
     Subclasses build their trunk, call `_set_head`, and define `_stages`, `_finish`, `_pool` and `layer_modules`.
     Input is float [B, 3, T, H, W]. T, H and W may differ from `clip_spec`; only VIE-TRN fixes T.
@@ -283,7 +283,7 @@ class Encoder(HubMethods, nn.Module):
         return copied.requires_grad_(False)
 
     def parameter_groups(self, weight_decay: float, bias_weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """Returns the parameter groups for an optimiser: weights, biases and norms. Norms never decay.
+        """Returns the parameter groups for an optimizer: weights, biases and norms. Norms never decay.
 
         The reference decays everything except BatchNorm, so its `bias_weight_decay` equals its `weight_decay`.
         """
@@ -330,7 +330,7 @@ def check_clip(x: Tensor, name: str, frames: int | None = None, images: bool = F
     if x.ndim != 5 or x.shape[1] != 3 or min(x.shape[2:]) < 1:
         raise ValueError(f"{name} takes clips [B, 3, T, H, W], got {list(x.shape)}; see ClipSpec and clip_transform")
     if not x.is_floating_point():
-        raise ValueError(f"{name} takes normalised float clips, got {x.dtype}; pass frames through clip_transform first")
+        raise ValueError(f"{name} takes normalized float clips, got {x.dtype}; pass frames through clip_transform first")
     if frames is not None and x.shape[2] != frames:
         raise ValueError(
             f"{name} takes exactly {frames} frames, got T = {x.shape[2]}; "

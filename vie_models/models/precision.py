@@ -1,7 +1,7 @@
 """Checks that this machine's convolutions give correct results in half precision, and whether they are faster there.
 
 Some releases do not. With oneDNN 3.13 on CPUs with AVX512-BF16, the weight gradient of a 3x3x3 convolution over two frames is
-uninitialised memory. Some cuDNN releases have similar bugs. Training that would use wrong gradients must not start. Extraction
+uninitialized memory. Some cuDNN releases have similar bugs. Training that would use wrong gradients must not start. Extraction
 continues in float32 and says so. A CPU without bfloat16 instructions (AVX512-BF16, AMX) converts every number and is several
 times as slow as in float32. Flags of processors do not tell: oneDNN's limits and PyTorch's build count too. So the check times
 the convolutions that it compares anyway.

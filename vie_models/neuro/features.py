@@ -191,7 +191,7 @@ def _fill(
             with torch.inference_mode():
                 values = torch.cat([reducer(maps).float() for reducer in reducers], 1).cpu().numpy()
         begin = 0
-        for end in range(1, len(batch) + 1):  # neighbours in time are written together
+        for end in range(1, len(batch) + 1):  # neighbors in time are written together
             last, following = batch[end - 1], batch[end] if end < len(batch) else None
             if following and (following.presentation, following.bin) == (last.presentation, last.bin + 1):
                 continue

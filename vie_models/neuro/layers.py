@@ -31,7 +31,7 @@ class NamedLayers(nn.Module):
             place.add_module(last, nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised clips [B, 3, T, H, W] or images [B, 3, H, W] -> [B, D], what the encoder returns."""
+        """Normalized clips [B, 3, T, H, W] or images [B, 3, H, W] -> [B, D], what the encoder returns."""
         if x.ndim == 4:
             x = x.unsqueeze(2).expand(-1, -1, self.encoder.clip_spec.num_frames, -1, -1)
         points: dict[str, Any] = {name: self.get_submodule(name) for name in self.layer_names}

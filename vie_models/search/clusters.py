@@ -28,14 +28,14 @@ class Clusters:
 
     labels: np.ndarray
     """Cluster of each row, int32 [N]."""
-    centres: np.ndarray
+    centers: np.ndarray
     """Their unit means, float32 [K, D]."""
     sizes: np.ndarray
     """Number of rows of each, int64 [K]."""
     videos: np.ndarray
     """Number of videos that have a row in each, int64 [K]."""
     medoids: list[list[Hit]]
-    """For each cluster the clips nearest to its centre, one of a video as far as possible; similarity is to the centre."""
+    """For each cluster the clips nearest to its center, one of a video as far as possible; similarity is to the center."""
 
 
 def cluster(index: Index, k: int = 20, *, medoids: int = 10, iterations: int = 50, seed: int = 0) -> Clusters:
@@ -48,7 +48,7 @@ def cluster(index: Index, k: int = 20, *, medoids: int = 10, iterations: int = 5
         k: number of clusters.
         medoids: clips to describe each cluster by.
         iterations: largest number of iterations of k-means.
-        seed: for the first centres.
+        seed: for the first centers.
 
     Raises:
         ValueError: k is not from 1 to the number of rows, or another number is < 1.
@@ -58,12 +58,12 @@ def cluster(index: Index, k: int = 20, *, medoids: int = 10, iterations: int = 5
     if medoids < 1:
         raise ValueError(f"medoids must be >= 1, got {medoids}")
     rows = torch.from_numpy(index.rows)
-    centres = F.normalize(kmeans(rows, k, iterations=iterations, seed=seed).centroids, dim=1)
+    centers = F.normalize(kmeans(rows, k, iterations=iterations, seed=seed).centroids, dim=1)
     labels = torch.empty(len(rows), dtype=torch.int64, device="cpu")
     similarity = torch.empty(len(rows), device="cpu")
     for start in range(0, len(rows), _BLOCK):
         part = slice(start, start + _BLOCK)
-        similarity[part], labels[part] = (rows[part] @ centres.T).max(1)
+        similarity[part], labels[part] = (rows[part] @ centers.T).max(1)
     counts = torch.bincount(labels, minlength=k)
     order = counts.argsort(descending=True, stable=True)
     renumbered = torch.empty_like(order)
@@ -72,7 +72,7 @@ def cluster(index: Index, k: int = 20, *, medoids: int = 10, iterations: int = 5
     members = [np.flatnonzero(found == c) for c in range(k)]
     return Clusters(
         found,
-        centres[order].numpy(),
+        centers[order].numpy(),
         counts[order].numpy(),
         np.array([len(np.unique(index.video[rows_of])) for rows_of in members]),
         [_middle(index, rows_of, similarity.numpy(), medoids) for rows_of in members],
@@ -80,7 +80,7 @@ def cluster(index: Index, k: int = 20, *, medoids: int = 10, iterations: int = 5
 
 
 def _middle(index: Index, rows: np.ndarray, similarity: np.ndarray, count: int) -> list[Hit]:
-    """Returns the rows nearest to the centre: first the nearest of each video, then others, apart in time if possible."""
+    """Returns the rows nearest to the center: first the nearest of each video, then others, apart in time if possible."""
     ordered = rows[np.argsort(-similarity[rows], kind="stable")]
     video, start, end = index.video[ordered], index.start[ordered], index.end[ordered]
     chosen = np.sort(np.unique(video, return_index=True)[1])[:count].tolist()
@@ -115,6 +115,6 @@ def write_clusters(index: Index, found: Clusters, out: str | os.PathLike[str], *
         for number, hits in enumerate(found.medoids):
             if hits:
                 size, videos = int(found.sizes[number]), int(found.videos[number])
-                title = f"cluster {number}: {size} clips of {videos} video{'s' * (videos > 1)}; nearest to its centre"
+                title = f"cluster {number}: {size} clips of {videos} video{'s' * (videos > 1)}; nearest to its center"
                 contact_sheet(hits, out / f"cluster-{number:03d}.png", title=title)
     return path

@@ -23,7 +23,7 @@ TEXT = 13
 
 
 def thumbnail(path: str | os.PathLike[str], at: float, height: int = HEIGHT) -> Image.Image:
-    """Reads a frame of a video as a small picture, upright; a grey one that says why, where that is not possible.
+    """Reads a frame of a video as a small picture, upright; a gray one that says why, where that is not possible.
 
     Args:
         path: path or http(s) address of the video.
@@ -52,11 +52,11 @@ def thumbnails(path: str | os.PathLike[str], seconds: Sequence[float], height: i
             frames = video.whole(lambda: read(video))
     except (OSError, VideoError) as error:
         missing = isinstance(error, FileNotFoundError)
-        return [_grey(height, "the file is gone" if missing else "cannot be read")] * len(seconds)
+        return [_gray(height, "the file is gone" if missing else "cannot be read")] * len(seconds)
     return [Image.fromarray(frame) for frame in frames]
 
 
-def _grey(height: int, why: str) -> Image.Image:
+def _gray(height: int, why: str) -> Image.Image:
     tile = Image.new("RGB", (round(height * WIDTH / HEIGHT), height), (128, 128, 128))
     ImageDraw.Draw(tile).text((6, height // 2 - TEXT), why, fill="white", font=letters())
     return tile

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..colours import viridis
+from ..colors import viridis
 from .pictures import GAP, TEXT, clock, fitting, letters, paste, save, thumbnails
 from .segments import Segmentation
 
@@ -37,8 +37,8 @@ def draw_segments(found: Segmentation, path: str | os.PathLike[str]) -> Path:
     canvas = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(canvas)
 
-    def text(x: float, y: float, words: str, colour: str | tuple[int, int, int] = "black") -> None:
-        draw.text((x, y), words, fill=colour, font=letters())
+    def text(x: float, y: float, words: str, color: str | tuple[int, int, int] = "black") -> None:
+        draw.text((x, y), words, fill=color, font=letters())
 
     def across(seconds: float) -> float:
         return left + (right - left) * seconds / max(found.duration, 1e-9)
@@ -116,5 +116,5 @@ def _draw_matrix(canvas: Image.Image, found: Segmentation, similarity: np.ndarra
 
 
 def _heat(similarity: np.ndarray, low: float) -> Image.Image:
-    place = ((np.arange(_SIDE) + 0.5) * len(similarity) / _SIDE).astype(int)  # first, as colours take much room
+    place = ((np.arange(_SIDE) + 0.5) * len(similarity) / _SIDE).astype(int)  # first, as colors take much room
     return Image.fromarray(viridis(similarity[np.ix_(place, place)], low, 1))

@@ -27,7 +27,7 @@ from ..datasets.processes import clean_context
 from ..video.clips import Clip, train_clip
 from ..video.frames import Video, VideoError
 from ..video.sources import decoding, open_video, read_clip
-from ..video.transforms import COLOUR_CHANGES, Recipe, train_transform
+from ..video.transforms import COLOR_CHANGES, Recipe, train_transform
 from .seeds import generator
 
 _AHEAD = 1 << 30  # bytes of batches that wait, of all workers together
@@ -46,12 +46,12 @@ class Batch:
     """int64 [b]: the video of each clip; -1 for a clip that could not be read."""
     failures: list[tuple[int, str]]
     """(index, reason) of each video that could not be read."""
-    colours: Tensor | None = None
-    """float64 [b, 9]: the change of colours that is still to be made, by the recipe's `COLOUR_CHANGES`; None: there is none."""
+    colors: Tensor | None = None
+    """float64 [b, 9]: the change of colors that is still to be made, by the recipe's `COLOR_CHANGES`; None: there is none."""
     reading: float = 0.0
     """Seconds that a worker took to read the clips,"""
     augmenting: float = 0.0
-    """and to resize, crop, mirror and colour them."""
+    """and to resize, crop, mirror and color them."""
 
     def pin_memory(self) -> Batch:
         """Returns the batch in page-locked memory, so that it can be copied to a GPU while the GPU computes."""
@@ -65,7 +65,7 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
         videos: the instances.
         spec: clip length, frame rate and crop.
         recipe: the augmentation.
-        colour: change colours here; otherwise batches say how they are to be changed.
+        color: change colors here; otherwise batches say how they are to be changed.
         seed: seed for clips and augmentation.
         time_limit: seconds after which reading one clip counts as failed.
     """
@@ -76,11 +76,11 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
         spec: ClipSpec,
         *,
         recipe: Recipe = "color_jitter",
-        colour: bool = True,
+        color: bool = True,
         seed: int = 0,
         time_limit: float = 60.0,
     ) -> None:
-        self.videos, self.spec, self.colour, self.seed, self.time_limit = videos, spec, colour, seed, time_limit
+        self.videos, self.spec, self.color, self.seed, self.time_limit = videos, spec, color, seed, time_limit
         self._transform = train_transform(spec, recipe)
 
     def __len__(self) -> int:
@@ -94,7 +94,7 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
         """The batch of some (epoch, index). It has its size whatever could be read: see `Batch`."""
         began = time.perf_counter()
         frames = _batch_memory((len(which), self.spec.num_frames, 3, self.spec.crop, self.spec.crop))
-        colours: list[list[float] | None] = [None] * len(which)
+        colors: list[list[float] | None] = [None] * len(which)
         batch = Batch(frames, torch.tensor([index for _, index in which], device="cpu"), [])
         for slot, (epoch, index) in enumerate(which):
             draws = generator(self.seed, epoch, index)
@@ -107,11 +107,11 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
                 continue
             finally:
                 batch.reading += time.perf_counter() - before
-            frames[slot], colours[slot] = self._transform.view(clip, draws)
-        _fill(batch, colours)
-        if self.colour and batch.colours is not None:
-            COLOUR_CHANGES[self._transform.recipe](frames.flatten(0, 1), batch.colours)
-            batch.colours = None
+            frames[slot], colors[slot] = self._transform.view(clip, draws)
+        _fill(batch, colors)
+        if self.color and batch.colors is not None:
+            COLOR_CHANGES[self._transform.recipe](frames.flatten(0, 1), batch.colors)
+            batch.colors = None
         batch.augmenting = time.perf_counter() - began - batch.reading
         return batch
 
@@ -223,15 +223,15 @@ def loader(
         return iter(batches)
 
 
-def _fill(batch: Batch, colours: list[list[float] | None]) -> None:
-    """Puts another clip, or black, where one could not be read; and the changes of colours, if there are any, together."""
+def _fill(batch: Batch, colors: list[list[float] | None]) -> None:
+    """Puts another clip, or black, where one could not be read; and the changes of colors, if there are any, together."""
     there = next((slot for slot, index in enumerate(batch.indices.tolist()) if index >= 0), None)
     for slot, index in enumerate(batch.indices.tolist()):
         if index < 0:
             batch.frames[slot] = 0 if there is None else batch.frames[there]
-            colours[slot] = None if there is None else colours[there]
-    if None not in colours:
-        batch.colours = torch.tensor(colours, dtype=torch.float64, device="cpu")
+            colors[slot] = None if there is None else colors[there]
+    if None not in colors:
+        batch.colors = torch.tensor(colors, dtype=torch.float64, device="cpu")
 
 
 def _as_it_is(batch: Batch) -> Batch:

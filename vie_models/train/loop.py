@@ -22,7 +22,7 @@ from ..bank.memory_bank import MemoryBank
 from ..bank.ranks import world
 from ..failures import check_failures
 from ..files import replacing
-from ..video.transforms import COLOUR_CHANGES
+from ..video.transforms import COLOR_CHANGES
 from .guards import locked, stop_signals
 from .loading import Batch, before_training
 from .logs import RunLog
@@ -92,41 +92,41 @@ class Run(RunState):
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         momentum, bank.momentum = bank.momentum, 0.0
         for batch in self.batches(before_training(len(self.videos), self.config.batch_size, self.ranks)):
-            bank.update(batch.indices.to(self.ranks.device), self._forward(batch.frames, batch.colours))
+            bank.update(batch.indices.to(self.ranks.device), self._forward(batch.frames, batch.colors))
         bank.momentum = momentum
         for buffer, before in zip(self.model.buffers(), buffers, strict=True):
             buffer.copy_(before)
 
     def train_step(self, batch: Batch) -> None:
-        """Makes one optimiser step on the clips of all ranks."""
+        """Makes one optimizer step on the clips of all ranks."""
         self.objective.begin_step(self.step, self.config.batch_size)
         indices = batch.indices.to(self.ranks.device, non_blocking=True)
         there = indices >= 0
         share = self.ranks.size / self.ranks.sum(there.sum()).clamp(min=1)  # DDP averages gradients over ranks
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         outputs = []
         size = len(indices) // self.config.accumulate
         for start in range(0, len(indices), size):
             part = slice(start, start + size)
             with self._last_only(start + size == len(indices)):
-                colours = None if batch.colours is None else batch.colours[part]
-                output = self._forward(self.objective.views(batch.frames[part], part), colours)
+                colors = None if batch.colors is None else batch.colors[part]
+                output = self._forward(self.objective.views(batch.frames[part], part), colors)
                 losses = self.objective.losses(self.step, output, indices[part], part) * there[part]
                 (losses.sum() * share).backward()
             outputs.append(output.detach())
             self._losses += torch.stack([losses.detach().sum(), there[part].sum()])
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr_at(self.step)
-        self.optimiser.step()
+        self.optimizer.step()
         self.objective.end_step(indices, torch.cat(outputs))
         self.step += 1
 
-    def _forward(self, frames: Tensor, colours: Tensor | None = None) -> Tensor:
+    def _forward(self, frames: Tensor, colors: Tensor | None = None) -> Tensor:
         """Returns the encoder's float32 output for clips uint8 [b, T, 3, S, S]."""
         frames = frames.to(self.ranks.device, non_blocking=True).contiguous()
-        if colours is not None:
-            COLOUR_CHANGES[self.config.augmentation](frames.flatten(0, 1), colours)
-        x = self._normalise(frames)
+        if colors is not None:
+            COLOR_CHANGES[self.config.augmentation](frames.flatten(0, 1), colors)
+        x = self._normalize(frames)
         if self.config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last_3d)
         dtype = getattr(torch, self.config.dtype)

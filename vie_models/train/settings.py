@@ -21,7 +21,7 @@ from ..video.transforms import Recipe as Augmentation
 
 @dataclasses.dataclass(kw_only=True)
 class TrainConfig:
-    """The settings of a training run: model, videos, objective, optimiser and logging."""
+    """The settings of a training run: model, videos, objective, optimizer and logging."""
 
     out: Path
     """Folder of the run. If it holds a stopped run, that run continues."""
@@ -62,11 +62,11 @@ class TrainConfig:
     """IR: number of noise rows drawn for each clip. They estimate the softmax over all rows; 0 computes it exactly.
     Use 0 for a small memory bank, where noise rows hide the signal of a clip's own row."""
     background: int = 512
-    """LA: number of background neighbours of each clip, its nearest rows of the memory bank (the paper's k)."""
+    """LA: number of background neighbors of each clip, its nearest rows of the memory bank (the paper's k)."""
     clusters: int = 8000
     """LA: number of clusters in each clustering, at most the number of videos. A sixth of them suits a short list."""
     clusterings: int = 1
-    """LA: number of clusterings. Close neighbours share a cluster in at least one of them."""
+    """LA: number of clusterings. Close neighbors share a cluster in at least one of them."""
     kmeans_iterations: int = 20
     """LA: maximum number of k-means iterations in each clustering."""
     temperature: float = 0.07
@@ -86,7 +86,7 @@ class TrainConfig:
     """Augmentation of training clips, after their frames are chosen."""
 
     augment: Literal["workers", "device"] = "workers"
-    """Where colours are changed: by the workers, or on the device that trains, which then gets clips as uint8."""
+    """Where colors are changed: by the workers, or on the device that trains, which then gets clips as uint8."""
 
     batch_size: int = 64
     """Number of clips per step, summed over all processes."""
@@ -139,7 +139,7 @@ class TrainConfig:
     """Number of clips per video in validation."""
     val_placement: Placement = "even"
     """Where they lie. even: evenly spaced from the start of the video to its end. paper: as in the paper's evaluation."""
-    neighbours: int = 10
+    neighbors: int = 10
     """Number of memory bank rows that vote for each clip in validation."""
     save_every: int = 5000
     """Number of steps between checkpoints. The run also saves one at the end."""
@@ -243,9 +243,9 @@ FIXED = (
 """Settings that cannot change when a run continues. The others can."""
 
 _LEAST = {
-    **dict.fromkeys(("background", "clusters"), 2),  # with one, every neighbour is close, and there is nothing to learn
+    **dict.fromkeys(("background", "clusters"), 2),  # with one, every neighbor is close, and there is nothing to learn
     **dict.fromkeys(("clusterings", "kmeans_iterations", "batch_size"), 1),
-    **dict.fromkeys("accumulate validate_every val_clips neighbours save_every keep log_every".split(), 1),  # noqa: SIM905
+    **dict.fromkeys("accumulate validate_every val_clips neighbors save_every keep log_every".split(), 1),  # noqa: SIM905
     **dict.fromkeys(("steps", "warmup_steps", "ir_steps", "noise", "workers", "seed"), 0),
 }
 _RANGES = {

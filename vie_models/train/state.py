@@ -1,4 +1,4 @@
-"""The state of a run on one rank: videos, encoder, objective and optimiser. Saves, restores and validates them."""
+"""The state of a run on one rank: videos, encoder, objective and optimizer. Saves, restores and validates them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class RunState:
         with torch.device("cpu"):  # whatever the default device is
             network = make_network(config, self.videos.num_classes)
         self.model = network.to(self.ranks.device)
-        self.optimiser = torch.optim.SGD(
+        self.optimizer = torch.optim.SGD(
             self.model.parameter_groups(config.weight_decay, config.weight_decay), lr=config.lr, momentum=config.momentum
         )
         self.step = 0
@@ -71,7 +71,7 @@ class RunState:
         self._list_hash = list_hash(config.train_list)
         self.checkpoints = Checkpoints(config.out / CHECKPOINTS, keep=config.keep, world=self.ranks)
         self._begin()
-        self._normalise = clip_transform(self.model).normalise
+        self._normalize = clip_transform(self.model).normalize
         self._net = self._prepared()
 
     def _begin(self) -> None:
@@ -88,12 +88,12 @@ class RunState:
             self._check_finished(TrainConfig.from_dict(state["config"]))
         else:
             with torch.device("cpu"):
-                self.step = begin(self.config, self.model, self.optimiser, self.objective)
+                self.step = begin(self.config, self.model, self.optimizer, self.objective)
         self.sampler.first_step = self.step
 
     def _check_finished(self, before: TrainConfig) -> None:
         """Raises ValueError if the run is finished and its validation settings change: it does not validate again."""
-        names = ("val_list", "root", "val_clips", "val_placement", "neighbours")
+        names = ("val_list", "root", "val_clips", "val_placement", "neighbors")
         if self.step < self.config.steps or self.config.val_list is None:
             return
         if differing := [name for name in names if getattr(before, name) != getattr(self.config, name)]:
@@ -144,7 +144,7 @@ class RunState:
             self.videos,
             self.model.clip_spec,
             recipe=config.augmentation,
-            colour=config.augment == "workers",
+            color=config.augment == "workers",
             seed=config.seed,
         )
         return loader(dataset, views or self.sampler, clips=self._clips, workers=config.workers, device=self.ranks.device)
@@ -182,7 +182,7 @@ class RunState:
         return {
             "step": self.step,
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "objective": self.objective.state_dict(),
             "failed": self._failed,
             "val_failed": self._val_failed,
@@ -195,7 +195,7 @@ class RunState:
         """Restores a `state_dict`. `parts` are the memory bank's states of all ranks that saved it."""
         self.step, self._failed, self._val_failed = state["step"], state["failed"], state.get("val_failed", 0)
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.objective.load_state_dict(state["objective"])
         if isinstance(self.objective, InstanceObjective):
             self.objective.bank.load_state_dict(*parts)

@@ -118,9 +118,7 @@ def _of_clips(
     if isinstance(objective, InstanceObjective):
         blank = torch.zeros(0, config.val_clips, objective.bank.dim, device="cpu")
         values = torch.stack(list(outputs.values())) if which else blank
-        votes = knn(
-            values, objective.bank, labels, k=config.neighbours, temperature=config.temperature, num_classes=num_classes
-        )
+        votes = knn(values, objective.bank, labels, k=config.neighbors, temperature=config.temperature, num_classes=num_classes)
         return which, {"knn": votes.scores}
     shape = (len(network.layers), num_classes) if isinstance(network, LinearReadouts) else (num_classes,)
     values = torch.stack(list(outputs.values())) if which else torch.zeros(0, config.val_clips, *shape, device="cpu")
@@ -135,7 +133,7 @@ def _of_views(
 ) -> tuple[list[int], dict[str, Tensor]]:
     """Returns the same for pretext tasks. The network sees video i in view i modulo the number of views."""
     dataset = ClipDataset(videos, network.clip_spec, recipe=config.augmentation, seed=config.seed)
-    normalise = clip_transform(network).normalise
+    normalize = clip_transform(network).normalize
     size = config.batch_size // ranks.size
     batches = [[(0, i) for i in mine[start : start + size]] for start in range(0, len(mine), size)]
     which, scores = [], [torch.zeros(0, network.num_classes or 0, device="cpu")]
@@ -147,6 +145,6 @@ def _of_views(
         drawn = batch.indices[there] % objective.num_views
         which += batch.indices[there].tolist()
         with torch.no_grad():
-            x = normalise(objective.view(batch.frames[there], drawn).to(ranks.device))
+            x = normalize(objective.view(batch.frames[there], drawn).to(ranks.device))
             scores.append(network(x).softmax(-1).cpu())
     return which, {config.objective: torch.cat(scores)}

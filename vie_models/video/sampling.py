@@ -132,7 +132,7 @@ def cropping(spec: ClipSpec) -> Convert:
 
 @dataclasses.dataclass
 class ClipRead:
-    """One clip, ready to be normalised."""
+    """One clip, ready to be normalized."""
 
     indices: tuple[int, ...]
     """Grid indices of the clip's frames."""

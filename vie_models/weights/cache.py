@@ -47,7 +47,7 @@ def load_record(
 
 
 def load_memory_bank(name: str, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> dict[str, Tensor]:
-    """Returns the memory bank of a weight set ("vie_3dresnet.k400"), in which to look up neighbours.
+    """Returns the memory bank of a weight set ("vie_3dresnet.k400"), in which to look up neighbors.
 
     Args:
         name: a weight set, or a model for its default one.

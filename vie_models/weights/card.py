@@ -1,6 +1,6 @@
 """The model card of a weight set, README.md of its Hub repository: prose for people, and facts that `publish` checks.
 
-The facts stand in the YAML block at its top: licence, library, measured numbers (`model-index`, as the Hub reads them), and
+The facts stand in the YAML block at its top: license, library, measured numbers (`model-index`, as the Hub reads them), and
 under `vie_models` the architecture, the number of parameters and the SHA-256 of every other file.
 """
 
@@ -71,7 +71,7 @@ class About:
 def stated(fields: Mapping[str, Any], source: object) -> About:
     """Makes an `About` of its author's statements. ValueError names `source` if they are not the fields of a card."""
     try:
-        return About(**{name.replace("licence", "license"): value for name, value in fields.items()})  # older files' spelling
+        return About(**{name.replace("license", "license"): value for name, value in fields.items()})  # older files' spelling
     except TypeError as error:
         known = ", ".join(field.name for field in dataclasses.fields(About))
         raise ValueError(f"{source} must have the fields of a card ({known}): {error}") from error
@@ -144,7 +144,7 @@ def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping
         *_evaluation(about),
         FILES,
         *_files(sha256, sizes),
-        "## Licence and citation",
+        "## License and citation",
         about.license_text,
         "```bibtex",
         CITATION,
@@ -281,7 +281,7 @@ def gflops(model: Encoder) -> float:
 def _clip(spec: ClipSpec) -> str:
     apart = f"{spec.num_frames} frames, {spec.frame_interval} apart at {spec.fps:g} fps ({spec.seconds:g} s)"
     frames = "1 frame" if spec.num_frames == 1 else apart
-    return f"{frames}; short side {spec.resize}, centre crop {spec.crop} pixels"
+    return f"{frames}; short side {spec.resize}, center crop {spec.crop} pixels"
 
 
 def _evaluation(about: About) -> list[str]:

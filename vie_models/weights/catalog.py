@@ -38,8 +38,8 @@ class WeightRecord:
     """Size of that file, or of all files of the set, in bytes; None if unknown."""
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """SHA-256 of each file, by its path in the set's folder, for a set that comes with the package."""
-    licence: str
-    """Licence of the weights, or "not stated"."""
+    license: str
+    """License of the weights, or "not stated"."""
     provenance: str
     """Who trained the weights, on what, and how."""
     metrics: tuple[Metric, ...] = ()
@@ -72,7 +72,7 @@ def _natural(model: str, size: int, files: Mapping[str, str], measured: Mapping[
         name=f"{model}.natural",
         size=size,
         files=files,
-        licence="free for research; see the card",
+        license="free for research; see the card",
         provenance=(
             "Trained by the authors of vie_models on 5,099 photographs in motion and 406 stretches of real video, without "
             "labels: instance recognition. Its card says how: checkpoints/."
@@ -89,7 +89,7 @@ CATALOG: dict[str, WeightRecord] = {
             url="https://visualmaster-models.s3.amazonaws.com/vie/3dresnet_112/checkpoint-1450000.tar",
             sha256=None,
             size=None,
-            licence="not stated",
+            license="not stated",
             provenance=(
                 "Trained by the authors of VIE (Zhuang et al., CVPR 2020) on 239,888 videos of Kinetics-400 without labels: "
                 "instance recognition for 50,000 steps, local aggregation to step 1,450,000, batch 64."

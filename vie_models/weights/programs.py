@@ -1,7 +1,7 @@
 """Writes an encoder as a program that runs without this package: of torch.export (pt2), or ONNX.
 
 Every program takes `clips` [B, T, H, W, 3], frames as `load_clip` gives them, resized and cropped. B is free; T, H and W are
-those of the model's ClipSpec. Normalisation is inside. It gives "output", what `forward` returns, and the maps of the layers
+those of the model's ClipSpec. Normalization is inside. It gives "output", what `forward` returns, and the maps of the layers
 that were asked for, [B, C, T', H', W'], by their names. What it holds and expects is written beside it (`metadata`).
 
 B batch, T time, H height, W width.

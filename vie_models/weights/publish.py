@@ -60,7 +60,7 @@ def publish(
             two-pathway set that refers to two other sets is uploaded with tensors of its own.
         repo_id: "org/name"; created if it does not exist.
         tag: name of the version. Default: "v1", or the next free number.
-        private: whether a newly created repository is private. None leaves it to the organisation's setting.
+        private: whether a newly created repository is private. None leaves it to the organization's setting.
         token, endpoint: as in huggingface_hub.
         commit_message: default: the model's name and the tag.
         dry_run: check everything locally and upload nothing.

@@ -92,7 +92,7 @@ class OrderClassifier(Encoder):
     """The network of OPN: a 2-D encoder for each of 4 frames, features of all 6 pairs of frames, and 12 logits.
 
     The release does not describe its network, so these choices are ours. Frames are 8/25 s apart. The mean over a video's
-    frames, which says nothing about their order, is subtracted from the features. Features of pairs are batch-normalised.
+    frames, which says nothing about their order, is subtracted from the features. Features of pairs are batch-normalized.
     They start as differences of the two frames, because a short training that starts with sums learns nothing.
 
     Args:

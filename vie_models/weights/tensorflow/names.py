@@ -81,7 +81,7 @@ def tf_to_state_dict(variables: Mapping[str, np.ndarray], model: Encoder) -> dic
     """Converts TensorFlow variables to the state_dict of `model`. Every variable must have its weight, and the reverse.
 
     Args:
-        variables: variable name -> array, from `read_checkpoint`. Optimiser slots, the step and the memory bank are ignored.
+        variables: variable name -> array, from `read_checkpoint`. Optimizer slots, the step and the memory bank are ignored.
         model: an encoder with its embedding head; it may be on the meta device.
 
     Returns:
