@@ -70,9 +70,7 @@ class About:
 
 def stated(fields: Mapping[str, Any], source: object) -> About:
     """Makes an `About` of its author's statements. ValueError names `source` if they are not the fields of a card."""
-    american = {
-        name.replace("licence", "license"): value for name, value in fields.items()
-    }  # files of 0.2 are in British English
+    american = {name.replace("licence", "license"): value for name, value in fields.items()}  # as 0.2 spelled it
     try:
         return About(**american)
     except TypeError as error:
