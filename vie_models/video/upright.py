@@ -44,6 +44,12 @@ def upright(image: np.ndarray, matrix: Matrix) -> np.ndarray:
     return image[::-1] if abs(degrees) < 1 and matrix[4] < 0 else image
 
 
+def is_on_its_side(matrix: Matrix) -> bool:
+    """Whether `upright` swaps height and width."""
+    degrees = clockwise(matrix)
+    return abs(degrees - 90) < 1 or abs(degrees - 270) < 1
+
+
 def is_askew(matrix: Matrix) -> bool:
     """Whether the matrix turns by another angle than a multiple of 90 degrees."""
     degrees = clockwise(matrix)
