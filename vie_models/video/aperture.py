@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 _MOST = 1000  # boxes or elements looked at on one level
 
@@ -39,7 +39,7 @@ def container_crop(file: BinaryIO, container: str, index: int) -> Crop:
     position = file.tell()
     try:
         return read(file, index)
-    except (struct.error, ZeroDivisionError, StopIteration):  # the header ends early, or says nothing about it
+    except (struct.error, ValueError, ZeroDivisionError, StopIteration):  # the header ends early, or says nothing about it
         return WHOLE
     finally:
         file.seek(position)
@@ -48,7 +48,7 @@ def container_crop(file: BinaryIO, container: str, index: int) -> Crop:
 Span = tuple[int, int]  # where content begins and ends in the file
 
 
-def _unpacked(file: BinaryIO, position: int, layout: str) -> tuple[int, ...]:
+def _unpacked(file: BinaryIO, position: int, layout: str) -> tuple[Any, ...]:
     file.seek(position)
     return struct.unpack(layout, file.read(struct.calcsize(layout)))
 
@@ -66,7 +66,7 @@ def _boxes(file: BinaryIO, span: Span) -> Iterator[tuple[bytes, Span]]:
         size = size or end - position  # 0: to the end
         if size < 8:
             return
-        yield bytes(name), (begin, min(position + size, end))  # type: ignore[arg-type]
+        yield name, (begin, min(position + size, end))
         position += size
 
 
@@ -103,9 +103,10 @@ _CROPS = (0x54BB, 0x54AA, 0x54CC, 0x54DD)  # PixelCropTop, Bottom, Left, Right
 def _number(file: BinaryIO, position: int, *, keep_marker: bool) -> tuple[int, int]:
     """Returns a number of variable length, and the position after it."""
     (first,) = _unpacked(file, position, ">B")
+    if first == 0:
+        raise ValueError("a number of more than 8 bytes")
     length = 9 - first.bit_length()
-    file.seek(position)
-    value = int.from_bytes(file.read(length), "big")
+    value = int.from_bytes(_unpacked(file, position, f">{length}s")[0], "big")
     return value if keep_marker else value - (1 << 7 * length), position + length
 
 

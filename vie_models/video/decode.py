@@ -57,7 +57,6 @@ class VideoFile(Video):
         self._size: tuple[int, int] | None = None  # height and width of the first frame, upright
         self._first = 0  # time stamp of the first packet
         self._origin = 0  # grid index of the first frame, counted from the container's start
-        self._found: dict[str, int] = {}  # what a full decode found: see `Video.facts`
         self.packets_read = 0
         self._last_dts = 0  # in an AVI, a count of frames from 0
         self._crop: dict[str, str] = {}  # what the container takes off, as FFmpeg's filter
@@ -65,9 +64,10 @@ class VideoFile(Video):
         self._read_crop()
 
     def _read_crop(self) -> None:
-        with contextlib.ExitStack() as stack:
-            file = stack.enter_context(Path(self._source).open("rb")) if isinstance(self._source, str) else self._source
+        by_path = isinstance(self._source, str)
+        with Path(self._source).open("rb") if by_path else contextlib.nullcontext(self._source) as file:
             crop = container_crop(file, self._container.format.name, self._stream.index)
+        self._check_connection()
         if any(crop):
             left, top = crop.left, crop.top
             self._crop = {"crop": f"w=iw-{left}-{crop.right}:h=ih-{top}-{crop.bottom}:x={left}:y={top}"}
@@ -104,7 +104,7 @@ class VideoFile(Video):
         self._untouched = True
         self._claimed_size = (codec.width, codec.height)
         duration = self._container.duration
-        self.facts = {
+        self.facts |= {
             "container": self._container.format.name,
             "codec": codec.name,
             "width": codec.width,
@@ -112,7 +112,6 @@ class VideoFile(Video):
             "pixel_format": codec.format.name if codec.format else None,
             "fps": float(self._stream.average_rate) if self._stream.average_rate else None,
             "claimed_duration": duration / 1_000_000 if duration else None,
-            **self._found,
         }
 
     def _reopen(self) -> None:
@@ -282,10 +281,9 @@ class VideoFile(Video):
                 yield begin, index, held
             held, begin = frame, index
         if held is None:
-            codec = self._stream.codec_context.name
-            why = (
-                f"{self._ffmpeg()} cannot decode its {codec} stream ({self._damage})" if self._damage else "it has no key frame"
-            )
+            why = "it has no key frame"
+            if self._damage:
+                why = f"{self._ffmpeg()} cannot decode its {self._stream.codec_context.name} stream ({self._damage})"
             raise VideoError(self.name, f"has a video stream but no frame that can be decoded: {why}")
         end = max(self.nearest(self._seconds(frame_times.end)) - origin, begin, 1)
         found = self._damage
@@ -296,8 +294,7 @@ class VideoFile(Video):
         found.first = found.first or back
         self._origin, self._num_frames, self.damage = origin, end, str(found) or None
         counts = {"joined": self._packet_times.joins, "concealed": found.concealed, "skipped": found.skipped}
-        self._found = {what: count for what, count in counts.items() if count}
-        self.facts |= self._found
+        self.facts |= {what: count for what, count in counts.items() if count}
         if begin < end:
             yield begin, end, held
 
