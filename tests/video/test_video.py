@@ -371,7 +371,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
 def test_damaged_files_give_right_frames_or_say_so(tmp_path, damage, codec):
-    """Frames of a file that is said to be whole, or good up to its damage, are those of the undamaged file.
+    """Frames of a file that is said to be whole are those of the undamaged file.
 
     Bits that still make sense to the decoder cannot be told from good ones: a few files in a hundred go unnoticed.
     """
