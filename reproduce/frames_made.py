@@ -153,7 +153,7 @@ CODECS: dict[str, tuple[str, str, dict[str, object]]] = {
     "prores 4444": ("-c:v prores_ks -profile:v 4444 -pix_fmt yuva444p10le", "mov", {}),
     "dnxhr": ("-c:v dnxhd -profile:v dnxhr_sq -pix_fmt yuv422p", "mov mxf", {"size": (256, 128), "frames": 30}),
     "cineform": ("-c:v cfhd", "mov avi", {}),
-    "dv": ("-c:v dvvideo -pix_fmt yuv420p", "dv avi mov", {"size": (720, 576), "frames": 20}),
+    "dv": ("-c:v dvvideo -pix_fmt yuv420p", "dv avi mov", {"size": (720, 576), "frames": 10}),
     "cinepak": ("-c:v cinepak", "avi mov", {"frames": 20}),
     "msvideo1": ("-c:v msvideo1", "avi", {}),
     "rpza": ("-c:v rpza", "mov", {}),
@@ -232,7 +232,10 @@ FORMATS = {
     "h264 grey": ("mp4", f"{H264B} -pix_fmt gray"),
     "h264 full range": ("mp4", f"{H264B} -pix_fmt yuvj420p"),
     "h264 rgb": ("mkv", "-c:v libx264rgb -preset veryfast -pix_fmt rgb24"),
-    "h264 bt709": ("mp4", f"{H264B} -vf scale=out_color_matrix=bt709 -colorspace bt709 -color_primaries bt709 -color_trc bt709"),
+    "h264 bt709": (
+        "mp4",
+        f"{H264B} -vf scale=out_color_matrix=bt709 -colorspace bt709 -color_primaries bt709 -color_trc bt709",
+    ),
     "hevc 10 bit": ("mp4", f"{HEVC} -pix_fmt yuv420p10le"),
     "hevc 12 bit": ("mkv", f"{HEVC} -pix_fmt yuv420p12le"),
     "hevc 4:4:4": ("mp4", f"{HEVC} -pix_fmt yuv444p"),
@@ -282,6 +285,13 @@ SIZES = {
     "png": ("-c:v png", "mov", [(95, 63)]),
     "gif": ("", "gif", [(95, 63)]),
 }
+TWO = "-filter_complex split[a][b];[b]scale=48:32,hflip[c]"  # a second video stream, smaller and mirrored
+SEVERAL = {  # options of files with more than one video stream
+    "small one first": f"{TWO} -map [c] -map [a]",
+    "large one first": f"{TWO} -map [a] -map [c]",
+    "small one by default": f"{TWO} -map [a] -map [c] -disposition:v:0 0 -disposition:v:1 default",
+    "two of a size": "-filter_complex split[a][b];[b]hflip[c] -map [c] -map [a]",
+}
 STREAMS = {  # cut and joined: containers that recorders write as they go
     "h264 ts": ("ts", H264, {}),
     "h264 B ts": ("ts", f"{H264B} {TS}", {}),
@@ -300,7 +310,7 @@ STREAMS = {  # cut and joined: containers that recorders write as they go
     "mpeg4 avi": ("avi", MPEG4, {}),
     "wmv2 asf": ("asf", "-c:v wmv2", {}),
     "h264 B nut": ("nut", H264B, {}),
-    "dv": ("dv", "-c:v dvvideo -pix_fmt yuv420p", {"size": (720, 576), "frames": 20}),
+    "dv": ("dv", "-c:v dvvideo -pix_fmt yuv420p", {"size": (720, 576), "frames": 10}),
     "hevc B ts": ("ts", HEVC, {}),
 }
 JOINS = {  # options of two recordings whose bytes follow
@@ -340,19 +350,19 @@ def videos() -> Iterator[Made]:
     for codec, (options, containers, changes) in CODECS.items():
         for suffix in containers.split():
             yield Made(f"codec: {codec} in {suffix}", suffix, options, **changes)  # type: ignore[arg-type]
-    rows: list[tuple[str, str]] = [("h264 B", suffix) for suffix in "mp4 mkv ts flv mpg".split()]
+    rows: list[tuple[str, str]] = [("h264 B", suffix) for suffix in ["mp4", "mkv", "ts", "flv", "mpg"]]
     rows += [("mpeg4", "avi"), ("vp9", "webm"), ("mpeg2 B", "vob"), ("wmv2", "asf"), ("mjpeg", "mov")]
     for (codec, suffix), (kind, (rate, more)) in itertools.product(rows, RATES.items()):
         steady = suffix in ("avi", "mpg", "vob")  # without time stamps of single frames, or none of MPEG's rates
         if not (steady and (more or rate == "25/2")):
             yield Made(f"rate: {kind} {codec} in {suffix}", suffix, f"{CODECS[codec][0]} {more}", rate=rate)
-    for suffix, (kind, offset) in itertools.product("mp4 mov mkv ts flv nut vob".split(), OFFSETS.items()):
-        if offset > 0 or suffix in "mp4 mov mkv nut":
+    for suffix, (kind, offset) in itertools.product(["mp4", "mov", "mkv", "ts", "flv", "nut", "vob"], OFFSETS.items()):
+        if offset > 0 or suffix in ("mp4", "mov", "mkv"):
             yield Made(f"start: {kind} in {suffix}", suffix, f"{H264B} -output_ts_offset {offset} {LATE}")
-    for suffix, (kind, inputs) in itertools.product("mp4 mkv ts vob avi flv".split(), SOUNDS.items()):
+    for suffix, (kind, inputs) in itertools.product(["mp4", "mkv", "ts", "vob", "avi", "flv"], SOUNDS.items()):
         codec = MPEG4 if suffix == "avi" else H264B
         yield Made(f"sound: {kind} in {suffix}", suffix, f"{codec} -c:a {'mp2' if suffix == 'vob' else 'aac'}", inputs)
-    for suffix, angle, mirror in itertools.product("mp4 mov mkv".split(), (0, 90, 180, 270, 30), TURNS):
+    for suffix, angle, mirror in itertools.product(["mp4", "mov", "mkv"], (0, 90, 180, 270, 30), TURNS):
         if angle == 90 or (suffix == "mp4" and not (angle == 30 and mirror)):
             turn = f"-display_rotation {angle} {mirror} IN -c copy"
             yield Made(f"turned: {angle} {mirror} in {suffix}", suffix, H264B, copy=(turn,))
@@ -364,10 +374,15 @@ def videos() -> Iterator[Made]:
             yield Made(f"cropped: {kind} {codec}, turned", suffix, H264B if codec == "h264" else HEVC, copy=copies)
     for (codec, options), (kind, copy) in itertools.product((("h264 B", H264B), ("hevc B", HEVC)), EDITED.items()):
         yield Made(f"edit: {kind} {codec} in mp4", "mp4", options, copy=(copy,))
-    for (kind, options), suffix in itertools.product(GROUPS.items(), "mp4 mkv ts avi h264".split()):
+    for (kind, options), suffix in itertools.product(GROUPS.items(), ["mp4", "mkv", "ts", "avi", "h264"]):
         yield Made(f"groups: {kind} in {suffix}", suffix, f"{X264}:{options}")
     for kind, (suffix, options) in FORMATS.items():
         yield Made(f"format: {kind}", suffix, options, frames=30)
+    for suffix, (kind, options) in itertools.product(["mp4", "mkv", "ts", "nut"], SEVERAL.items()):
+        yield Made(f"streams: {kind} in {suffix}", suffix, f"{H264B} {options}")
+    for suffix in ("mp4", "mkv"):
+        cover = "-map 0 -map 1 -c:v:1 png -frames:v:1 1 -disposition:v:1 attached_pic"
+        yield Made(f"streams: cover picture in {suffix}", suffix, f"{H264B} {cover}", "-f lavfi -i color=red:s=320x320:d=1")
     for kind, (suffix, options, changes) in INTERLACED.items():
         yield Made(f"interlaced: {kind} in {suffix}", suffix, options, **changes)  # type: ignore[arg-type]
     for codec, (options, containers, sizes) in SIZES.items():
@@ -378,7 +393,7 @@ def videos() -> Iterator[Made]:
         for name, (before, after) in JOINS.items():
             if name == next(iter(JOINS)) or suffix in JUMPING.split():
                 one = dataclasses.replace(one, encode=f"{options} {before}")
-                other = dataclasses.replace(one, encode=f"{options} {after}", first=100, frames=one.frames - 20)
+                other = dataclasses.replace(one, encode=f"{options} {after}", first=100, frames=one.frames * 2 // 3)
                 yield one.but(name, joined=(other,))
     for kind, (suffix, options, changes) in STREAMS.items():
         one = Made(f"cut: {kind}", suffix, options, **changes)  # type: ignore[arg-type]
