@@ -9,10 +9,12 @@ unseen.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import math
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +30,8 @@ from .upright import display_matrix, is_askew, rotated, upright
 MAX_PIXELS = 2**26  # of a frame, twice 8K: a larger claim is taken for damage
 _LOOSE_TIMES = 0x200  # AVFMT_TS_DISCONT: time stamps may jump, as in MPEG program and transport streams
 _NO_TIMES = 0x80  # AVFMT_NOTIMESTAMPS: a bare stream of frames
+_MADE_UP_TIMES = 0x1  # AVFMT_FLAG_GENPTS, which PyAV sets: presentation times that are wrong for B-frames in AVI
+_MARKED_BY_JOIN = 3  # the most packets before a join among which libavformat marks one as damaged
 _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 _STILLS = frozenset({"bmp", "gif", "jpegls", "jpegxl", "mjpeg", "png", "tiff", "webp"})  # codecs of cover pictures
 _JUMP = 12  # from this gap between wanted frames (grid points), looking for a key frame is worth it
@@ -51,6 +55,7 @@ class VideoFile(Video):
         self._size: tuple[int, int] | None = None  # height and width of the first frame, upright
         self._first = 0  # time stamp of the first packet
         self._origin = 0  # grid index of the first frame, counted from the container's start
+        self._found: dict[str, int] = {}  # what a full decode found: see `Video.facts`
         self.packets_read = 0
         self._last_dts = 0  # in an AVI, a count of frames from 0
         self._open()
@@ -60,11 +65,11 @@ class VideoFile(Video):
         if not isinstance(self._source, str):
             self._source.seek(0)
         try:
-            # PyAV would make up presentation times, which are wrong for B-frames in AVI
-            self._container = self._av.open(self._source, metadata_errors="replace", options={"fflags": "-genpts"})
+            self._container = self._av.open(self._source, metadata_errors="replace")
         except (self._av.error.FFmpegError, OverflowError) as error:
             self._check_connection()
             raise VideoError(self.name, f"cannot be opened as a video: {_text(error)}") from error
+        self._container.flags &= ~_MADE_UP_TIMES
         try:
             self._stream = self._pick_stream()
         except VideoError:
@@ -95,6 +100,7 @@ class VideoFile(Video):
             "pixel_format": codec.format.name if codec.format else None,
             "fps": float(self._stream.average_rate) if self._stream.average_rate else None,
             "claimed_duration": duration / 1_000_000 if duration else None,
+            **self._found,
         }
 
     def _reopen(self) -> None:
@@ -109,9 +115,8 @@ class VideoFile(Video):
         stream = streams.best("video") if hasattr(streams, "best") else None
         stream = stream if stream in videos else next(iter(videos), None)
         if stream is None:
-            kinds = sorted({"a cover picture" if stream.type == "video" else stream.type for stream in streams})
-            sound = ["sound"] * ("audio" in kinds)
-            only = " and ".join(sound + [kind for kind in kinds if kind != "audio"]) or "nothing"
+            kinds = sorted({"a cover picture" if stream.type == "video" else stream.type for stream in streams}) or ["nothing"]
+            only = "sound and a cover picture" if kinds == ["a cover picture", "audio"] else ", ".join(kinds)
             raise VideoError(self.name, f"has no video stream, only {only}")
         if stream.codec_context is None or stream.codec_context.codec is None:
             raise VideoError(self.name, f"has a video stream that {self._ffmpeg()} cannot decode")
@@ -178,7 +183,7 @@ class VideoFile(Video):
                 packets = itertools.chain([first], packets)
             end: Fraction | None = None
             for packet in packets:
-                if packet.size == 0:  # marks the end of demuxing
+                if packet.size == 0:
                     continue
                 if packet.pts is None or packet.is_corrupt or packet.is_discard:
                     return None
@@ -251,7 +256,10 @@ class VideoFile(Video):
                 origin = index
                 self._size = None
                 self._rgb(frame)  # sets it
-            index = max(index - origin, begin)
+            index -= origin
+            if begin - index > self.rate:
+                self._damage.note(f"time stamps go back by {float((begin - index) / self.rate):.2f} s, and frames are left out,")
+            index = max(index, begin)
             self._damage.after = index + 1
             if held is not None and index > begin:
                 yield begin, index, held
@@ -266,7 +274,8 @@ class VideoFile(Video):
             damage.note(f"has only {self._last_dts + 1} of the {self._stream.frames} frames that it claims")
         self._origin, self._num_frames, self.damage = origin, end, str(damage) or None
         found = {"joined": self._packet_times.joins, "concealed": damage.concealed, "skipped": damage.skipped}
-        self.facts |= {what: count for what, count in found.items() if count}
+        self._found = {what: count for what, count in found.items() if count}
+        self.facts |= self._found
         if begin < end:
             yield begin, end, held
 
@@ -332,27 +341,20 @@ class VideoFile(Video):
 
         Frames shown before the key frame are left out, because they may refer to frames that were not read.
         """
-        self._packet_times = self._new_packet_times()
         damage = self._damage = _Damage(self.rate)
         key: float | None = None
-        for packet in self._until_broken(packets):
+        for packet in self._timed_packets(packets):
             if self.progress:
                 self.progress()
-            ends = packet.size == 0 and packet.dts is None  # marks the end of demuxing: asks the decoder for what it holds back
-            if packet.size == 0 and not ends:
-                continue
-            if not ends:
-                self._packet_times(packet)
-                if not self._timed:
-                    packet.pts = packet.dts = None
+            if packet is not None:
+                if key is None and packet.is_keyframe:
+                    key = packet.pts if packet.pts is not None else -math.inf
+                if packet.is_corrupt:
+                    damage.packets.add(packet.pts)
             if key is None:
-                if not (packet.is_keyframe or ends):
-                    continue
-                key = packet.pts if packet.pts is not None else -math.inf
-            if packet.is_corrupt:
-                damage.packets.add(packet.pts)
+                continue
             try:
-                frames = packet.decode()
+                frames = packet.decode() if packet else self._stream.codec_context.decode(None)
             except self._av.error.FFmpegError as error:
                 damage.skip(_text(error))
                 frames = []
@@ -366,13 +368,31 @@ class VideoFile(Video):
             if strict and damage:
                 raise _DamageError(str(damage))
 
-    def _until_broken(self, packets: Iterator[Any]) -> Iterator[Any]:
-        """Yields packets, and where reading them fails, what marks their end."""
+    def _timed_packets(self, packets: Iterator[Any]) -> Iterator[Any]:
+        """Yields packets with the time stamps that ffmpeg gives them, and at last None."""
+        self._packet_times = times = self._new_packet_times()
+        waiting: deque[Any] = deque()
         try:
-            yield from packets
+            for packet in packets:
+                if packet.size == 0:
+                    continue
+                joins = times.joins
+                times(packet)
+                if not self._timed:
+                    packet.pts = packet.dts = None
+                if times.joins > joins:
+                    for before in waiting:
+                        with contextlib.suppress(AttributeError):  # older versions of PyAV
+                            before.is_corrupt = False  # it is only that the counter of transport packets begins anew
+                waiting.append(packet)
+                if len(waiting) > (_MARKED_BY_JOIN if self._loose else 0):
+                    yield waiting.popleft()
         except self._av.error.FFmpegError as error:
+            yield from waiting
+            waiting.clear()
             self._damage.note(_text(error))
-            yield self._av.Packet(0)
+        yield from waiting
+        yield None
 
     def _new_packet_times(self) -> PacketTimes:
         claimed = self.facts["claimed_duration"]
