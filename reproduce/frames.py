@@ -87,7 +87,7 @@ def find_ffmpeg() -> tuple[str, str] | None:
 
 def ffmpeg_shows(path: Path, ffmpeg: str) -> list[np.ndarray]:
     """Returns the frames of `ffmpeg -vf fps=25`, uint8 [H, W, 3]."""
-    command = [ffmpeg, "-v", "error", "-i", str(path), "-an", "-sn", "-dn", "-vf", "fps=25", "-fps_mode", "passthrough"]
+    command = [ffmpeg, "-v", "error", "-threads", "1", "-i", str(path), "-an", "-sn", "-dn", "-vf", "fps=25", "-fps_mode", "passthrough"]
     command += ["-frames:v", str(MOST), "-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe", "-"]
     content = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
     frames, at = [], 0

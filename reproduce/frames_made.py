@@ -381,8 +381,8 @@ def videos() -> Iterator[Made]:
     for suffix, (kind, options) in itertools.product(["mp4", "mkv", "ts", "nut"], SEVERAL.items()):
         yield Made(f"streams: {kind} in {suffix}", suffix, f"{H264B} {options}")
     for suffix in ("mp4", "mkv"):
-        cover = "-map 0 -map 1 -c:v:1 png -frames:v:1 1 -disposition:v:1 attached_pic"
-        yield Made(f"streams: cover picture in {suffix}", suffix, f"{H264B} {cover}", "-f lavfi -i color=red:s=320x320:d=1")
+        cover = "-map 0 -map 1 -c:v:1 png -disposition:v:1 attached_pic"
+        yield Made(f"streams: cover picture in {suffix}", suffix, f"{H264B} {cover}", "-f lavfi -i color=red:s=320x320:d=0.04")
     for kind, (suffix, options, changes) in INTERLACED.items():
         yield Made(f"interlaced: {kind} in {suffix}", suffix, options, **changes)  # type: ignore[arg-type]
     for codec, (options, containers, sizes) in SIZES.items():

@@ -32,8 +32,10 @@ _LOOSE_TIMES = 0x200  # AVFMT_TS_DISCONT: time stamps may jump, as in MPEG progr
 _NO_TIMES = 0x80  # AVFMT_NOTIMESTAMPS: a bare stream of frames
 _MADE_UP_TIMES = 0x1  # AVFMT_FLAG_GENPTS, which PyAV sets: presentation times that are wrong for B-frames in AVI
 _MARKED_BY_JOIN = 3  # the most packets before a join among which libavformat marks one as damaged
+_DEFAULT = 0x1  # AV_DISPOSITION_DEFAULT
 _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 _STILLS = frozenset({"bmp", "gif", "jpegls", "jpegxl", "mjpeg", "png", "tiff", "webp"})  # codecs of cover pictures
+_FALSE_KEYS = frozenset({"apng"})  # containers that mark frames as key frames that keep parts of the last one
 _JUMP = 12  # from this gap between wanted frames (grid points), looking for a key frame is worth it
 
 
@@ -58,6 +60,7 @@ class VideoFile(Video):
         self._found: dict[str, int] = {}  # what a full decode found: see `Video.facts`
         self.packets_read = 0
         self._last_dts = 0  # in an AVI, a count of frames from 0
+        self._keys_flagged = True  # whether the container marks key frames
         self._open()
 
     def _open(self) -> None:
@@ -109,11 +112,10 @@ class VideoFile(Video):
             self._open()
 
     def _pick_stream(self) -> Any:
-        """Returns the video stream that ffmpeg would pick: the largest one that is not a cover picture."""
+        """Returns the video stream that ffmpeg would pick: one by default or the largest, and no cover picture."""
         streams = self._container.streams
         videos = [stream for stream in streams.video if not self._is_cover(stream)]
-        stream = streams.best("video") if hasattr(streams, "best") else None
-        stream = stream if stream in videos else next(iter(videos), None)
+        stream = max(videos, key=_rank, default=None)
         if stream is None:
             kinds = sorted({"a cover picture" if stream.type == "video" else stream.type for stream in streams}) or ["nothing"]
             only = "sound and a cover picture" if kinds == ["a cover picture", "audio"] else ", ".join(kinds)
@@ -127,8 +129,8 @@ class VideoFile(Video):
 
     def _is_cover(self, stream: Any) -> bool:
         """Whether a video stream is the picture on a record's sleeve."""
-        if hasattr(stream, "disposition"):
-            return bool(getattr(stream.disposition, "value", stream.disposition) & _ATTACHED_PICTURE)
+        if (flags := _disposition(stream)) is not None:
+            return bool(flags & _ATTACHED_PICTURE)
         # older versions of PyAV hide it; the picture is a packet without a time, and the only one of its stream
         codec = stream.codec_context
         return (
@@ -165,7 +167,7 @@ class VideoFile(Video):
 
     def _length_by_packets(self) -> int | None:
         """Returns the length in grid points by the time stamps of the first and last packets. None if they are in doubt."""
-        if self._loose or not self._timed:
+        if self._loose or not self._timed or self._container.format.name in _FALSE_KEYS:
             return None
         if self._container.format.name == "avi" and self._stream.codec_context.has_b_frames:
             return None  # AVI has no presentation times: B-frames are out of order
@@ -177,10 +179,15 @@ class VideoFile(Video):
                 return None
             self._first = first.pts
             self._origin = self.nearest(self._seconds(first.pts))
+            begun = [first]
+            while begun[-1].dts is not None and begun[-1].dts < first.pts:
+                begun.append(next(packets))
+                if begun[-1].pts is not None and begun[-1].pts < first.pts:  # it is shown before the first key frame
+                    return None
             if claimed := self._stream.duration or math.floor((self.facts["claimed_duration"] or 0) / self._stream.time_base):
                 packets = self._packets((self._stream.start_time or 0) + claimed)
             else:
-                packets = itertools.chain([first], packets)
+                packets = itertools.chain(begun, packets)
             end: Fraction | None = None
             for packet in packets:
                 if packet.size == 0:
@@ -247,15 +254,16 @@ class VideoFile(Video):
         self._reopen()
         if one_thread:
             self._stream.codec_context.thread_count = 1
-        frame_times = self._frame_times()
+        frame_times: FrameTimes | None = None
         held: Any = None
         origin = begin = 0
-        for frame in self._frames(self._packets(), strict=not one_thread):
+        for frame in self._frames(self._packets(), strict=not one_thread, leading=True):
+            frame_times = frame_times or self._frame_times()
             index = self.nearest(self._seconds(frame_times(frame)))
             if held is None:
                 origin = index
                 self._size = None
-                self._rgb(frame)  # sets it
+                self._size = self._rgb(frame).shape[:2]
             index -= origin
             if begin - index > self.rate:
                 self._damage.note(f"time stamps go back by {float((begin - index) / self.rate):.2f} s, and frames are left out,")
@@ -264,7 +272,11 @@ class VideoFile(Video):
             if held is not None and index > begin:
                 yield begin, index, held
             held, begin = frame, index
-        if held is None:
+        if held is None and self._keys_flagged and not self._damage:
+            self._keys_flagged = False
+            yield from self._once(one_thread)
+            return
+        if frame_times is None:
             codec = self._stream.codec_context.name
             why = f"{self._ffmpeg()} cannot decode its {codec} stream ({self._damage})" if self._damage else "it has no key frame"
             raise VideoError(self.name, f"has a video stream but no frame that can be decoded: {why}")
@@ -285,8 +297,10 @@ class VideoFile(Video):
         held: Any = None
         begin = 0
         try:
-            for frame in self._frames(self._packets_from(time_stamp), strict=True):
+            for frame in self._frames(self._packets_from(time_stamp), strict=True, leading=False):
                 index = self.nearest(self._seconds(frame_times(frame))) - self._origin
+                if held is None and time_stamp != self._first and not frame.key_frame:
+                    raise LengthError(self.name, "has packets marked as key frames that are none")
                 if index > first if held is None else index < begin:
                     raise LengthError(self.name, f"has a frame at {index} that its packets did not announce")
                 if frame_times.pts_faults or self._packet_times.joins or (frame.width, frame.height) != self._claimed_size:
@@ -336,10 +350,11 @@ class VideoFile(Video):
                 packets = itertools.chain([packet], packets)
         return packets
 
-    def _frames(self, packets: Iterator[Any], *, strict: bool) -> Iterator[Any]:
+    def _frames(self, packets: Iterator[Any], *, strict: bool, leading: bool) -> Iterator[Any]:
         """Yields decoded frames from the first key frame on, also after damage. If strict, it raises _DamageError instead.
 
-        Frames shown before the key frame are left out, because they may refer to frames that were not read.
+        Frames that follow the key frame but are shown before it may refer to frames that were not read, after a seek. Without
+        `leading` they are left out.
         """
         damage = self._damage = _Damage(self.rate)
         key: float | None = None
@@ -347,8 +362,8 @@ class VideoFile(Video):
             if self.progress:
                 self.progress()
             if packet is not None:
-                if key is None and packet.is_keyframe:
-                    key = packet.pts if packet.pts is not None else -math.inf
+                if key is None and (packet.is_keyframe or not self._keys_flagged):
+                    key = -math.inf if leading or packet.pts is None else packet.pts
                 if packet.is_corrupt:
                     damage.packets.add(packet.pts)
             if key is None:
@@ -401,6 +416,8 @@ class VideoFile(Video):
 
     def _frame_times(self) -> FrameTimes:
         rate = self._stream.average_rate or self._stream.guessed_rate
+        if not self._timed:  # the decoder knows it from the first frame on
+            rate = self._stream.codec_context.framerate or rate
         return FrameTimes(self._stream.time_base, self._start, rate, timed=self._timed)
 
     def _seconds(self, time_stamp: int) -> Fraction:
@@ -467,6 +484,19 @@ class _Damage:
 
 class _DamageError(Exception):
     """Damage in the file, where there must be none."""
+
+
+def _rank(stream: Any) -> tuple[bool, int]:
+    """Ranks video streams as ffmpeg does, by size and by default (map_auto_video), but an animation before its still picture."""
+    codec = stream.codec_context
+    pixels = codec.width * codec.height if codec else 0
+    return stream.frames != 1, pixels + 5_000_000 * bool((_disposition(stream) or 0) & _DEFAULT)
+
+
+def _disposition(stream: Any) -> int | None:
+    """The stream's flags; None in older versions of PyAV, which hide them."""
+    flags = getattr(stream, "disposition", None)
+    return getattr(flags, "value", flags)
 
 
 def _is_key(packet: Any) -> bool:
