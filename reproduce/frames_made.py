@@ -395,6 +395,9 @@ def videos() -> Iterator[Made]:
                 one = dataclasses.replace(one, encode=f"{options} {before}")
                 other = dataclasses.replace(one, encode=f"{options} {after}", first=100, frames=one.frames * 2 // 3)
                 yield one.but(name, joined=(other,))
+        if suffix in JUMPING.split():
+            one = dataclasses.replace(one, encode=options)
+            yield one.but("another size", joined=(dataclasses.replace(one, first=100, size=(128, 80)),))
     for kind, (suffix, options, changes) in STREAMS.items():
         one = Made(f"cut: {kind}", suffix, options, **changes)  # type: ignore[arg-type]
         for name, edit in CUTS.items():

@@ -25,7 +25,7 @@ import numpy as np
 from .frames import LengthError, Video, VideoError
 from .remote import RemoteFile, is_url
 from .timeline import FrameTimes, PacketTimes
-from .upright import display_matrix, is_askew, rotated, upright
+from .upright import display_matrix, is_askew, rotated, swaps_sides, upright
 
 MAX_PIXELS = 2**26  # of a frame, twice 8K: a larger claim is taken for damage
 _LOOSE_TIMES = 0x200  # AVFMT_TS_DISCONT: time stamps may jump, as in MPEG program and transport streams
@@ -266,7 +266,9 @@ class VideoFile(Video):
                 self._size = self._rgb(frame).shape[:2]
             index -= origin
             if begin - index > self.rate:
-                self._damage.note(f"time stamps go back by {float((begin - index) / self.rate):.2f} s, and frames are left out,")
+                self._damage.note(
+                    f"time stamps go back by {float((begin - index) / self.rate):.2f} s, and frames are left out,"
+                )
             index = max(index, begin)
             self._damage.after = index + 1
             if held is not None and index > begin:
@@ -278,7 +280,9 @@ class VideoFile(Video):
             return
         if frame_times is None:
             codec = self._stream.codec_context.name
-            why = f"{self._ffmpeg()} cannot decode its {codec} stream ({self._damage})" if self._damage else "it has no key frame"
+            why = (
+                f"{self._ffmpeg()} cannot decode its {codec} stream ({self._damage})" if self._damage else "it has no key frame"
+            )
             raise VideoError(self.name, f"has a video stream but no frame that can be decoded: {why}")
         end = max(self.nearest(self._seconds(frame_times.end)) - origin, begin, 1)
         damage = self._damage
@@ -437,13 +441,12 @@ class VideoFile(Video):
         matrix = display_matrix(frame)
         if is_askew(matrix):
             frame = rotated(self._av, frame, matrix)
-        image = upright(self._scaled(frame).to_ndarray(), matrix)
-        if self._size and image.shape[:2] != self._size:
-            height, width = self._size
-            image = self._scaled(self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image)), width, height).to_ndarray()
-        return np.ascontiguousarray(image)
+        height, width = self._size or (0, 0)
+        if swaps_sides(matrix):
+            height, width = width, height
+        return np.ascontiguousarray(upright(self._scaled(frame, width, height).to_ndarray(), matrix))
 
-    def _scaled(self, frame: Any, width: int | None = None, height: int | None = None) -> Any:
+    def _scaled(self, frame: Any, width: int, height: int) -> Any:
         size = {"width": width or frame.width, "height": height or frame.height}
         return self._scaler.reformat(frame, **size, format="rgb24", interpolation="BICUBIC", **self._scaler_threads)
 

@@ -44,6 +44,11 @@ def upright(image: np.ndarray, matrix: Matrix) -> np.ndarray:
     return image[::-1] if abs(degrees) < 1 and matrix[4] < 0 else image
 
 
+def swaps_sides(matrix: Matrix) -> bool:
+    """Whether width and height change places."""
+    return upright(np.empty((1, 2, 3)), matrix).shape[:2] == (2, 1)
+
+
 def is_askew(matrix: Matrix) -> bool:
     """Whether the matrix turns by another angle than a multiple of 90 degrees."""
     degrees = clockwise(matrix)
