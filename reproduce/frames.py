@@ -34,8 +34,8 @@ TOLERANCE = (
 MOST = 2000  # frames that are read of one video
 KNOWN = {
     "codec: avif": "ffmpeg shows the still picture of an animated AVIF, we show the animation",
-    "joined: .*, another size": "ffmpeg builds its filters anew where the size changes, and loses what they hold, one or two frames",
-    "cut: mpeg4 avi, 3 kB are zeros": "AVI counts frames: reading that skips the damage by seeking does not see that some are gone",
+    "joined: .*, another size": "ffmpeg builds its filters anew where the size changes, and loses one or two frames",
+    "cut: mpeg4 avi, 3 kB are zeros": "AVI counts frames: seeking past the damage does not see that some are gone",
     "cut: dv, (a packet lost|3 kB are zeros)": "a DV frame with bytes gone is concealed in another way; why is not known",
 }
 """Differences that are left: a pattern of the video's name, and the reason."""

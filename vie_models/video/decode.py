@@ -490,7 +490,7 @@ class _DamageError(Exception):
 
 
 def _rank(stream: Any) -> tuple[bool, int]:
-    """Ranks video streams as ffmpeg does, by size and by default (map_auto_video), but an animation before its still picture."""
+    """Ranks video streams as ffmpeg does (map_auto_video), but an animation before its still picture."""
     codec = stream.codec_context
     pixels = codec.width * codec.height if codec else 0
     return stream.frames != 1, pixels + 5_000_000 * bool((_disposition(stream) or 0) & _DEFAULT)
