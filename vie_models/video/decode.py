@@ -25,7 +25,7 @@ import numpy as np
 from .frames import LengthError, Video, VideoError
 from .remote import RemoteFile, is_url
 from .timeline import FrameTimes, PacketTimes
-from .upright import display_matrix, is_askew, rotated, swaps_sides, upright
+from .upright import display_matrix, is_askew, is_on_its_side, rotated, upright
 
 MAX_PIXELS = 2**26  # of a frame, twice 8K: a larger claim is taken for damage
 _LOOSE_TIMES = 0x200  # AVFMT_TS_DISCONT: time stamps may jump, as in MPEG program and transport streams
@@ -33,6 +33,7 @@ _NO_TIMES = 0x80  # AVFMT_NOTIMESTAMPS: a bare stream of frames
 _MADE_UP_TIMES = 0x1  # AVFMT_FLAG_GENPTS, which PyAV sets: presentation times that are wrong for B-frames in AVI
 _MARKED_BY_JOIN = 3  # the most packets before a join among which libavformat marks one as damaged
 _DEFAULT = 0x1  # AV_DISPOSITION_DEFAULT
+_SEARCH_FOR_DAMAGE = {"err_detect": "crccheck+bitstream+buffer"}
 _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 _STILLS = frozenset({"bmp", "gif", "jpegls", "jpegxl", "mjpeg", "png", "tiff", "webp"})  # codecs of cover pictures
 _FALSE_KEYS = frozenset({"apng"})  # containers that mark frames as key frames that keep parts of the last one
@@ -80,7 +81,7 @@ class VideoFile(Video):
             raise
         codec = self._stream.codec_context
         codec.options = {
-            "err_detect": "crccheck+bitstream+buffer",
+            **_SEARCH_FOR_DAMAGE,
             "flags": "+unaligned",  # cropping at the left stops short of the picture otherwise
             "max_pixels": str(MAX_PIXELS),  # whatever the headers claim
         }
@@ -195,6 +196,8 @@ class VideoFile(Video):
                 if packet.pts is None or packet.is_corrupt or packet.is_discard:
                     return None
                 its_end = self._seconds(packet.pts) + self._duration(packet)
+                if end is not None and its_end < end - 1:
+                    return None
                 end = its_end if end is None else max(end, its_end)
         except (self._av.error.FFmpegError, StopIteration):
             return None
@@ -238,37 +241,38 @@ class VideoFile(Video):
     def _whole(self) -> Iterator[tuple[int, int, Any]]:
         """As `_shown`, for all frames from the start. This defines the file's content. Sets `num_frames` and `damage`."""
         done = 0
-        one_thread = self._threads == 1
-        while True:
-            try:
-                for begin, end, frame in self._once(one_thread):
-                    if end > done:
-                        yield max(begin, done), end, frame
-                        done = end
-                return
-            except _DamageError:  # several threads conceal differently, and may take other frames along
-                one_thread = True
+        try:
+            for shown in self._once():
+                yield shown
+                done = shown[1]
+            return
+        except _DamageError as error:
+            damage = error.damage
+        for begin, end, frame in self._once(damage):
+            if end > done:
+                yield max(begin, done), end, frame
 
-    def _once(self, one_thread: bool) -> Iterator[tuple[int, int, Any]]:
-        """As `_whole`. Goes on after damage only on one thread: _DamageError with several."""
+    def _once(self, damage: _Damage | None = None) -> Iterator[tuple[int, int, Any]]:
+        """As `_whole`. Raises _DamageError unless the file's first damage is known."""
         self._reopen()
-        if one_thread:
-            self._stream.codec_context.thread_count = 1
+        if damage:  # several threads conceal differently from run to run, and looking for damage changes what is shown there
+            codec = self._stream.codec_context
+            codec.options = {key: value for key, value in codec.options.items() if key not in _SEARCH_FOR_DAMAGE}
+            codec.thread_count = 1
         frame_times: FrameTimes | None = None
         held: Any = None
+        back: str | None = None
         origin = begin = 0
-        for frame in self._frames(self._packets(), strict=not one_thread, leading=True):
+        for frame in self._frames(self._packets(), known=damage, leading=True):
             frame_times = frame_times or self._frame_times()
             index = self.nearest(self._seconds(frame_times(frame)))
             if held is None:
                 origin = index
                 self._size = None
-                self._size = self._rgb(frame).shape[:2]
+                self._rgb(frame)  # sets it
             index -= origin
-            if begin - index > self.rate:
-                self._damage.note(
-                    f"time stamps go back by {float((begin - index) / self.rate):.2f} s, and frames are left out,"
-                )
+            if begin - index > self.rate and not back:
+                back = f"time stamps go back by {self._time(begin - index)} after {self._time(begin)}, and frames are left out"
             index = max(index, begin)
             self._damage.after = index + 1
             if held is not None and index > begin:
@@ -276,7 +280,7 @@ class VideoFile(Video):
             held, begin = frame, index
         if held is None and self._keys_flagged and not self._damage:
             self._keys_flagged = False
-            yield from self._once(one_thread)
+            yield from self._once(damage)
             return
         if frame_times is None:
             codec = self._stream.codec_context.name
@@ -285,12 +289,15 @@ class VideoFile(Video):
             )
             raise VideoError(self.name, f"has a video stream but no frame that can be decoded: {why}")
         end = max(self.nearest(self._seconds(frame_times.end)) - origin, begin, 1)
-        damage = self._damage
+        found = self._damage
+        if damage:
+            found.concealed, found.skipped = max(found.concealed, damage.concealed), max(found.skipped, damage.skipped)
         if self._container.format.name == "avi" and self._last_dts + 3 < self._stream.frames:
-            damage.note(f"has only {self._last_dts + 1} of the {self._stream.frames} frames that it claims")
-        self._origin, self._num_frames, self.damage = origin, end, str(damage) or None
-        found = {"joined": self._packet_times.joins, "concealed": damage.concealed, "skipped": damage.skipped}
-        self._found = {what: count for what, count in found.items() if count}
+            found.note(f"has only {self._last_dts + 1} of the {self._stream.frames} frames that it claims")
+        found.first = found.first or back
+        self._origin, self._num_frames, self.damage = origin, end, str(found) or None
+        counts = {"joined": self._packet_times.joins, "concealed": found.concealed, "skipped": found.skipped}
+        self._found = {what: count for what, count in counts.items() if count}
         self.facts |= self._found
         if begin < end:
             yield begin, end, held
@@ -301,7 +308,7 @@ class VideoFile(Video):
         held: Any = None
         begin = 0
         try:
-            for frame in self._frames(self._packets_from(time_stamp), strict=True, leading=False):
+            for frame in self._frames(self._packets_from(time_stamp)):
                 index = self.nearest(self._seconds(frame_times(frame))) - self._origin
                 if held is None and time_stamp != self._first and not frame.key_frame:
                     raise LengthError(self.name, "has packets marked as key frames that are none")
@@ -354,13 +361,13 @@ class VideoFile(Video):
                 packets = itertools.chain([packet], packets)
         return packets
 
-    def _frames(self, packets: Iterator[Any], *, strict: bool, leading: bool) -> Iterator[Any]:
-        """Yields decoded frames from the first key frame on, also after damage. If strict, it raises _DamageError instead.
+    def _frames(self, packets: Iterator[Any], known: _Damage | None = None, *, leading: bool = False) -> Iterator[Any]:
+        """Yields decoded frames from the first key frame on. Raises _DamageError at damage; goes on if the first is known.
 
         Frames that follow the key frame but are shown before it may refer to frames that were not read, after a seek. Without
         `leading` they are left out.
         """
-        damage = self._damage = _Damage(self.rate)
+        damage = self._damage = _Damage(self.rate, known.first if known else None)
         key: float | None = None
         for packet in self._timed_packets(packets):
             if self.progress:
@@ -381,11 +388,11 @@ class VideoFile(Video):
                 if frame.pts is not None and frame.pts < key:
                     continue
                 damage.show(frame)
-                if strict and damage:
+                if damage and not known:
                     break
                 yield frame
-            if strict and damage:
-                raise _DamageError(str(damage))
+            if damage and not known:
+                raise _DamageError(damage)
 
     def _timed_packets(self, packets: Iterator[Any]) -> Iterator[Any]:
         """Yields packets with the time stamps that ffmpeg gives them, and at last None."""
@@ -428,6 +435,9 @@ class VideoFile(Video):
         """Returns the presentation time in seconds since the container's start, as ffmpeg counts it."""
         return (time_stamp - self._start) * self._stream.time_base
 
+    def _time(self, length: int) -> str:
+        return f"{float(length / self.rate):.2f} s"
+
     def _time_stamp(self, index: int) -> int:
         """Returns the last time stamp at or before a grid point."""
         return math.floor((index + self._origin) / self.rate / self._stream.time_base) + self._start
@@ -441,37 +451,35 @@ class VideoFile(Video):
         matrix = display_matrix(frame)
         if is_askew(matrix):
             frame = rotated(self._av, frame, matrix)
-        height, width = self._size or (0, 0)
-        if swaps_sides(matrix):
-            height, width = width, height
-        return np.ascontiguousarray(upright(self._scaled(frame, width, height).to_ndarray(), matrix))
-
-    def _scaled(self, frame: Any, width: int, height: int) -> Any:
-        size = {"width": width or frame.width, "height": height or frame.height}
-        return self._scaler.reformat(frame, **size, format="rgb24", interpolation="BICUBIC", **self._scaler_threads)
+        lies = is_on_its_side(matrix)
+        size = (frame.width, frame.height) if lies else (frame.height, frame.width)
+        self._size = self._size or size
+        height, width = reversed(self._size) if lies else self._size
+        image = self._scaler.reformat(frame, width, height, "rgb24", interpolation="BICUBIC", **self._scaler_threads)
+        return np.ascontiguousarray(upright(image.to_ndarray(), matrix))
 
 
 class _Damage:
     """What was damaged in one pass over a file."""
 
-    def __init__(self, rate: Fraction) -> None:
+    def __init__(self, rate: Fraction, first: str | None) -> None:
         self._rate = rate
-        self._first: str | None = None
+        self.first = first
         self.packets: set[int | None] = set()  # time stamps of damaged packets
         self.concealed = self.skipped = 0  # numbers of frames
         self.after = 0  # grid points shown so far
 
     def __bool__(self) -> bool:
-        return self._first is not None
+        return self.first is not None
 
     def __str__(self) -> str:
         counts = {"concealed": self.concealed, "skipped": self.skipped}
         frames = " and ".join(f"{count} {how}" for how, count in counts.items() if count)
-        return f"{self._first or ''}{f'; frames: {frames}' if frames else ''}"
+        return f"{self.first or ''}{f'; frames: {frames}' if frames else ''}"
 
     def note(self, reason: str) -> None:
         """Notes the first damage."""
-        self._first = self._first or f"{reason} after {float(self.after / self._rate):.2f} s"
+        self.first = self.first or f"{reason} after {float(self.after / self._rate):.2f} s"
 
     def skip(self, reason: str) -> None:
         """Notes that a packet gave an error instead of a frame."""
@@ -487,6 +495,10 @@ class _Damage:
 
 class _DamageError(Exception):
     """Damage in the file, where there must be none."""
+
+    def __init__(self, damage: _Damage) -> None:
+        super().__init__(damage.first)
+        self.damage = damage
 
 
 def _rank(stream: Any) -> tuple[bool, int]:

@@ -44,9 +44,10 @@ def upright(image: np.ndarray, matrix: Matrix) -> np.ndarray:
     return image[::-1] if abs(degrees) < 1 and matrix[4] < 0 else image
 
 
-def swaps_sides(matrix: Matrix) -> bool:
-    """Whether width and height change places."""
-    return upright(np.empty((1, 2, 3)), matrix).shape[:2] == (2, 1)
+def is_on_its_side(matrix: Matrix) -> bool:
+    """Whether `upright` swaps height and width."""
+    degrees = clockwise(matrix)
+    return abs(degrees - 90) < 1 or abs(degrees - 270) < 1
 
 
 def is_askew(matrix: Matrix) -> bool:
