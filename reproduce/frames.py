@@ -28,15 +28,14 @@ from .frames_made import CannotMakeError, Made, make, videos
 OLDEST = 7
 """Of ffmpeg's releases. Older ones lack options that make the videos."""
 SIDE = 8  # of the blocks in which frames are compared
-TOLERANCE = (
-    16  # grey levels, mean over a block: fields' colours are scaled up in more than one way; a wrong frame differs by 200
-)
+TOLERANCE = 16  # gray levels, mean over a block; a wrong frame differs by 200, fields' colors by 8
 MOST = 2000  # frames that are read of one video
 KNOWN = {
     "codec: avif": "ffmpeg shows the still picture of an animated AVIF, we show the animation",
     "joined: .*, another size": "ffmpeg builds its filters anew where the size changes, and loses one or two frames",
     "cut: mpeg4 avi, 3 kB are zeros": "AVI counts frames: seeking past the damage does not see that some are gone",
-    "cut: dv, (a packet lost|3 kB are zeros)": "a DV frame with bytes gone is concealed in another way; why is not known",
+    "cut: dv, 3 kB are zeros": "damage changes the size, and ffmpeg builds its filters anew",
+    "cut: dv, a packet lost": "colors of a broken frame are noise, which PyAV scales up field by field, ffmpeg as one picture",
 }
 """Differences that are left: a pattern of the video's name, and the reason."""
 

@@ -39,7 +39,7 @@ def test_every_video_is_read_as_ffmpeg_reads_it(made, ffmpeg):
 
 @pytest.mark.parametrize("size", sorted({made.size for made in ALL if max(made.size) <= 130}))
 def test_the_comparison_tells_frames_and_geometry_apart(size):
-    """It takes a grey level more or less for the same frame, but not the next one, a mirrored one, or a column's shift."""
+    """It takes a gray level more or less for the same frame, but not the next one, a mirrored one, or a column's shift."""
     width, height = size
     frames = np.frombuffer(picture(0, 130, width, height), np.uint8).reshape(130, height, width, 3)
     for k in (0, 1, 63, 127):
