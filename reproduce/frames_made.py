@@ -25,7 +25,7 @@ class Made:
     name: str
     suffix: str
     encode: str
-    """ffmpeg's options for the output. `{n}` is the number of frames."""
+    """ffmpeg's options for the output."""
     inputs: str = ""
     """Further inputs, such as sound."""
     copy: tuple[str, ...] = ()
