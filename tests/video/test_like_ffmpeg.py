@@ -2,13 +2,13 @@
 
 import dataclasses
 import io
-import shutil
 import subprocess
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from support.videos import grey_levels, write_video
+from support.ffmpeg import newest_ffmpeg
+from support.videos import gray_levels, write_video
 
 import vie_models as vie
 from vie_models.video.decode import VideoFile
@@ -18,20 +18,9 @@ from vie_models.video.timeline import FrameTimes, PacketTimes
 av = pytest.importorskip("av")
 
 
-def ffmpeg_path() -> str:
-    try:
-        import imageio_ffmpeg
-
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError):
-        if path := shutil.which("ffmpeg"):
-            return path
-        pytest.skip("there is no ffmpeg: pip install imageio-ffmpeg")
-
-
 def ffmpeg(*arguments) -> bytes:
     done = subprocess.run(
-        [ffmpeg_path(), "-v", "error", "-nostdin", "-y", *map(str, arguments)], capture_output=True, check=False
+        [newest_ffmpeg(), "-v", "error", "-nostdin", "-y", *map(str, arguments)], capture_output=True, check=False
     )
     if b"Unknown encoder" in done.stderr:
         pytest.skip(done.stderr.decode().splitlines()[0])
@@ -305,7 +294,7 @@ def test_a_gap_beyond_the_end_that_the_container_claims_is_closed(tmp_path):
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
-        for time, image in zip([0, 40, 20 * HOUR, 20 * HOUR + 40], grey_levels(4), strict=True):
+        for time, image in zip([0, 40, 20 * HOUR, 20 * HOUR + 40], gray_levels(4), strict=True):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             frame.pts, frame.time_base = time, Fraction(1, 1000)
             container.mux(stream.encode(frame))
