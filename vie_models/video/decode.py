@@ -37,6 +37,7 @@ _SEARCH_FOR_DAMAGE = {"err_detect": "crccheck+bitstream+buffer"}
 _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 _STILLS = frozenset({"bmp", "gif", "jpegls", "jpegxl", "mjpeg", "png", "tiff", "webp"})  # codecs of cover pictures
 _FALSE_KEYS = frozenset({"apng"})  # containers that mark frames as key frames that keep parts of the last one
+_UNMARKED_KEYS = frozenset({"cfhd"})  # codecs whose frames all stand alone, and whose decoder marks none as a key frame
 _JUMP = 12  # from this gap between wanted frames (grid points), looking for a key frame is worth it
 
 
@@ -310,8 +311,6 @@ class VideoFile(Video):
         try:
             for frame in self._frames(self._packets_from(time_stamp)):
                 index = self.nearest(self._seconds(frame_times(frame))) - self._origin
-                if held is None and time_stamp != self._first and not frame.key_frame:
-                    raise LengthError(self.name, "has packets marked as key frames that are none")
                 if index > first if held is None else index < begin:
                     raise LengthError(self.name, f"has a frame at {index} that its packets did not announce")
                 if frame_times.pts_faults or self._packet_times.joins or (frame.width, frame.height) != self._claimed_size:
@@ -387,6 +386,8 @@ class VideoFile(Video):
             for frame in frames:
                 if frame.pts is not None and frame.pts < key:
                     continue
+                if frame.pts == key != self._first and not (frame.key_frame or self.facts["codec"] in _UNMARKED_KEYS):
+                    raise LengthError(self.name, "has a packet that is marked as a key frame and is none")
                 damage.show(frame)
                 if damage and not known:
                     break
