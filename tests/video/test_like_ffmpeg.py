@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import struct
 import subprocess
 from fractions import Fraction
 
@@ -11,6 +12,7 @@ from support.ffmpeg import newest_ffmpeg
 from support.videos import gray_levels, write_video
 
 import vie_models as vie
+from vie_models.video.aperture import WHOLE, container_crop
 from vie_models.video.decode import VideoFile
 from vie_models.video.sources import open_video
 from vie_models.video.timeline import FrameTimes, PacketTimes
@@ -307,3 +309,61 @@ def test_a_gap_beyond_the_end_that_the_container_claims_is_closed(tmp_path):
     with open_video(path, 25) as video:
         assert video.num_frames == 4
         assert video.facts["joined"] == 1
+
+
+def box(name: bytes, *contents: bytes) -> bytes:
+    content = b"".join(contents)
+    return struct.pack(">I4s", 8 + len(content), name) + content
+
+
+def with_clean_aperture(path, width, height, right, down):
+    """Adds a `clap` box to the sample entry of an MP4 file whose header comes last."""
+    clap = box(b"clap", struct.pack(">IIIIiIiI", width, 1, height, 1, right, 2, down, 2))
+    content = bytearray(path.read_bytes())
+    position = 0
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"mp4v"):
+        while content[position + 4 : position + 8] != name:
+            position += int.from_bytes(content[position : position + 4], "big")
+        size = int.from_bytes(content[position : position + 4], "big")
+        end = position + size
+        content[position : position + 4] = (size + len(clap)).to_bytes(4, "big")
+        position += 16 if name == b"stsd" else 8
+    path.write_bytes(content[:end] + clap + content[end:])
+
+
+@pytest.mark.parametrize(
+    ("aperture", "shown"),
+    [
+        ((50, 40, 6, -4), (slice(2, 42), slice(10, 60))),  # the middle is 3 pixels right and 2 up
+        ((64, 48, 0, 0), (slice(None), slice(None))),
+        ((50, 40, 80, 0), (slice(None), slice(None))),  # outside the picture
+    ],
+)
+def test_cropping_by_an_mp4_file(tmp_path, aperture, shown):
+    path = write_video(tmp_path / "v.mp4", np.random.default_rng(0).integers(0, 256, (5, 48, 64, 3), np.uint8))
+    with open_video(path, 25) as video:
+        whole = next(video.read([range(5)]))
+    with_clean_aperture(path, *aperture)
+    with open_video(path, 25) as video:
+        np.testing.assert_array_equal(next(video.read([range(5)])), whole[(slice(None), *shown)])
+
+
+def element(name: int, *contents: bytes) -> bytes:
+    content = b"".join(contents)
+    return name.to_bytes((name.bit_length() + 7) // 8, "big") + (len(content) | 1 << 28).to_bytes(4, "big") + content
+
+
+def test_cropping_by_a_matroska_file():
+    crops = [element(name, bytes([value])) for name, value in ((0x54BB, 2), (0x54AA, 4), (0x54CC, 6), (0x54DD, 8))]
+    sound, video = element(0xAE, element(0xE1)), element(0xAE, element(0xE0, *crops))
+    file = io.BytesIO(element(0x1A45DFA3) + element(0x18538067, element(0x1549A966), element(0x1654AE6B, sound, video)))
+    file.seek(3)
+    assert container_crop(file, "matroska,webm", 1) == (2, 4, 6, 8)
+    assert file.tell() == 3
+    for stream in (0, 2):  # sound, none
+        assert container_crop(file, "matroska,webm", stream) == WHOLE
+    for end in range(len(file.getvalue())):
+        container_crop(io.BytesIO(file.getvalue()[:end]), "matroska,webm", 1)
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        container_crop(io.BytesIO(random.bytes(200)), random.choice(["matroska,webm", "mov,mp4"]), 0)

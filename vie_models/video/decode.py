@@ -22,10 +22,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .aperture import container_crop
 from .frames import LengthError, Video, VideoError
 from .remote import RemoteFile, is_url
 from .timeline import FrameTimes, PacketTimes
-from .upright import display_matrix, is_askew, is_on_its_side, rotated, upright
+from .upright import clockwise, display_matrix, is_askew, is_on_its_side, upright
 
 MAX_PIXELS = 2**26  # of a frame, twice 8K: a larger claim is taken for damage
 _LOOSE_TIMES = 0x200  # AVFMT_TS_DISCONT: time stamps may jump, as in MPEG program and transport streams
@@ -63,7 +64,17 @@ class VideoFile(Video):
         self.packets_read = 0
         self._last_dts = 0  # in an AVI, a count of frames from 0
         self._keys_flagged = True  # whether the container marks key frames
+        self._crop: dict[str, str] = {}  # what the container takes off, as FFmpeg's filter
         self._open()
+        self._read_crop()
+
+    def _read_crop(self) -> None:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(Path(self._source).open("rb")) if isinstance(self._source, str) else self._source
+            crop = container_crop(file, self._container.format.name, self._stream.index)
+        if any(crop):
+            left, top = crop.left, crop.top
+            self._crop = {"crop": f"w=iw-{left}-{crop.right}:h=ih-{top}-{crop.bottom}:x={left}:y={top}"}
 
     def _open(self) -> None:
         """Opens the file at its start."""
@@ -450,8 +461,10 @@ class VideoFile(Video):
 
     def _rgb(self, frame: Any) -> np.ndarray:
         matrix = display_matrix(frame)
+        filters = dict(self._crop)
         if is_askew(matrix):
-            frame = rotated(self._av, frame, matrix)
+            filters["rotate"] = f"{clockwise(matrix):f}*PI/180"
+        frame = _filtered(self._av, frame, filters) if filters else frame
         lies = is_on_its_side(matrix)
         size = (frame.width, frame.height) if lies else (frame.height, frame.width)
         self._size = self._size or size
@@ -513,6 +526,19 @@ def _disposition(stream: Any) -> int | None:
     """The stream's flags; None in older versions of PyAV, which hide them."""
     flags = getattr(stream, "disposition", None)
     return getattr(flags, "value", flags)
+
+
+def _filtered(av: Any, frame: Any, filters: dict[str, str]) -> Any:
+    """Returns a frame after some of FFmpeg's filters, name to arguments."""
+    graph = av.filter.Graph()
+    chain = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=1)]
+    chain += [graph.add(name, arguments) for name, arguments in filters.items()]
+    chain.append(graph.add("buffersink"))
+    for one, following in itertools.pairwise(chain):
+        one.link_to(following)
+    graph.configure()
+    graph.push(frame)
+    return graph.pull()
 
 
 def _is_key(packet: Any) -> bool:
