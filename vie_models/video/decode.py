@@ -33,9 +33,12 @@ _LOOSE_TIMES = 0x200  # AVFMT_TS_DISCONT: time stamps may jump, as in MPEG progr
 _NO_TIMES = 0x80  # AVFMT_NOTIMESTAMPS: a bare stream of frames
 _MADE_UP_TIMES = 0x1  # AVFMT_FLAG_GENPTS, which PyAV sets: presentation times that are wrong for B-frames in AVI
 _MARKED_BY_JOIN = 3  # the most packets before a join among which libavformat marks one as damaged
+_DEFAULT = 0x1  # AV_DISPOSITION_DEFAULT
 _SEARCH_FOR_DAMAGE = {"err_detect": "crccheck+bitstream+buffer"}
 _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 _STILLS = frozenset({"bmp", "gif", "jpegls", "jpegxl", "mjpeg", "png", "tiff", "webp"})  # codecs of cover pictures
+_FALSE_KEYS = frozenset({"apng"})  # containers that mark frames as key frames that keep parts of the last one
+_UNMARKED_KEYS = frozenset({"cfhd"})  # codecs whose frames all stand alone, and whose decoder marks none as a key frame
 _JUMP = 12  # from this gap between wanted frames (grid points), looking for a key frame is worth it
 
 
@@ -59,6 +62,7 @@ class VideoFile(Video):
         self._origin = 0  # grid index of the first frame, counted from the container's start
         self.packets_read = 0
         self._last_dts = 0  # in an AVI, a count of frames from 0
+        self._keys_flagged = True  # whether the container marks key frames
         self._crop: dict[str, str] = {}  # what the container takes off, as FFmpeg's filter
         self._open()
         self._read_crop()
@@ -120,11 +124,10 @@ class VideoFile(Video):
             self._open()
 
     def _pick_stream(self) -> Any:
-        """Returns the video stream that ffmpeg would pick: the largest one that is not a cover picture."""
+        """Returns the video stream that ffmpeg would pick: one by default or the largest, and no cover picture."""
         streams = self._container.streams
         videos = [stream for stream in streams.video if not self._is_cover(stream)]
-        stream = streams.best("video") if hasattr(streams, "best") else None
-        stream = stream if stream in videos else next(iter(videos), None)
+        stream = max(videos, key=_rank, default=None)
         if stream is None:
             kinds = sorted({"a cover picture" if stream.type == "video" else stream.type for stream in streams}) or ["nothing"]
             only = "sound and a cover picture" if kinds == ["a cover picture", "audio"] else ", ".join(kinds)
@@ -138,8 +141,8 @@ class VideoFile(Video):
 
     def _is_cover(self, stream: Any) -> bool:
         """Whether a video stream is the picture on a record's sleeve."""
-        if hasattr(stream, "disposition"):
-            return bool(getattr(stream.disposition, "value", stream.disposition) & _ATTACHED_PICTURE)
+        if (flags := _disposition(stream)) is not None:
+            return bool(flags & _ATTACHED_PICTURE)
         # older versions of PyAV hide it; the picture is a packet without a time, and the only one of its stream
         codec = stream.codec_context
         return (
@@ -176,7 +179,7 @@ class VideoFile(Video):
 
     def _length_by_packets(self) -> int | None:
         """Returns the length in grid points by the time stamps of the first and last packets. None if they are in doubt."""
-        if self._loose or not self._timed:
+        if self._loose or not self._timed or self._container.format.name in _FALSE_KEYS:
             return None
         if self._container.format.name == "avi" and self._stream.codec_context.has_b_frames:
             return None  # AVI has no presentation times: B-frames are out of order
@@ -188,10 +191,15 @@ class VideoFile(Video):
                 return None
             self._first = first.pts
             self._origin = self.nearest(self._seconds(first.pts))
+            begun = [first]
+            while begun[-1].dts is not None and begun[-1].dts < first.pts:
+                begun.append(next(packets))
+                if begun[-1].pts is not None and begun[-1].pts < first.pts:  # it is shown before the first key frame
+                    return None
             if claimed := self._stream.duration or math.floor((self.facts["claimed_duration"] or 0) / self._stream.time_base):
                 packets = self._packets((self._stream.start_time or 0) + claimed)
             else:
-                packets = itertools.chain([first], packets)
+                packets = itertools.chain(begun, packets)
             end: Fraction | None = None
             for packet in packets:
                 if packet.size == 0:
@@ -262,11 +270,12 @@ class VideoFile(Video):
             codec = self._stream.codec_context
             codec.options = {key: value for key, value in codec.options.items() if key not in _SEARCH_FOR_DAMAGE}
             codec.thread_count = 1
-        frame_times = self._frame_times()
+        frame_times: FrameTimes | None = None
         held: Any = None
         back: str | None = None
         origin = begin = 0
-        for frame in self._frames(self._packets(), known=damage):
+        for frame in self._frames(self._packets(), known=damage, leading=True):
+            frame_times = frame_times or self._frame_times()
             index = self.nearest(self._seconds(frame_times(frame)))
             if held is None:
                 origin = index
@@ -280,10 +289,15 @@ class VideoFile(Video):
             if held is not None and index > begin:
                 yield begin, index, held
             held, begin = frame, index
-        if held is None:
-            why = "it has no key frame"
-            if self._damage:
-                why = f"{self._ffmpeg()} cannot decode its {self._stream.codec_context.name} stream ({self._damage})"
+        if held is None and self._keys_flagged and not self._damage:
+            self._keys_flagged = False
+            yield from self._once(damage)
+            return
+        if frame_times is None:
+            codec = self._stream.codec_context.name
+            why = (
+                f"{self._ffmpeg()} cannot decode its {codec} stream ({self._damage})" if self._damage else "it has no key frame"
+            )
             raise VideoError(self.name, f"has a video stream but no frame that can be decoded: {why}")
         end = max(self.nearest(self._seconds(frame_times.end)) - origin, begin, 1)
         found = self._damage
@@ -355,10 +369,11 @@ class VideoFile(Video):
                 packets = itertools.chain([packet], packets)
         return packets
 
-    def _frames(self, packets: Iterator[Any], known: _Damage | None = None) -> Iterator[Any]:
+    def _frames(self, packets: Iterator[Any], known: _Damage | None = None, *, leading: bool = False) -> Iterator[Any]:
         """Yields decoded frames from the first key frame on. Raises _DamageError at damage; goes on if the first is known.
 
-        Frames shown before the key frame are left out, because they may refer to frames that were not read.
+        Frames that follow the key frame but are shown before it may refer to frames that were not read, after a seek. Without
+        `leading` they are left out.
         """
         damage = self._damage = _Damage(self.rate, known.first if known else None)
         key: float | None = None
@@ -366,8 +381,8 @@ class VideoFile(Video):
             if self.progress:
                 self.progress()
             if packet is not None:
-                if key is None and packet.is_keyframe:
-                    key = packet.pts if packet.pts is not None else -math.inf
+                if key is None and (packet.is_keyframe or not self._keys_flagged):
+                    key = -math.inf if leading or packet.pts is None else packet.pts
                 if packet.is_corrupt:
                     damage.packets.add(packet.pts)
             if key is None:
@@ -380,6 +395,8 @@ class VideoFile(Video):
             for frame in frames:
                 if frame.pts is not None and frame.pts < key:
                     continue
+                if frame.pts == key != self._first and not (frame.key_frame or self.facts["codec"] in _UNMARKED_KEYS):
+                    raise LengthError(self.name, "has a packet that is marked as a key frame and is none")
                 damage.show(frame)
                 if damage and not known:
                     break
@@ -420,6 +437,8 @@ class VideoFile(Video):
 
     def _frame_times(self) -> FrameTimes:
         rate = self._stream.average_rate or self._stream.guessed_rate
+        if not self._timed:  # the decoder knows it from the first frame on
+            rate = self._stream.codec_context.framerate or rate
         return FrameTimes(self._stream.time_base, self._start, rate, timed=self._timed)
 
     def _seconds(self, time_stamp: int) -> Fraction:
@@ -492,6 +511,19 @@ class _DamageError(Exception):
     def __init__(self, damage: _Damage) -> None:
         super().__init__(damage.first)
         self.damage = damage
+
+
+def _rank(stream: Any) -> tuple[bool, int]:
+    """Ranks video streams as ffmpeg does (map_auto_video), but an animation before its still picture."""
+    codec = stream.codec_context
+    pixels = codec.width * codec.height if codec else 0
+    return stream.frames != 1, pixels + 5_000_000 * bool((_disposition(stream) or 0) & _DEFAULT)
+
+
+def _disposition(stream: Any) -> int | None:
+    """The stream's flags; None in older versions of PyAV, which hide them."""
+    flags = getattr(stream, "disposition", None)
+    return getattr(flags, "value", flags)
 
 
 def _filtered(av: Any, frame: Any, filters: dict[str, str]) -> Any:
