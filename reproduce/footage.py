@@ -101,7 +101,7 @@ def answers(arrays: dict[str, np.ndarray], videos: Videos, split: Split, logisti
     """Predictions [V] by "PROTOCOL OUTPUT"."""
     found = {}
     for name, values in arrays.items():
-        found[f"knn {name}"] = knn_predictions(values, videos, split, standardise=name != EMBEDDING).tolist()
+        found[f"knn {name}"] = knn_predictions(values, videos, split, standardize=name != EMBEDDING).tolist()
         if name in logistic:
             found[f"logistic {name}"] = logistic_predictions(values, videos, split).tolist()
     return found

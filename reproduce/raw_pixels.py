@@ -1,6 +1,6 @@
 """Measures kNN on raw pixels, as a baseline: `python -m reproduce.raw_pixels --train-list L --val-list L --root R -o OUT`.
 
-Nearest neighbours are found as in `vie eval knn`. The embedding of a clip is four frames, 0.8 s apart, at 16 x 16 pixels, minus
+Nearest neighbors are found as in `vie eval knn`. The embedding of a clip is four frames, 0.8 s apart, at 16 x 16 pixels, minus
 the mean of the training clips, scaled to unit length. Writes results.json.
 """
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import vie_models as vie
-from vie_models.bank.knn import knn_of_rows
+from vie_models.bank.voting import knn_of_rows
 from vie_models.clip_spec import Placement
 from vie_models.datasets.lists import VideoList, class_names, read_list
 from vie_models.evaluate.results import Results, write_results

@@ -45,11 +45,11 @@ def four_groups():
 
 def test_groups_are_left_out(four_groups):
     videos, values, split = four_groups
-    assert (knn_predictions(values, videos, split, standardise=False) == videos.labels).all()
+    assert (knn_predictions(values, videos, split, standardize=False) == videos.labels).all()
     assert (logistic_predictions(values, videos, split) == videos.labels).all()
     swapped = Split("swapped", "x", [fold(range(16), range(16, 32))])  # one class alone is known
-    assert (knn_predictions(values, videos, swapped, standardise=True)[16:] == 0).all()
-    assert (knn_predictions(values, videos, swapped, standardise=True)[:16] == -1).all()
+    assert (knn_predictions(values, videos, swapped, standardize=True)[16:] == 0).all()
+    assert (knn_predictions(values, videos, swapped, standardize=True)[:16] == -1).all()
 
 
 def test_scores_count_groups():
@@ -71,9 +71,9 @@ def test_balanced_scores_are_means_over_classes():
     assert score(np.zeros(40, int), videos, Split("x", "x", [], balanced=True))[0] == 0.5
 
 
-def test_nothing_is_asked_that_was_learnt_with_its_name(labelled_data):
-    sets = read_sets(labelled_data)
-    splits = read_splits(labelled_data, sets)
+def test_nothing_is_asked_that_was_learned_with_its_name(labeled_data):
+    sets = read_sets(labeled_data)
+    splits = read_splits(labeled_data, sets)
     assert {name: len(videos.paths) for name, videos in sets.items()} == {
         "ucf": 197,
         "fights": 293,

@@ -27,7 +27,7 @@ class ClipSpec:
     resize: int = 256
     """Length of the short side after resizing, in pixels."""
     crop: int = 224
-    """Side of the square centre crop, in pixels."""
+    """Side of the square center crop, in pixels."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Mean of each channel (RGB, values in [0, 1]), subtracted from the pixels."""
     std: tuple[float, float, float] = IMAGENET_STD

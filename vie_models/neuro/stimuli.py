@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..failures import NothingReadError
 from ..video.clips import Clip, window_offsets
 from ..video.frames import Video
 from ..video.sampling import ClipRead, Sampling, cropping
@@ -74,7 +75,7 @@ def read_stimuli(table: str | os.PathLike[str], root: str | os.PathLike[str] | N
                 raise FileNotFoundError(f"{where}: there is no video {path}")
             found.append(Presentation(stimulus=stimulus, path=path, onset=onset or 0.0, duration=duration))
     if not found:
-        raise ValueError(f"{table} has no rows")
+        raise NothingReadError(f"{table} has no rows: it needs one for each presentation")
     return found
 
 

@@ -41,11 +41,11 @@ def frames_seen(model: Encoder, layers: Sequence[str]) -> dict[str, np.ndarray]:
             if (bias := getattr(module, "bias", None)) is not None:
                 nn.init.zeros_(bias)
     frames = model.clip_spec.num_frames
-    x = torch.zeros(frames, 3, frames, _SIDE, _SIDE, dtype=torch.float64)
+    x = torch.zeros(frames, 3, frames, _SIDE, _SIDE, dtype=torch.float64, device="cpu")
     x[range(frames), :, range(frames)] = 1
     seen = {}
     with torch.no_grad():
-        maps = twin.forward_intermediates(x, [layer for layer in layers if layer != EMBEDDING])
+        maps = twin.forward_layers(x, [layer for layer in layers if layer != EMBEDDING])
         for layer in layers:
             if layer == EMBEDDING:
                 values = twin.forward_head(twin.forward_features(x), pre_logits=True)[:, None]  # [T, 1, F]

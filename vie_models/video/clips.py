@@ -99,7 +99,7 @@ def train_clip(num_frames: int, spec: ClipSpec, generator: torch.Generator) -> C
     _check(num_frames, 1)
 
     def draw(below: int) -> int:
-        return int(torch.randint(max(below, 1), (), generator=generator))
+        return int(torch.randint(max(below, 1), (), generator=generator, device="cpu"))
 
     if spec.placement == "bins":
         size = _bin(num_frames, spec)

@@ -14,7 +14,7 @@ import numpy as np
 from ..clip_spec import ClipSpec, Placement
 from .clips import PLACES, Clip, window_offsets
 from .frames import Convert, LengthError, Video, VideoError
-from .sources import PathOrURL, open_video
+from .sources import PathOrURL, decoding, open_video
 from .transforms import ClipTransform
 
 
@@ -132,7 +132,7 @@ def cropping(spec: ClipSpec) -> Convert:
 
 @dataclasses.dataclass
 class ClipRead:
-    """One clip, ready to be normalised."""
+    """One clip, ready to be normalized."""
 
     indices: tuple[int, ...]
     """Grid indices of the clip's frames."""
@@ -161,7 +161,7 @@ class VideoRead:
 def read_video(
     path: PathOrURL, sampling: Reading, *, threads: int | None = None, progress: Callable[[], None] | None = None
 ) -> Iterator[ClipRead | VideoRead | None]:
-    """Yields what `read_open_video` yields, for a file or a folder of frames. Any problem with it raises VideoError.
+    """Yields what `read_open_video` yields, for a file or a folder of frames. If it cannot be read, raises VideoError.
 
     `progress` is called repeatedly during reading.
     """
@@ -174,7 +174,7 @@ def read_open_video(video: Video, sampling: Reading) -> Iterator[ClipRead | Vide
     """Yields what `sampling.read` yields, and a VideoRead at the end.
 
     Raises:
-        VideoError: the video cannot be read, for whatever reason.
+        VideoError: the video cannot be read or decoded.
     """
     with _as_video_error(video.name):
         yield from sampling.read(video)
@@ -183,18 +183,9 @@ def read_open_video(video: Video, sampling: Reading) -> Iterator[ClipRead | Vide
 
 @contextlib.contextmanager
 def _as_video_error(name: object) -> Iterator[None]:
+    """What the system and the decoder say of a video becomes a VideoError. Errors of the program stay what they are."""
     try:
-        yield
-    except VideoError:
-        raise
+        with decoding(name):
+            yield
     except OSError as error:
         raise VideoError(name, f"cannot be read: {error.strerror or error}") from error
-    except (
-        MemoryError,
-        ArithmeticError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # PyAV, on hostile content
-        raise VideoError(name, f"cannot be decoded: {type(error).__name__}: {error}") from error
