@@ -17,7 +17,7 @@ from ..bank.ranks import World
 from ..datasets.lists import VideoList, list_hash, read_list
 from ..evaluate.results import write_results
 from ..files import replacing
-from ..models.precision import SLOWER, check_convolutions
+from ..models.precision import SLOWER, check_convolutions, times_of_float32
 from ..video.transforms import clip_transform
 from .begin import begin, check_settings, fitted
 from .checkpoint import CHECKPOINTS, Checkpoints
@@ -100,13 +100,8 @@ class RunState:
         config = self.config
         self.model.train()
         if config.dtype != "float32":
-            times = check_convolutions(self.model, self._clips // config.accumulate, getattr(torch, config.dtype))
-            if times > SLOWER and self.ranks.is_first:
-                print(
-                    f"on this processor, convolutions take {times:.1f} times as long in {config.dtype} as in float32: "
-                    "--dtype float32 is faster",
-                    file=sys.stderr,
-                )
+            self._advise_float32()
+            check_convolutions(self.model, self._clips // config.accumulate, getattr(torch, config.dtype))
         self.model.set_grad_checkpointing(config.grad_checkpointing)
         if config.sync_norms and self.ranks.size > 1:
             synchronise_norms(self.model, self.ranks)
@@ -118,6 +113,18 @@ class RunState:
             on_gpu = self.ranks.device.type == "cuda"
             net = DistributedDataParallel(net, device_ids=[self.ranks.device] if on_gpu else None)
         return torch.compile(net) if config.compile else net  # type: ignore[return-value]
+
+    def _advise_float32(self) -> None:
+        """Says so if this processor is slower in half precision. GPUs are not."""
+        if not self.ranks.is_first or self.ranks.device.type != "cpu":
+            return
+        if (times := times_of_float32(getattr(torch, self.config.dtype))) > SLOWER:
+            print(
+                f"on this processor, a convolution takes {times:.1f} times as long in {self.config.dtype} as in float32: "
+                "--dtype float32 is faster",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def write_settings(self) -> None:
         """Writes config.json to the run's folder."""
