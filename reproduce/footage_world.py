@@ -23,13 +23,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vie_models.datasets.lists import CLASSES, NO_LABEL
+from vie_models.datasets.lists import CLASSES
+from vie_models.datasets.parse import NO_LABEL
 from vie_models.video.packed import open_pack
 
 from .commands import done
 
 MOST = 30
-"""Photographs of each Caltech-101 class that can be learnt from."""
+"""Photographs of each Caltech-101 class that can be learned from."""
 BACKGROUND = "BACKGROUND_Google"
 FRAMES, LEVEL = {91: 75, 160: 25}, 5
 """Frames of each photograph's video, by its size, and the level of `vie data photo-motion`."""
@@ -42,7 +43,7 @@ def read_table(file: Path) -> list[dict[str, str]]:
 
 
 def caltech(data: Path) -> list[tuple[str, str, int]]:
-    """(path from `data`, class, place in a random order of its class): a photograph with a place < 30 can be learnt from."""
+    """(path from `data`, class, place in a random order of its class): a photograph with a place < 30 can be learned from."""
     classes = defaultdict(list)
     for row in read_table(data / "photos" / "photos.csv"):
         if row["path"].startswith("caltech101/") and row["label"] != BACKGROUND:

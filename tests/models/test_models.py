@@ -102,7 +102,7 @@ def test_intermediates_are_what_the_named_modules_give(name):
     for layer, path in model.layer_modules.items():
         model.get_submodule(path).register_forward_hook(lambda m, i, out, layer=layer: seen.update({layer: out}))
     with torch.inference_mode():
-        maps = model.forward_intermediates(x, reversed(model.layer_names))
+        maps = model.forward_layers(x, reversed(model.layer_names))
     assert list(maps) == model.layer_names[::-1]
     for layer, values in maps.items():
         assert values.ndim == 5
@@ -110,10 +110,10 @@ def test_intermediates_are_what_the_named_modules_give(name):
         static = "single" in name or layer.startswith("static.")
         frames = seen[layer].unflatten(0, (2, -1)).transpose(1, 2) if values.shape != seen[layer].shape else seen[layer]
         assert torch.equal(values, frames.mean(2, keepdim=True) if static else frames)
-    assert torch.equal(model.forward_intermediates(x, "output")["output"], model(x))
+    assert torch.equal(model.forward_layers(x, "output")["output"], model(x))
     with pytest.raises(ValueError, match="no layer 'encode_11'"):
-        model.forward_intermediates(x, ["encode_11"])
-    assert all(len(m._forward_hooks) <= 1 for m in model.modules()), "a hook of forward_intermediates was left behind"
+        model.forward_layers(x, ["encode_11"])
+    assert all(len(m._forward_hooks) <= 1 for m in model.modules()), "a hook of forward_layers was left behind"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -213,7 +213,7 @@ def test_two_pathway_is_its_two_pathways():
     x = small_clip(model)
     with torch.inference_mode():
         torch.testing.assert_close(model(x), torch.cat([static(x), dynamic(x)], 1) / 2**0.5)
-        pooled = [m.forward_intermediates(x, "encode_10")["encode_10"].mean((2, 3, 4)) for m in (static, dynamic)]
+        pooled = [m.forward_layers(x, "encode_10")["encode_10"].mean((2, 3, 4)) for m in (static, dynamic)]
         torch.testing.assert_close(model.forward_head(model.forward_features(x), pre_logits=True), torch.cat(pooled, 1))
     again = build_model(model.model_name, **model.model_args)
     again.load_state_dict(model.state_dict())
@@ -226,7 +226,7 @@ def test_two_pathway_is_its_two_pathways():
 def test_two_pathway_runs_only_the_pathway_that_is_asked_for():
     model = small("vie_twopathway").eval()
     model.dynamic.forward_features = None
-    assert list(model.forward_intermediates(small_clip(model), ["static.encode_2"])) == ["static.encode_2"]
+    assert list(model.forward_layers(small_clip(model), ["static.encode_2"])) == ["static.encode_2"]
 
 
 @pytest.mark.parametrize("n", range(1, 20))
@@ -347,7 +347,7 @@ def needs_packing(dtype):
 
 @pytest.mark.usefixtures("_pack_all")
 @pytest.mark.parametrize("dtype", [pytest.param(d, marks=needs_packing(d)) for d in (torch.float32, torch.bfloat16)])
-@pytest.mark.parametrize("change", ["optimiser", "data", "lesion", "swap", "mirror", "one value", "load"])
+@pytest.mark.parametrize("change", ["optimizer", "data", "lesion", "swap", "mirror", "one value", "load"])
 def test_a_packed_weight_never_outlives_its_values(change, dtype):
     """Also not where PyTorch counts no version: weights edited through .data, as moving averages and lesion studies do."""
     model = small("vie_slow").eval().to(dtype)
@@ -356,7 +356,7 @@ def test_a_packed_weight_never_outlives_its_values(change, dtype):
         before = model(x)
     conv = model.stages[1][0].conv1
     assert packed(conv)
-    if change == "optimiser":
+    if change == "optimizer":
         model(x)[:, 0].sum().backward()
         torch.optim.SGD(model.parameters(), lr=10.0).step()
     elif change == "data":
@@ -463,8 +463,8 @@ def test_a_fused_copy_gives_the_same_and_leaves_the_encoder_alone(name):
     with torch.no_grad():
         for twin in (fused, fused.fuse(), copy.deepcopy(fused)):
             for _ in range(2):  # with the weights just packed, and as they are kept
-                maps = twin.forward_intermediates(x, [*model.layer_names, "output"])
-        for layer, expected in model.forward_intermediates(x, [*model.layer_names, "output"]).items():
+                maps = twin.forward_layers(x, [*model.layer_names, "output"])
+        for layer, expected in model.forward_layers(x, [*model.layer_names, "output"]).items():
             torch.testing.assert_close(maps[layer], expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 

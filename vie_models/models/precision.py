@@ -1,7 +1,7 @@
 """Checks that this machine's convolutions give correct results in half precision, and whether they are faster there.
 
 Some releases do not. With oneDNN 3.13 on CPUs with AVX512-BF16, the weight gradient of a 3x3x3 convolution over two frames is
-uninitialised memory. Some cuDNN releases have similar bugs. Training that would use wrong gradients must not start. Extraction
+uninitialized memory. Some cuDNN releases have similar bugs. Training that would use wrong gradients must not start. Extraction
 continues in float32 and says so. A CPU without bfloat16 instructions (AVX512-BF16, AMX) converts every number and is several
 times as slow as in float32. The processor's flags do not tell, because oneDNN's limits and PyTorch's build count too. So one
 small convolution is timed in both.
@@ -44,9 +44,9 @@ def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype, gradients
     spec = model.clip_spec
     generator = torch.Generator().manual_seed(0)
     weight = next(model.parameters())
-    x = torch.randn(clips, 3, spec.num_frames, spec.crop, spec.crop, generator=generator).to(weight.device)
+    x = torch.randn(clips, 3, spec.num_frames, spec.crop, spec.crop, generator=generator, device="cpu").to(weight.device)
     for (name, conv), shape in _kinds(model, x).items():
-        inputs = torch.randn(shape, generator=generator).to(weight.device)
+        inputs = torch.randn(shape, generator=generator, device="cpu").to(weight.device)
         learns = gradients and conv.weight.requires_grad
         expected = _results(conv, inputs, torch.float32, learns)
         for what, found in _results(conv, inputs, dtype, learns).items():
@@ -107,6 +107,6 @@ def _results(conv: Any, inputs: Tensor, dtype: torch.dtype, gradients: bool) -> 
         y = convolve(x.requires_grad_(gradients), weight.requires_grad_(gradients), None, conv.stride, conv.padding)
     if not gradients:
         return {"result": y}
-    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
+    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), device="cpu").to(y)
     dx, dweight = torch.autograd.grad(y, (x, weight), noise)
     return {"result": y.detach(), "input's gradient": dx, "weight's gradient": dweight}
