@@ -211,7 +211,7 @@ def run(options: argparse.Namespace) -> None:
         print(peak_memory(name, kind, options))
         return
     columns = ["model", "clips", "frames", "way", "s/clip", "least", "most", "GFLOP", "GFLOP/s", "over convolutions"]
-    table = Table("Forward", [*columns, "s/GFLOP over the best peer's", "off by", "file MB", "peak MB"])
+    table = Table("Forward", [*columns, "s/GFLOP over the best peer's", "off by", "file MB", "peak MB", "over torch.nn"])
     details = []
     for name in options.models:
         for batch in options.batch:
@@ -256,7 +256,7 @@ def measured(name: str, batch: int, frames: int, options: argparse.Namespace) ->
     rows: list[list[Any]] = []
     for kind in [*options.variants, *(name for name in jobs if name.startswith("conv")), *peers, *alone, "best convolution"]:
         if kind == "best convolution":
-            rows.append([name, None, None, kind, None, None, None, None, best / 1e9, *[None] * 5])
+            rows.append([name, None, None, kind, None, None, None, None, best / 1e9, *[None] * 6])
             continue
         cost = work / 1e9 if kind in alone else costs.get(kind, gflop)
         times, share = seconds[kind], 1 if kind in alone else batch
@@ -275,6 +275,7 @@ def measured(name: str, batch: int, frames: int, options: argparse.Namespace) ->
                 off.get(kind),
                 files[kind].stat().st_size / 1e6 if kind in files else None,
                 memory,
+                ratio(seconds, kind, "torch.nn") if {kind, "torch.nn"} <= set(options.variants) else None,
             ]
         )
     return rows, seconds
