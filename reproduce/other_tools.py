@@ -25,7 +25,6 @@ import vie_models as vie
 from vie_models.datasets.encode import write_mp4
 from vie_models.datasets.moving_textures import FPS, draw_splits, render
 from vie_models.weights.catalog import find_record
-from vie_models.weights.transformers_files import write_transformers_files
 
 MODELS = ["vie_single_tiny", "vie_3dresnet_tiny", "vie_slowfast_tiny", "vie_twopathway_tiny"]
 Outputs = dict[str, Tensor]
@@ -90,17 +89,6 @@ def _as_ours(value: Tensor, ours: Tensor) -> Tensor:
         return value
     frames = value.unflatten(0, (1, -1)).transpose(1, 2)
     return frames if ours.shape[2] == frames.shape[2] else frames.mean(2, keepdim=True)
-
-
-def with_transformers(case: Case) -> Outputs:
-    from transformers import AutoModel, AutoVideoProcessor
-
-    case.model.save_pretrained(case.folder)
-    write_transformers_files(case.folder, case.model)
-    processor = AutoVideoProcessor.from_pretrained(case.folder, trust_remote_code=True)
-    model = AutoModel.from_pretrained(case.folder, trust_remote_code=True)
-    output = model(**processor(str(case.video), return_tensors="pt"), output_hidden_states=True)
-    return {"output": output.embedding, **dict(zip(case.layers, output.hidden_states, strict=True))}
 
 
 def with_huggingface_hub(case: Case) -> Outputs:
@@ -189,7 +177,6 @@ TOOLS: list[tuple[str, str, str, Callable[[Case], Outputs]]] = [
     ("timm", "timm", 'timm.create_model("NAME.natural", pretrained=True)', with_timm),
     ("timm", "timm", 'timm.create_model("NAME.natural", pretrained=True, features_only=True)', with_timm_features),
     ("torchvision", "torchvision", "create_feature_extractor(model, nodes), all layers", with_torchvision),
-    ("transformers", "transformers", "AutoVideoProcessor, AutoModel.from_pretrained(FOLDER), all layers", with_transformers),
     (
         "huggingface_hub",
         "huggingface_hub",

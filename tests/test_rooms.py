@@ -26,8 +26,6 @@ MAY_IMPORT = {
     "app": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "search"},
     "cli": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "train", "neuro", "search", "app"},
 }
-COPIED = {"hub_code"}
-"""Folders of files that the package copies to repositories of weights, and never imports."""
 MAX_LINES = 600
 
 
@@ -47,7 +45,7 @@ def rooms_imported(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_imports_point_one_way(room):
-    files = [file for file in sorted((PACKAGE / room).rglob("*.py")) if file.parent.name not in COPIED]
+    files = sorted((PACKAGE / room).rglob("*.py"))
     assert files
     for file in files:
         assert rooms_imported(file) <= MAY_IMPORT[room] | BASE, f"{file} imports back up"

@@ -21,7 +21,6 @@ from vie_models.files import sha256_of
 from vie_models.weights.card import CARD, About, Measured, write_card
 from vie_models.weights.folder import BANK, CONFIG, MODEL, join, read_bank, save_pretrained, write_tensors
 from vie_models.weights.publish import check, publish
-from vie_models.weights.transformers_files import FILES
 
 ABOUT = {
     "license": "apache-2.0",
@@ -151,9 +150,8 @@ def test_publishing_and_loading_back(folder, hub, tmp_path):
     assert (done.repo_id, done.tag) == ("org/toys", "v1")
     commit = hub.refs["org/toys"]["main"]
     sent, got = {path.name: path.read_bytes() for path in folder.iterdir()}, hub.commits[commit]
-    assert set(got) == {*sent, *FILES, ".gitattributes"}
-    assert {name for name in sent if got[name] != sent[name]} == {CARD, CONFIG}
-    assert json.loads(sent[CONFIG]).items() <= json.loads(got[CONFIG]).items(), "transformers' keys are added to ours"
+    assert set(got) == {*sent, ".gitattributes"}
+    assert {name for name in sent if got[name] != sent[name]} == {CARD}
     assert hub.tags("org/toys") == {"v1": commit}
     assert sum("/commit/main" in request for request in hub.requests) == 1, "one commit"
     x = torch.randn(1, 3, 64, 64)
@@ -228,7 +226,7 @@ def test_a_joined_set_is_published_whole(hub, tmp_path):
     write_card(folder, About(name=folder.name, **ABOUT))
     send(folder, hub, "org/both")
     files = hub.commits[hub.refs["org/both"]["main"]]
-    assert set(files) == {CARD, CONFIG, MODEL, BANK, *FILES, ".gitattributes"}
+    assert set(files) == {CARD, CONFIG, MODEL, BANK, ".gitattributes"}
     assert "pathways" not in json.loads(files[CONFIG])
     x = torch.randn(1, 3, 16, 64, 64)
     assert torch.equal(fetched(hub, "org/both")(x), model(x))

@@ -59,7 +59,7 @@ class HubMethods:
         """Publishes the encoder with a model card as a Hub repository, and returns the address of the commit.
 
         It does what `vie publish` does: one commit, downloaded again, compared and tagged. The repository then also loads with
-        timm and transformers. Files of an earlier version are replaced, its memory bank included: to publish a folder with a
+        timm. Files of an earlier version are replaced, its memory bank included: to publish a folder with a
         bank, use `vie publish`.
 
         Args:

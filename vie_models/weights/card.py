@@ -188,8 +188,7 @@ def use(where: str, model: Encoder) -> list[str]:
     """Lines of Markdown: code that loads the set in a Hub repository ("org/name"), and embeds or classifies a video, in each of
     the ways there are.
     """
-    embed = _output(model)
-    lines = [
+    return [
         "With vie_models:",
         "```python",
         "import torch, vie_models as vie",
@@ -208,31 +207,9 @@ def use(where: str, model: Encoder) -> list[str]:
         f'model, transform = torch.hub.load("path/to/vie_models", "vie_embedder", "{where}", source="local")',
         f"frames = torch.zeros({model.clip_spec.num_frames}, 240, 320, 3, dtype=torch.uint8)  # your clip [T, H, W, 3]",
         "with torch.inference_mode():",
-        f"    {embed} = model(transform(frames)[None])  # {_shape(model)}",
-        "```",
-        "With transformers, which runs the code in this repository; that code needs vie_models too:",
-        "```python",
-        "import torch",
-        f"from transformers import {_auto(model)}, AutoVideoProcessor",
-        f'model = {_auto(model)}.from_pretrained("{where}", trust_remote_code=True)',
-        f'processor = AutoVideoProcessor.from_pretrained("{where}", trust_remote_code=True)',
-        "with torch.inference_mode():",
-        f'    {embed} = model(**processor("video.mp4", return_tensors="pt")).{embed}  # {_shape(model)}',
+        f"    {_output(model)} = model(transform(frames)[None])  # {_shape(model)}",
         "```",
     ]
-    if model.num_classes:
-        lines += [
-            "```python",
-            "from transformers import pipeline",
-            f'classify = pipeline("video-classification", "{where}", trust_remote_code=True)',
-            'classify("video.mp4")  # [{"score": ..., "label": ...}, ...]',
-            "```",
-        ]
-    return lines
-
-
-def _auto(model: Encoder) -> str:
-    return "AutoModelForVideoClassification" if model.num_classes else "AutoModel"
 
 
 def _output(model: Encoder) -> str:

@@ -17,7 +17,6 @@ from ..models.cost import output_size
 from .card import CARD, facts, write_published_card
 from .errors import WeightsError
 from .folder import BANK, CONFIG, MODEL, hash_of_weights, load_folder, read_bank, write_whole
-from .transformers_files import CODE, write_transformers_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -53,7 +52,7 @@ def publish(
 ) -> Published:
     """Uploads a weight folder with its card to the Hub as one commit, downloads and compares it, then tags it.
 
-    The repository also gets what transformers needs (see transformers_files.py), and its card says how to load it from there.
+    Its card says how to load it from there.
 
     Args:
         folder: config.json, model.safetensors, README.md, and optionally bank.safetensors, classes.txt, training.json. A
@@ -79,7 +78,6 @@ def publish(
         _refuse_strangers(Path(folder))
         write_whole(Path(folder), upload)
         model = check(upload)
-        write_transformers_files(upload, model)
         write_published_card(upload, repo_id, model)
         files = {path.name: path.stat().st_size for path in sorted(upload.iterdir())}
         if dry_run:
@@ -101,8 +99,6 @@ def _refuse_strangers(folder: Path) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: give a weight folder, such as `vie export` writes")
     for path in sorted(folder.iterdir()):
-        if path.name == CODE:  # of a folder that was published before: it is written anew
-            continue
         if not path.name.startswith(".") and (path.is_dir() or path.suffix in FORBIDDEN):
             raise WeightsError(f"{path} does not belong in a weight set, which has no folders and no code: move it away")
 
