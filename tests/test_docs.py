@@ -142,6 +142,7 @@ DOWNLOADS = 'vie.create_model("vie_3dresnet", pretrained=True)'
 @pytest.mark.parametrize("way", [way for way in WAYS if way != DOWNLOADS])
 def test_every_way_of_the_quickstart_loads(way, clone, monkeypatch):
     timm = pytest.importorskip("timm", minversion="1.0", reason="timm 1.0 or newer is not installed")
+
     folder = ROOT / "checkpoints" / "vie_single_tiny.natural"
     (clone / "folder").symlink_to(folder)
     if "weights.safetensors" in way:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from .clip_spec import ClipSpec
 from .lazy import lazy_names
 from .version import __version__ as __version__
-from .weights.timm_hook import register_with_timm
 
 if TYPE_CHECKING:
     from .features import Extractor, Features, extract_ray, load_features
@@ -75,6 +74,3 @@ __all__ = ["ClipSpec", *_lazy]
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-register_with_timm()

@@ -107,7 +107,7 @@ for name in names:
     if route == "hub":
         model = torch.hub.load(root, short, source="local", pretrained=True)
     elif route == "timm":
-        import timm
+        import timm, vie_models.timm
         model = timm.create_model("local-dir:" + folder, pretrained=True)
     else:
         model = vie.from_pretrained(folder) if route == "folder" else vie.create_model(short, pretrained=True)

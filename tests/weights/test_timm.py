@@ -1,4 +1,4 @@
-"""timm finds our models: by name, in a local folder, on the Hub; whichever of the two packages is imported first."""
+"""timm finds our models: by name, in a local folder, on the Hub."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 import torch
+from support import ROOT
 from support.encoders import small_clip
 from support.servers import HubServer
 
@@ -40,13 +41,25 @@ def test_importing_vie_models_works_without_timm():
     """)
 
 
-def test_importing_vie_models_works_beside_an_old_timm(tmp_path):
+def test_an_old_timm_is_named(tmp_path):
     package = tmp_path / "timm"  # timm 0.4 has a registry, but none for tags and other packages' configurations
     (package / "models").mkdir(parents=True)
-    (package / "__init__.py").write_text("from .models import register_model\n")
+    (package / "__init__.py").write_text("__version__ = '0.4.12'\n")
     (package / "models/__init__.py").write_text("def register_model(build): raise AssertionError('it is not for us')\n")
-    for order in ("import timm, vie_models", "import vie_models, timm"):
-        run_python(f"{order}; vie_models.create_model('vie_single_tiny')", PYTHONPATH=str(tmp_path))
+    run_python(
+        """
+        import vie_models
+        vie_models.create_model('vie_single_tiny')
+        try:
+            import vie_models.timm
+        except ImportError as error:
+            assert "0.4.12" in str(error)
+            assert "timm>=1.0" in str(error)
+        else:
+            raise AssertionError("it was registered")
+        """,
+        PYTHONPATH=f"{tmp_path}:{ROOT}",
+    )
 
 
 timm = pytest.importorskip("timm", reason="timm is not installed")
@@ -60,25 +73,8 @@ needs_timm_hub = pytest.mark.skipif(
     MAJOR < 1 or not timm_hub.has_hf_hub(), reason=f"timm {timm.__version__} cannot use this huggingface_hub"
 )
 
-CHECK = """
-    assert "vie_3dresnet_tiny" in timm.list_models("vie*")
-    assert timm.is_model("vie_slowfast")
-    assert timm.create_model("vie_single_tiny").model_name == "vie_single_tiny"
-"""
-
-
-@needs_timm_1
-@pytest.mark.parametrize("first", ["vie_models", "timm", "timm.data"])
-def test_either_package_may_be_imported_first(first):
-    run_python(f"import {first}\nimport timm, vie_models" + textwrap.dedent(CHECK))
-
-
-@needs_timm_1
-def test_looking_for_timm_without_importing_it_does_not_lose_our_models():
-    run_python(
-        "import importlib.util, vie_models\n"
-        "importlib.util.find_spec('timm')\nimportlib.util.find_spec('timm.models')\nimport timm" + textwrap.dedent(CHECK)
-    )
+if MAJOR >= 1:
+    import vie_models.timm
 
 
 @needs_timm_1
@@ -175,7 +171,7 @@ def test_timm_loads_from_the_hub(saved, tmp_path):
     torch.save({"x": x, "y": y, "threads": torch.get_num_threads()}, tmp_path / "want.pt")
     files = {name: (folder / name).read_bytes() for name in ("config.json", "model.safetensors")}
     script = """
-        import sys, torch, timm, vie_models
+        import sys, torch, timm, vie_models.timm
         want, cache = torch.load(sys.argv[1]), sys.argv[2]
         torch.set_num_threads(want["threads"])
         for name in ("hf-hub:neuroai/net", "hf_hub:neuroai/net@v1"):

@@ -12,6 +12,8 @@ timm = pytest.importorskip("timm", reason="timm is not installed")
 pytestmark = pytest.mark.skipif(
     int(timm.__version__.split(".")[0]) < 1, reason=f"our models are for timm >= 1.0, here is {timm.__version__}"
 )
+if int(timm.__version__.split(".")[0]) >= 1:
+    import vie_models.timm
 
 
 def create(name: str, **arguments):

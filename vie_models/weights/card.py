@@ -198,6 +198,7 @@ def use(where: str, model: Encoder) -> list[str]:
         "With timm 1.0 or newer:",
         "```python",
         "import timm, torch, vie_models as vie",
+        "import vie_models.timm  # registers the encoders with timm",
         f'model = timm.create_model("hf-hub:{where}", pretrained=True).eval()',
         *_embed(model),
         "```",

@@ -1,6 +1,6 @@
-"""Registers our models with timm: `timm.create_model("vie_3dresnet")`, `("local-dir:FOLDER")`, `("hf-hub:org/name")`.
+"""Registers the encoders with timm when it is imported: `import vie_models.timm`.
 
-timm < 1.0 has no such registry, so nothing is registered there.
+Then `timm.create_model("vie_3dresnet")`, `("local-dir:FOLDER")` and `("hf-hub:org/name")` build and load them.
 """
 
 from __future__ import annotations
@@ -8,33 +8,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import timm.models
 from torch.nn import Linear
 
-from ..clip_spec import ClipSpec
-from ..models import Encoder, list_models, model_entry
-from .catalog import CATALOG
-from .folder import CONFIG, build_from_config, timm_config
-from .store import check_sizes, create_model, from_pretrained, hub_files, with_classes
+from .clip_spec import ClipSpec
+from .models import Encoder, list_models, model_entry
+from .weights.catalog import CATALOG
+from .weights.folder import CONFIG, build_from_config, timm_config
+from .weights.store import check_sizes, create_model, from_pretrained, hub_files, with_classes
 
-
-def register(timm_models: ModuleType) -> None:
-    """Adds every model to timm's registry. `timm_models` is the module timm.models."""
-    if not hasattr(timm_models, "register_model") or not hasattr(timm_models, "PretrainedCfg"):
-        return  # timm 0.x
-    global default_cfgs
-    cfgs: dict[str, Any] = {name: {} for name in list_models() if not any(r.model == name for r in CATALOG.values())}
-    for name, record in CATALOG.items():  # a set in the package has a file, any other has an address
-        where = {"url": record.url} if record.url else {"file": record.name}
-        cfgs[name] = {**where, "license": record.license}
-    default_cfgs = timm_models.generate_default_cfgs(cfgs)
-    for name in list_models():
-        timm_models.register_model(_entrypoint(name))
-
-
-default_cfgs: Any = {}  # timm reads it from the module that defines an entry point
 __all__: list[str] = []  # timm appends the names of entry points
 
 
@@ -154,3 +138,19 @@ def _fitted(model: Encoder, kwargs: dict[str, Any]) -> Encoder:
     num_classes = kwargs.pop("num_classes", None)
     check_sizes(model, kwargs, "the weight set")
     return with_classes(model, num_classes)
+
+
+def _register() -> Any:
+    """Adds every model to timm's registry, and returns where their weights are."""
+    if not hasattr(timm.models, "generate_default_cfgs"):
+        raise ImportError(f"timm {timm.__version__} knows no models of other packages: pip install -U 'timm>=1.0'")
+    cfgs: dict[str, Any] = {name: {} for name in list_models() if not any(r.model == name for r in CATALOG.values())}
+    for name, record in CATALOG.items():  # a set in the package has a file, any other has an address
+        where = {"url": record.url} if record.url else {"file": record.name}
+        cfgs[name] = {**where, "license": record.license}
+    return timm.models.generate_default_cfgs(cfgs)
+
+
+default_cfgs = _register()  # timm reads it from the module that defines an entry point
+for _name in list_models():
+    timm.models.register_model(_entrypoint(_name))
