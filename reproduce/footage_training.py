@@ -26,7 +26,7 @@ class TrainingRun:
     start: str = ""
     """Name of the run, or of the published set, whose weights it begins with."""
     list: str = "all"
-    """List of the world."""
+    """List of the world. Encoders of different lists remember different videos: join them without bank.safetensors."""
 
 
 def _steps(number: int, la: bool = False) -> tuple[str, ...]:
@@ -41,8 +41,8 @@ TINY, SMALL = "vie_single_tiny", "vie_single_small"
 SEEDS = range(3)
 SHORT = 3000
 """Steps of runs that are compared with each other alone."""
-END = 1000
-"""Steps of the end of a long run."""
+MOST, END = 6000, 1200
+"""Steps that the first part of a longer run may have, and steps of its end."""
 EXACT = ("--dtype", "float32")
 """For 3-D ResNets, whose gradients some releases of PyTorch compute wrongly in bfloat16 (vie_models/models/precision.py)."""
 STATIC = {TINY: _steps(8000), SMALL: _steps(12_000)}
@@ -63,13 +63,14 @@ def _flags_of(recipe: str) -> tuple[str, ...]:
 
 
 def _longer(model: str, steps: int, start: str) -> dict[str, TrainingRun]:
-    """Goes on with a static encoder: clips of 48 pixels at a constant rate, which may end at any step, and then some of 64.
+    """Goes on with a static encoder: clips of 48 pixels at a constant rate, and then some of 64.
 
-    Photographs are still, so what is cut out of them makes the views.
+    Photographs are still, so what is cut out of them makes the views. With more steps, up to MOST, the first part goes on.
     """
     both = ("--batch-size", "128", "--lr", "0.06", "--augmentation", "resized_crop")
+    first = ("--steps", str(steps), "--ir-steps", str(MOST), "--crop", "48", "--schedule", "boundaries")
     return {
-        f"{model}-long-0": TrainingRun(model, (*both, *_steps(steps), "--crop", "48", "--schedule", "boundaries"), start),
+        f"{model}-long-0": TrainingRun(model, (*both, *first), start),
         f"{model}-longer-0": TrainingRun(model, (*both, *_steps(END)), f"{model}-long-0"),
     }
 
@@ -104,8 +105,8 @@ RUNS: dict[str, TrainingRun] = {
     **{f"{model}-0": TrainingRun(model, flags) for model, flags in STATIC.items()},
     **{name: run for model, flags in DYNAMIC.items() for name, run in _dynamic(model, flags).items()},
     **{f"{TINY}-{seed}": TrainingRun(TINY, (*_seed(seed), *STATIC[TINY])) for seed in SEEDS[1:]},
-    # begins with the set of version 0.2.0
-    **_longer(SMALL, 6000, f"{SMALL}.natural"),
+    # goes on from the set that comes with the package
+    **_longer(SMALL, 1000, f"{SMALL}.natural"),
     # instance recognition and local aggregation for as many steps, and what local aggregation needs
     **{name: run for seed in SEEDS for name, run in _on_videos("ir", seed, la=False).items()},
     **{name: run for seed in SEEDS for name, run in _on_videos("la", seed).items()},
