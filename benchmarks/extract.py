@@ -23,7 +23,7 @@ from PIL import Image
 
 import vie_models as vie
 from vie_models.features.extractor import Extractor
-from vie_models.video.clips import test_clips
+from vie_models.video.clips import even_clips
 from vie_models.video.decode import VideoFile
 from vie_models.video.sampling import ClipRead, read_video
 from vie_models.video.transforms import clip_transform
@@ -52,7 +52,7 @@ def original_way(model: vie.Encoder, paths: list[Path], clips: int) -> None:
             command = ["ffmpeg", "-v", "error", "-i", str(path), "-vf", f"fps={spec.fps},{scale}", "-q:v", "2"]
             subprocess.run([*command, f"{folder}/%06d.jpg"], check=True)
             frames = sorted(Path(folder).iterdir())
-            for clip in test_clips(len(frames), spec, clips):
+            for clip in even_clips(len(frames), spec, clips):
                 images = []
                 for k in clip.indices:
                     with Image.open(frames[k]) as image:
@@ -61,7 +61,7 @@ def original_way(model: vie.Encoder, paths: list[Path], clips: int) -> None:
                         left, top = (size[0] - spec.crop) // 2, (size[1] - spec.crop) // 2
                         resized = image.resize(size, Image.Resampling.BILINEAR)
                         images.append(np.asarray(resized.crop((left, top, left + spec.crop, top + spec.crop))))
-                x = transform.normalise(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
+                x = transform.normalize(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
                 with torch.inference_mode():
                     model(x[None])
 
@@ -89,10 +89,10 @@ def forward_cpu(extractor: Extractor, path: Path, clips: int) -> float:
     """Returns the CPU seconds of the forward passes alone, for `clips` clips."""
     pixels = [message.pixels for message in read_video(path, extractor.sampling) if isinstance(message, ClipRead)]
     batch = (pixels * extractor.batch_size)[: extractor.batch_size]
-    extractor._forward(batch)
+    extractor.forward(batch)
     start = time.process_time()
     for _ in range(-(-clips // extractor.batch_size)):
-        extractor._forward(batch)
+        extractor.forward(batch)
     return time.process_time() - start
 
 

@@ -3,7 +3,7 @@
 "convolutions" is the lower bound: only the encoder's convolutions, one after the other, each with its own input in its fastest
 layout (planes or channels last, weights packed in advance). "eager" is the model from create_model, "torch.nn" the same with
 plain torch.nn convolutions, and "fused" is model.fuse(). "onnxruntime" and "AOTInductor" run the programs of
-vie.export_model, which also normalise the pixels. "off by" is the largest difference to eager's embeddings, over their
+vie.export_model, which also normalize the pixels. "off by" is the largest difference to eager's embeddings, over their
 largest number. Peers are torchvision's video models on 16 frames of 112 pixels, or resnet18 on 224 pixels for single-frame
 encoders. Peak matmul and convolution speeds are measured in the same rounds.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -64,7 +65,7 @@ def build(name: str, batch: int, frames: int = 0) -> tuple[torch.nn.Module, Tens
         return getattr(torchvision.models, name)().eval(), torch.randn(batch, 3, 224, 224)
     model = build_model(name).eval()
     spec = model.clip_spec
-    return model, vie.clip_transform(spec).normalise(frames_of(spec, batch, frames).movedim(-1, 2))
+    return model, vie.clip_transform(spec).normalize(frames_of(spec, batch, frames).movedim(-1, 2))
 
 
 def frames_of(spec: vie.ClipSpec, batch: int, frames: int) -> Tensor:
@@ -82,12 +83,12 @@ def flops(model: torch.nn.Module, x: Tensor) -> int:
 @contextlib.contextmanager
 def plain() -> Iterator[None]:
     """Makes models use plain torch.nn convolutions."""
-    can_pack = conv_module._can_pack
-    conv_module._can_pack = lambda conv, x: False
+    least = conv_module.LEAST_WORK
+    conv_module.LEAST_WORK = math.inf
     try:
         yield
     finally:
-        conv_module._can_pack = can_pack
+        conv_module.LEAST_WORK = least
 
 
 def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Namespace) -> Callable[[], Tensor]:
@@ -121,8 +122,14 @@ def program(model: Any, clips: Tensor, kind: str, options: argparse.Namespace) -
     path = options.out / PROGRAMS[kind].format(model.model_name)
     model.clip_spec = dataclasses.replace(model.clip_spec, num_frames=clips.shape[1])
     if kind == "AOTInductor":
-        vie.export_model(model.to(options.device), path, format="aoti")
-        compiled, clips = torch._inductor.aoti_load_package(str(path)), clips.to(options.device)
+        exported_path = path.with_suffix(".exported.pt2")
+        vie.export_model(model.to(options.device), exported_path)
+        package = torch._inductor.aoti_compile_and_package(
+            torch.export.load(exported_path),
+            package_path=str(path),
+            inductor_configs={"freezing": options.device == "cpu"},
+        )
+        compiled, clips = torch._inductor.aoti_load_package(package), clips.to(options.device)
         return lambda: compiled(clips)["output"]
     import onnxruntime
 
@@ -199,7 +206,8 @@ def matmul(device: str, dtype: torch.dtype) -> tuple[Callable[[], Tensor], float
 def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     if options.memory_of:
-        print(peak_memory(*options.memory_of, options))
+        name, kind = options.memory_of
+        print(peak_memory(name, kind, options))
         return
     columns = ["model", "clips", "frames", "way", "s/clip", "least", "most", "GFLOP", "GFLOP/s", "over convolutions"]
     table = Table("Forward", [*columns, "s/GFLOP over the best peer's", "off by", "file MB", "peak MB"])
@@ -314,9 +322,9 @@ def draw(table: Table, path: Path) -> None:
         axes.legend(fontsize=7)
     names = [f"{row[0]}, {row[1]} x {row[2]}" for row in own]
     roofline.barh(names, [row[8] for row in own], color="tab:blue")
-    for kind, colour in (("matmul", "tab:red"), ("best convolution", "tab:green")):
+    for kind, color in (("matmul", "tab:red"), ("best convolution", "tab:green")):
         peak = max(row[8] for row in table.rows if row[3] == kind)
-        roofline.axvline(peak, color=colour, label=f"{kind}, highest measured")
+        roofline.axvline(peak, color=color, label=f"{kind}, highest measured")
     roofline.set(xlabel="GFLOP/s", title="Achieved speed and the machine's peak")
     roofline.invert_yaxis()
     roofline.legend(fontsize=7)

@@ -7,7 +7,7 @@ import argparse
 import torch
 import torch.nn.functional as F
 
-from vie_models.bank.kmeans import kmeans
+from vie_models.bank.clustering import kmeans
 
 from .measure import Table, add_common, medians, ratio, report, turns
 
@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    centres = F.normalize(torch.randn(options.clusters // 4, 128), dim=1)
-    rows = F.normalize(centres[torch.randint(len(centres), (options.rows,))] + 0.08 * torch.randn(options.rows, 128), dim=1)
+    centers = F.normalize(torch.randn(options.clusters // 4, 128), dim=1)
+    rows = F.normalize(centers[torch.randint(len(centers), (options.rows,))] + 0.08 * torch.randn(options.rows, 128), dim=1)
     on_device = rows.to(options.device)
     distances = {}
 

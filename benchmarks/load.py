@@ -1,4 +1,4 @@
-"""Measures what one core delivers for training: random clips, resized, cropped, mirrored and coloured, by where they lie.
+"""Measures what one core delivers for training: random clips, resized, cropped, mirrored and colored, by where they lie.
 
 It reads clips of each VIDEO from the file, from a copy with short side 320 (as `vie data --encode` makes), from a folder of
 JPEG frames, and from packs (`vie data pack`) of JPEG and of raw frames at the short side that the crop asks for. Beside them

@@ -1,9 +1,9 @@
 """Measures search: recall, speed, memory and the time to build, of each kind of index; the exact one beside faiss's flat index.
 
-The rows are synthetic: there is a centre on the sphere for every 50 rows. A row is a centre plus Gaussian noise as long as it,
-normalised; ten rows in turn share a centre, and queries are made as rows are. So a row has some tens of near neighbours, as
-clips of one subject have, and beyond them all is about equally far. An index is built from a folder of features, grown by 1 %,
-and compared with one that was built of all rows at once. Each step is a process of its own, whose memory counts.
+The rows are synthetic: there is a center on the sphere for every 50 rows. A row is a center plus Gaussian noise as long as it,
+normalized; ten rows in turn share a center, and queries are made as rows are. So a row has some tens of near neighbors, as
+clips of one subject have, and beyond them all is about equally far. An index is built from a folder of features.
+Each step is a process of its own, whose memory counts.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ import numpy as np
 import torch
 
 from vie_models.features.folder import FeatureFolder, VideoRecord
-from vie_models.search.index import Index, build_index
-from vie_models.search.neighbours import Near
+from vie_models.search import build_index, open_index
 
 from .measure import Table, add_common, medians, report, turns
 
 DIM, QUERIES, BATCH, K = 128, 200, 100, 10
-_PER_CENTRE, _SHARED, _NOISE = 50, 10, 1.0
+_PER_CENTER, _SHARED, _NOISE = 50, 10, 1.0
 _PER_VIDEO = 1000
 _SETTINGS = {"model": "synthetic", "clips": None, "window": None, "stride": 1.0}
 
@@ -43,29 +42,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--flat-most",
         type=int,
         default=1_000_000,
-        help="rows up to which faiss's flat index, and growth of an exact one, are measured",
+        help="rows up to which faiss's flat index is measured",
     )
     parser.add_argument("--folder", type=Path, help="folder for features and indexes (default: a temporary one)")
-    parser.add_argument("--probes", type=int, nargs="*", default=[], help="more settings of index.near.probes to measure")
+    parser.add_argument("--probes", type=int, nargs="*", default=[], help="more settings of index.faiss.probes to measure")
     parser.add_argument("--step", help=argparse.SUPPRESS)
 
 
-def centres(rows: int) -> np.ndarray:
-    values = np.random.default_rng([1, rows]).standard_normal((max(rows // _PER_CENTRE, 1), DIM), np.float32)
+def centers(rows: int) -> np.ndarray:
+    values = np.random.default_rng([1, rows]).standard_normal((max(rows // _PER_CENTER, 1), DIM), np.float32)
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
 def near(some: np.ndarray, draws: np.random.Generator) -> np.ndarray:
-    """Unit vectors near centres, [n, DIM]."""
+    """Unit vectors near centers, [n, DIM]."""
     values = some + draws.standard_normal(some.shape, np.float32) * np.float32(_NOISE / DIM**0.5)
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
-def write_features(folder: Path, every: np.ndarray, first: int, last: int) -> None:
-    """Writes the videos of rows first to last."""
+def write_features(folder: Path, every: np.ndarray, rows: int) -> None:
+    """Writes the videos of all rows."""
     with FeatureFolder(folder, _SETTINGS) as out:
-        for start in range(first, last, _PER_VIDEO):
-            count, draws = min(_PER_VIDEO, last - start), np.random.default_rng([2, start])
+        for start in range(0, rows, _PER_VIDEO):
+            count, draws = min(_PER_VIDEO, rows - start), np.random.default_rng([2, start])
             which = draws.integers(len(every), size=-(-count // _SHARED)).repeat(_SHARED)[:count]
             times = np.arange(count, dtype=float)
             arrays = {"embedding": near(every[which], draws), "start": times, "end": times + 1, "looped": times < 0}
@@ -91,18 +90,18 @@ def build(features: Path, out: Path, kind: str) -> dict[str, Any]:
 
 def search(out: Path, asked: np.ndarray, options: argparse.Namespace, flat: bool) -> dict[str, Any]:
     """Queries per second, one at a time and in batches; rows found; memory."""
-    index = Index(out)
+    index = open_index(out)
     ways = [(index.kind, None)]
-    if index.near is not None:
-        ways = [(f"{index.kind}, {probes} probes", probes) for probes in (index.near.probes, *options.probes)]
+    if index.faiss is not None:
+        ways = [(f"{index.kind}, {probes} probes", probes) for probes in (index.faiss.probes, *options.probes)]
     jobs: dict[str, Any] = {}
     found: dict[str, Any] = {}
 
     def ask(probes: int | None, size: int) -> np.ndarray:
-        if index.near is not None and probes:
-            index.near.probes = probes
+        if index.faiss is not None and probes:
+            index.faiss.probes = probes
         parts = np.array_split(asked, len(asked) // size)
-        return np.concatenate([index.nearest_rows(part, K)[1] for part in parts])
+        return np.concatenate([index.faissest_rows(part, K)[1] for part in parts])
 
     for name, probes in ways:
         found[name] = ask(probes, BATCH).tolist()
@@ -124,39 +123,13 @@ def search(out: Path, asked: np.ndarray, options: argparse.Namespace, flat: bool
     return {"per second": {name: QUERIES / value for name, value in medians(seconds).items()}, "found": found, **used}
 
 
-def grow(features: Path, out: Path, asked: np.ndarray) -> dict[str, Any]:
-    """Grows the index, and compares it with one that is built of all rows with the same lists."""
-    index = Index(out)
-    began = time.perf_counter()
-    added = index.grow()
-    seconds = time.perf_counter() - began
-    grown = index.nearest_rows(asked, K)
-    began = time.perf_counter()
-    if index.near is None:
-        again = build_index(features, kind=index.kind, out=out.with_name(out.name + "-again"))
-        same = np.array_equal(index.rows, again.rows)
-    else:  # a new build would draw other training rows
-        again = index
-        anew = Near.open(index.folder / str(index.facts.near), index.kind, mapped=False)
-        anew.clear()
-        anew.add(index.rows)
-        again.near = anew
-    rebuild = time.perf_counter() - began
-    other = again.nearest_rows(asked, K)
-    if index.near is not None:
-        exact = build_index(features, kind="exact", out=out.with_name(out.name + "-again"))
-        same = np.array_equal(index.rows, exact.rows) and len(index.near) == len(index)
-    share = float((grown[1] == other[1]).mean())
-    return {"added": added, "seconds": seconds, "rebuild": rebuild, "rows equal": bool(same), "same neighbours": share}
-
-
 def step(options: argparse.Namespace) -> None:
     """What a process of its own does."""
     torch.set_num_threads(options.threads)
     name, rows, kind = options.step.split(",")
     features, out = options.folder / f"features-{rows}", options.folder / f"{kind}-{rows}"
     draws = np.random.default_rng([3, int(rows)])
-    every = centres(int(rows))
+    every = centers(int(rows))
     asked = near(every[draws.integers(len(every), size=QUERIES)], draws)
     if kind != "exact" or name == "search":
         import contextlib
@@ -166,17 +139,12 @@ def step(options: argparse.Namespace) -> None:
 
             faiss.omp_set_num_threads(options.threads)
     if name == "write":
-        write_features(features, every, 0, int(rows))
+        write_features(features, every, int(rows))
         result: dict[str, Any] = {}
-    elif name == "more":
-        write_features(features, every, int(rows), int(rows) + int(rows) // 100)
-        result = {}
     elif name == "build":
         result = build(features, out, kind)
-    elif name == "search":
-        result = search(out, asked, options, kind == "exact" and int(rows) <= options.flat_most)
     else:
-        result = grow(features, out, asked)
+        result = search(out, asked, options, kind == "exact" and int(rows) <= options.flat_most)
     print(json.dumps(result))
 
 
@@ -206,7 +174,6 @@ def measure(options: argparse.Namespace) -> None:
         "built from a folder of features",
         ["rows", "index", "build, s", "peak of the build, MB", "own MB of a search", "mapped MB"],
     )
-    growth = Table("growth by 1 %", ["rows", "index", "growth, s", "all rows anew, s", "rows equal", "same neighbours"])
     details = {}
     for rows in options.rows:
         done("write", rows, "-")
@@ -223,14 +190,5 @@ def measure(options: argparse.Namespace) -> None:
                 speeds = [searched["per second"][f"{way}|{how}"] for how in ("one", "batch")]
                 speed.rows.append([rows, way, float(recall) if "exact" in kinds else None, *speeds])
             size.rows.append([rows, kind, built["seconds"], built["peak"], searched["RssAnon"], searched["RssFile"]])
-            if kind == "exact" and rows > options.flat_most:  # its rows alone would fill a small disk twice more
-                shutil.rmtree(options.folder / f"{kind}-{rows}")
-        done("more", rows, "-")
-        for kind in kinds:
-            if (options.folder / f"{kind}-{rows}").exists():
-                grown = done("grow", rows, kind)
-                same = [grown["rows equal"], grown["same neighbours"]]
-                growth.rows.append([rows, kind, grown["seconds"], grown["rebuild"], *same])
-        for folder in options.folder.glob(f"*-{rows}*"):
-            shutil.rmtree(folder)
-    report("search", "cpu", [speed, size, growth], options.out, details)
+            shutil.rmtree(options.folder / f"{kind}-{rows}")
+    report("search", "cpu", [speed, size], options.out, details)

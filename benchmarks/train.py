@@ -77,7 +77,7 @@ def steps(run: Run, options: argparse.Namespace) -> list[Any]:
     objective.clusters = torch.randint(run.config.clusters, (1, len(run.videos)), device=run.ranks.device)
 
     def encoder() -> None:
-        run.optimiser.zero_grad(set_to_none=True)
+        run.optimizer.zero_grad(set_to_none=True)
         run._forward(batch.frames).sum().backward()
 
     def step(number: int) -> Callable[[], None]:

@@ -26,7 +26,7 @@ MODEL = "vie_twopathway_tiny"
 PATHWAYS = {"appearance": slice(0, 128), "motion": slice(128, 256)}
 STRIDE, APART = 0.5, 2.0
 """Seconds from one moment to the next, and between moments that count as different."""
-QUERIES, NEIGHBOURS = 4, 2
+QUERIES, NEIGHBORS = 4, 2
 HEIGHT, CAPTION, GAP = 100, 30, 8
 """Sizes of the picture, in pixels."""
 
@@ -58,17 +58,17 @@ def frames_at(video: Path, seconds: list[float]) -> dict[float, Image.Image]:
 
 
 def matrix(similarity: torch.Tensor, width: int, caption: str) -> Image.Image:
-    """Draws similarities of all pairs of moments as a square of greys, white for 1 and black for the lowest."""
+    """Draws similarities of all pairs of moments as a square of grays, white for 1 and black for the lowest."""
     low = float(similarity.min())
-    grey = ((similarity - low) / max(1 - low, 1e-6) * 255).clamp(0, 255).byte().numpy()
+    gray = ((similarity - low) / max(1 - low, 1e-6) * 255).clamp(0, 255).byte().numpy()
     sheet = Image.new("RGB", (width, width + CAPTION), "white")
     ImageDraw.Draw(sheet).multiline_text((0, 2), f"{caption}\n{low:.2f} (black) to 1 (white)", fill="black")
-    sheet.paste(Image.fromarray(grey).resize((width, width), Image.Resampling.NEAREST).convert("RGB"), (0, CAPTION))
+    sheet.paste(Image.fromarray(gray).resize((width, width), Image.Resampling.NEAREST).convert("RGB"), (0, CAPTION))
     return sheet
 
 
 def main(video: Path | None, out: Path) -> None:
-    """Embeds the moments of a video, prints the neighbours of some, and draws them."""
+    """Embeds the moments of a video, prints the neighbors of some, and draws them."""
     out.mkdir(parents=True, exist_ok=True)
     video = video or some_video(out)
     model = vie.create_model(MODEL, pretrained=True)
@@ -87,18 +87,19 @@ def main(video: Path | None, out: Path) -> None:
         row = [(f"moment\n{middles[query]:.1f} s", pictures[middles[query]])]
         for name, values in similarity.items():
             others = values[query].masked_fill(~far[query], -1)
-            for found in others.topk(min(NEIGHBOURS, int(far[query].sum()))).indices.tolist():
+            for found in others.topk(min(NEIGHBORS, int(far[query].sum()))).indices.tolist():
                 row.append((f"{name}\n{middles[found]:.1f} s, {values[query, found]:.2f}", pictures[middles[found]]))
         print("; ".join(caption.replace("\n", " ") for caption, _ in row))
         rows.append(row)
     for found in load_predictor(MODEL).predict([video]):
-        names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.names[:3])
-        print(f"the memory bank's votes for the whole video: {names or 'none, its nearest rows have no names'}")
+        names = ", ".join(f"{name}, with {100 * share:.0f} % of its votes" for name, share in found.names)
+        unsure = f"nothing it can name, as at most {100 * (found.agreement or 0):.0f} % of its votes agree"
+        print(f"what the memory bank sees in the whole video: {names or unsure}")
 
     width = pictures[middles[0]].width + GAP
     height = HEIGHT + CAPTION
-    side = min(width * (1 + 2 * NEIGHBOURS) // 2 - GAP, 420)
-    sheet = Image.new("RGB", (width * (1 + 2 * NEIGHBOURS), height * len(rows) + side + CAPTION + GAP), "white")
+    side = min(width * (1 + 2 * NEIGHBORS) // 2 - GAP, 420)
+    sheet = Image.new("RGB", (width * (1 + 2 * NEIGHBORS), height * len(rows) + side + CAPTION + GAP), "white")
     for i, row in enumerate(rows):
         for j, (caption, picture) in enumerate(row):
             ImageDraw.Draw(sheet).multiline_text((j * width, i * height + 2), caption, fill="black")

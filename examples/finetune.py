@@ -59,15 +59,15 @@ def main() -> None:
     context = "forkserver" if args.workers else None  # decoders do not survive a fork
     options = {"batch_size": args.batch_size, "num_workers": args.workers, "multiprocessing_context": context}
     loader = torch.utils.data.DataLoader(Clips(train, model.clip_spec), shuffle=True, **options)
-    optimiser = torch.optim.SGD(model.to(device).parameter_groups(1e-5), lr=args.lr, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, args.epochs)
+    optimizer = torch.optim.SGD(model.to(device).parameter_groups(1e-5), lr=args.lr, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs)
     for epoch in range(args.epochs):
         model.train()
         for x, labels in loader:
             loss = F.cross_entropy(model(x.to(device)), labels.to(device))
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
         schedule.step()
         named = vie.Extractor(model, clips=5, workers=args.workers).results([path for path, _ in held_out])
         right = sum(arrays["embedding"].mean(0).argmax() == held_out[i][1] for i, _, arrays in named if arrays is not None)

@@ -59,7 +59,7 @@ def main() -> None:
         values = np.concatenate([table[p, :, : bins[p]].values.T for p in range(len(bins))])  # [bins, neuroids]
         layer_of = table.layer.values
     places = np.concatenate([np.arange(count) for count in bins])
-    parts = np.concatenate([np.arange(count) * PARTS // count for count in bins if count])  # neighbours in time stay together
+    parts = np.concatenate([np.arange(count) * PARTS // count for count in bins if count])  # neighbors in time stay together
     layers = list(dict.fromkeys(layer_of))
     truth = args.layer or layers[len(layers) // 2]
     if args.responses:

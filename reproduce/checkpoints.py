@@ -18,6 +18,7 @@ import numpy as np
 
 import vie_models as vie
 from vie_models.files import sha256_of
+from vie_models.models import model_entry
 from vie_models.video.packed import open_pack
 from vie_models.weights.card import CARD, About, Measured, card, write_card
 from vie_models.weights.catalog import CATALOG, Metric
@@ -33,9 +34,9 @@ SINGLES = ["vie_single_tiny", "vie_3dresnet_tiny", "vie_slowfast_tiny", "vie_sin
 JOINED = {f"vie_twopathway_{size}": (f"vie_single_{size}", f"vie_slowfast_{size}") for size in ("tiny", "small")}
 SEES = {
     "single": "one frame, and so what is seen and not how it moves",
-    "3dresnet": "16 successive frames, 0.64 s",
-    "slowfast": "16 frames over 2.4 s, in a slow and a fast pathway",
-    "twopathway": "what its two pathways see: single frames, and 16 frames over 2.4 s",
+    "3dresnet": "16 successive frames, {seconds:g} s",
+    "slowfast": "16 frames over {seconds:g} s, in a slow and a fast pathway",
+    "twopathway": "what its two pathways see: single frames, and 16 frames over {seconds:g} s",
 }
 TESTS = {
     "ucf": "20 UCF101 classes, groups left out",
@@ -47,29 +48,29 @@ TESTS = {
 
 
 def sources(data: Path, world: Path) -> str:
-    """A table of what was trained on: source, licence and number."""
+    """A table of what was trained on: source, license and number."""
     tables = {"photos": "photos/photos.csv", "footage": "footage/footage.csv", "ucf101_subset20": "ucf101_subset20/labels.csv"}
     of_path = {f"{folder}/{row['path']}": row for folder, file in tables.items() for row in read_table(data / file)}
-    ucf = ("UCF101 (by way of Satyamwork43/Video_App)", "offered for research; no licence text")
+    ucf = ("UCF101 (by way of Satyamwork43/Video_App)", "offered for research; no license text")
     counts: Counter[tuple[str, str, str]] = Counter()
     for kind in ("photos", "videos"):
         for row in open_pack(world / "91" / kind).rows:
             found = of_path[row.path.partition("#")[0]]
-            source, licence = (found["source"], found["licence"]) if "source" in found else ucf
-            counts[kind, source, licence] += 1
+            source, license = (found["source"], found["licence"]) if "source" in found else ucf
+            counts[kind, source, license] += 1
     kinds = {"photos": "photographs", "videos": "videos"}
-    lines = [f"| {n} {kinds[kind]} | {source} | {licence} |" for (kind, source, licence), n in sorted(counts.items())]
-    return "\n".join(["| number | source | licence as the source states it |", "|---|---|---|", *lines])
+    lines = [f"| {n} {kinds[kind]} | {source} | {license} |" for (kind, source, license), n in sorted(counts.items())]
+    return "\n".join(["| number | source | license as the source states it |", "|---|---|---|", *lines])
 
 
 def about(model: str, commands: list[str], measured: list[Measured], table: str) -> About:
-    family = model.split("_")[1]
+    sees = SEES[model.split("_")[1]].format(seconds=model_entry(model).clip_spec.seconds)
     texts = {
-        "licence_text": """Weights and memory bank: free to use for research. Their authors add no conditions of their own, but
-            some of the photographs and videos that they learnt from are offered for research or non-commercial use alone:
+        "license_text": """Weights and memory bank: free to use for research. Their authors add no conditions of their own, but
+            some of the photographs and videos that they learned from are offered for research or non-commercial use alone:
             see the table above. vie_models itself is Apache-2.0.""",
-        "summary": f"""A small video encoder that learnt without labels, by Video Instance Embedding (VIE), from photographs in
-            motion and real footage. It sees {SEES[family]}. It comes with vie_models and is loaded without a network.""",
+        "summary": f"""A small video encoder that learned without labels, by Video Instance Embedding (VIE), from photographs in
+            motion and real footage. It sees {sees}. It comes with vie_models and is loaded without a network.""",
         "procedure": "Both pathways were trained by themselves and put together."
         if model in JOINED
         else """Instance recognition, with the softmax over the whole memory bank, which began with the embeddings of one pass.
@@ -79,7 +80,7 @@ def about(model: str, commands: list[str], measured: list[Measured], table: str)
             reproduce.footage_training WORLD` runs them.""",
         "intended_use": """Features of real video on small machines, teaching, tests, and trying out code that will run larger
             encoders.""",
-        "limits": """It learnt from some thousand pictures, not from Kinetics: larger encoders trained on more know far more.
+        "limits": """It learned from some thousand pictures, not from Kinetics: larger encoders trained on more know far more.
             Its accuracy on other videos than those below is not known. Photographs show mostly objects; people in action are
             rare.""",
         "evaluation": """Names by the nearest embeddings (kNN), or by logistic regression on the last layer. Of UCF101, groups 8
@@ -95,7 +96,7 @@ memory bank carries the names that the sources give (classes.txt); training did 
 {table}"""
     return About(
         name=f"{model}.{TAG}",
-        licence="other",
+        license="other",
         commands=commands,
         measured=measured,
         training_data=training_data,
@@ -139,7 +140,8 @@ def make(model: str, options: argparse.Namespace, table: str) -> None:
         shutil.copytree(options.training / "weights" / f"{model}-0", folder)
         commands = commands_of(options.training / "weights", model, folder.name)
     measured = measured_of(folder.name, options.data, options.results)
-    write_card(folder, about(model, commands, measured, table))
+    load = f'vie.create_model("{folder.name}")'
+    write_card(folder, about(model, commands, measured, table), load=load)
     files = {name: sha256_of(folder / name) for name in (CONFIG, MODEL, BANK) if (folder / name).exists()}
     files |= {f"../{part.name}/{name}": sha256_of(part / name) for part in parts for name in (MODEL, BANK)}
     size = sum((folder / name).stat().st_size for name in files)
@@ -156,22 +158,24 @@ def k400() -> None:
     text = card(
         About(
             name=record.name,
-            licence="other",
-            licence_text="The authors state no licence for their weights. vie_models, which reads them, is Apache-2.0.",
-            summary="VIE-3DResNet of the authors' release: a 3-D ResNet-18 that learnt from Kinetics-400 without labels.",
+            license="other",
+            license_text="The authors state no license for their weights. vie_models, which reads them, is Apache-2.0.",
+            summary="VIE-3DResNet of the authors' release: a 3-D ResNet-18 that learned from Kinetics-400 without labels.",
             training_data="239,888 videos of Kinetics-400, without their labels.",
             procedure=record.provenance,
             commands=[],
             intended_use="Features of natural videos: self-supervised video research, models of visual cortex, fine-tuning on "
             f"small data sets. The weights are fetched from {record.url} and converted at first use "
             f'(`create_model("{record.name}")`).',
-            limits="Its accuracy as we load it has not been measured: the numbers below are the authors'. No hash of the file "
-            "is published: that of the first fetch is recorded, and every later one must equal it.",
+            limits="The file cannot be reached where vie_models is made, so it has never been loaded there, and its accuracy "
+            "as we load it has not been measured: the numbers below are the authors'. No hash of the file is published: that "
+            "of the first fetch is recorded, and every later one must equal it.",
             measured=[_published(metric) for metric in record.metrics],
         ),
         model,
         {},
         {},
+        f'vie.create_model("{record.name}")',
     )  # fmt: skip
     (folder / CARD).write_text(text)
     vie.save_pretrained(model, folder)

@@ -13,11 +13,13 @@ import argparse
 import json
 import statistics
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
 import vie_models as vie
+from vie_models.clip_spec import Placement
 from vie_models.datasets.lists import Paths, VideoList
 from vie_models.evaluate.protocols import encoder
 from vie_models.features.extractor import Extractor
@@ -38,16 +40,28 @@ def load(weights: str) -> Encoder:
     return vie.from_pretrained(weights) if Path(weights).is_dir() else vie.create_model(weights, pretrained=True)
 
 
-def outputs(model: Encoder, videos: Videos, data: Path, workers: int) -> dict[str, np.ndarray]:
+def check_placement(out: Path, placement: str) -> None:
+    """Keeps one placement of clips in a folder of results. Earlier versions placed them as the paper, and did not say so."""
+    file = out / "placement.txt"
+    there = file.read_text().strip() if file.exists() else "paper" if any(out.glob("*/*.npz")) else placement
+    if there != placement:
+        raise SystemExit(f"{out} has features of clips placed by {there!r}, not {placement!r}: choose another folder (--out)")
+    out.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{placement}\n")
+
+
+def outputs(model: Encoder, videos: Videos, options: argparse.Namespace) -> dict[str, np.ndarray]:
     """The embedding and the mean over space and time of layers, float32 [V, C, D] each.
 
     The layers of two pathways are joined: encode_10 is static.encode_10 beside dynamic.encode_10.
     """
     layers = {layer: [name for name in model.layer_names if name.rpartition(".")[2] == layer] for layer in LAYERS}
     own = [name for names in layers.values() for name in names]
-    extractor = Extractor(model, layers=own, clips=videos.clips, workers=workers, batch_size=8)
+    extractor = Extractor(
+        model, layers=own, clips=videos.clips, placement=options.placement, workers=options.workers, batch_size=8
+    )  # fmt: skip
     found: dict[int, dict[str, np.ndarray]] = {}
-    for number, record, arrays in extractor.results([data / path for path in videos.paths]):
+    for number, record, arrays in extractor.results([options.data / path for path in videos.paths]):
         if arrays is None:
             raise SystemExit(f"{videos.paths[number]} cannot be read: {record}")
         found[number] = {layer: np.concatenate([arrays[name] for name in names], 1) for layer, names in layers.items()}
@@ -56,10 +70,10 @@ def outputs(model: Encoder, videos: Videos, data: Path, workers: int) -> dict[st
     return {name: np.stack([found[i][name] for i in range(len(found))]) for name in found[0]}
 
 
-def pixels(videos: Videos, data: Path) -> dict[str, np.ndarray]:
+def pixels(videos: Videos, options: argparse.Namespace) -> dict[str, np.ndarray]:
     """Small frames as features, float32 [V, C, D]."""
-    paths = Paths(data / path for path in videos.paths)
-    found = raw_pixels.pixels(VideoList(paths, torch.from_numpy(videos.labels)))
+    paths = Paths(options.data / path for path in videos.paths)
+    found = raw_pixels.pixels(VideoList(paths, torch.from_numpy(videos.labels)), options.placement)
     return {PIXELS: found[:, : videos.clips].numpy()}
 
 
@@ -75,7 +89,7 @@ def measure(name: str, model: Encoder | None, options: argparse.Namespace) -> No
         videos = sets[split.videos]
         features = folder / f"{split.videos}.npz"
         if not features.exists():
-            arrays = pixels(videos, options.data) if model is None else outputs(model, videos, options.data, options.workers)
+            arrays = pixels(videos, options) if model is None else outputs(model, videos, options)
             with replacing(features) as path, path.open("wb") as stream:
                 np.savez(stream, **arrays)
         with np.load(features) as stored:
@@ -89,7 +103,7 @@ def answers(arrays: dict[str, np.ndarray], videos: Videos, split: Split, logisti
     """Predictions [V] by "PROTOCOL OUTPUT"."""
     found = {}
     for name, values in arrays.items():
-        found[f"knn {name}"] = knn_predictions(values, videos, split, standardise=name != EMBEDDING).tolist()
+        found[f"knn {name}"] = knn_predictions(values, videos, split, standardize=name != EMBEDDING).tolist()
         if name in logistic:
             found[f"logistic {name}"] = logistic_predictions(values, videos, split).tolist()
     return found
@@ -148,10 +162,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the random weights")
     parser.add_argument("--toys", type=Path, help="folder of `vie data moving-textures`: name its objects and motions, too")
     parser.add_argument("--raw-pixels", action="store_true", help="measure raw pixels")
+    parser.add_argument("--placement", choices=get_args(Placement), default="even", help="where the clips lie")
     parser.add_argument("--tests", nargs="+", default=TESTS)
     parser.add_argument("--logistic", nargs="*", default=["encode_10", PIXELS], help="outputs for logistic regression")
     parser.add_argument("--workers", type=int, default=2, help="processes that read videos")
     options = parser.parse_args()
+    check_placement(options.out, options.placement)
     if options.raw_pixels:
         measure(PIXELS, None, options)
     for weights in options.weights:

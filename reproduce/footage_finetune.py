@@ -24,7 +24,7 @@ EPOCHS = {"ucf": 100, "fights": 60, "tank": 30, "caltech": 15}
 SETTINGS = ["--batch-size", "32", "--lr", "0.03", "--weight-decay", "1e-4", "--augmentation", "color_jitter"]
 
 
-def write_lists(name: str, videos: Videos, learnt: np.ndarray, options: argparse.Namespace) -> Path:
+def write_lists(name: str, videos: Videos, learned: np.ndarray, options: argparse.Namespace) -> Path:
     """Writes train.txt and val.txt of a test, of packed frames if they are videos; returns their folder."""
     folder = options.out / "lists" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def write_lists(name: str, videos: Videos, learnt: np.ndarray, options: argparse
         done(["data", "pack", str(folder / "videos.txt"), str(folder / "pack"), *size])
         pack = open_pack((folder / "pack").resolve())
         entries = [pack.entry(row) for row in range(len(pack.rows))]
-    for file, which in (("train", learnt), ("val", ~learnt)):
+    for file, which in (("train", learned), ("val", ~learned)):
         lines = [f"{entries[i]} {videos.labels[i]}\n" for i in np.flatnonzero(which)]
         (folder / f"{file}.txt").write_text("".join(lines))
     return folder
@@ -51,14 +51,14 @@ def main() -> None:
     parser.add_argument("--workers", default="1", help="processes that read")
     options = parser.parse_args()
     sets = read_sets(options.data)
-    learnt = {
+    learned = {
         "ucf": sets["ucf"].seen,
         "fights": sets["fights"].seen,
         "tank": sets["tank"].groups == 1,
         "caltech": np.array([place < MOST for *_, place in caltech(options.data)]),
     }
     for test in options.tests:
-        folder = write_lists(test, sets[test], learnt[test], options)
+        folder = write_lists(test, sets[test], learned[test], options)
         lists = ["--train-list", str(folder / "train.txt"), "--val-list", str(folder / "val.txt")]
         common = [*lists, "--workers", options.workers, "--epochs", str(EPOCHS[test]), *SETTINGS]
         for weights in options.weights:

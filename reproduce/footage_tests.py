@@ -1,4 +1,4 @@
-"""The tests of reproduce.footage: which videos are asked, what is learnt from, and how answers are scored.
+"""The tests of reproduce.footage: which videos are asked, what is learned from, and how answers are scored.
 
 V videos, C clips each, D dimensions.
 """
@@ -16,13 +16,13 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vie_models.bank.knn import knn_of_rows
+from vie_models.bank.voting import knn_of_rows
 from vie_models.datasets.lists import read_list
 from vie_models.datasets.moving_textures import MOTIONS
 
 from .footage_world import MOST, caltech, read_table, trains_on, unseen
 
-NEIGHBOURS, TEMPERATURE = 10, 0.07
+NEIGHBORS, TEMPERATURE = 10, 0.07
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 """Values of C, from which cross-validation over training groups chooses."""
 PHOTOGRAPHS = {"caltech": caltech, "unseen": unseen}
@@ -34,7 +34,7 @@ DRAWS = 5000
 
 @dataclasses.dataclass(frozen=True)
 class Videos:
-    """A set of labelled videos or photographs."""
+    """A set of labeled videos or photographs."""
 
     paths: list[str]
     """V paths from the data's folder."""
@@ -119,25 +119,25 @@ def read_splits(data: Path, sets: dict[str, Videos]) -> dict[str, Split]:
             for name, of_class in places.items()
             for n in (15, MOST)
         ),
-        *(Split(name, name, [_fold(*_learnt(sets[name]))]) for name in sets if name.startswith("toy")),
+        *(Split(name, name, [_fold(*_learned(sets[name]))]) for name in sets if name.startswith("toy")),
     ]
     return {split.name: split for split in splits}
 
 
-def _learnt(toys: Videos) -> tuple[np.ndarray, np.ndarray]:
-    """Which rendered videos are learnt from, and which are asked, bool [V]."""
-    learnt = np.array([Path(path).parent.name == "train" for path in toys.paths])
-    return learnt, ~learnt
+def _learned(toys: Videos) -> tuple[np.ndarray, np.ndarray]:
+    """Which rendered videos are learned from, and which are asked, bool [V]."""
+    learned = np.array([Path(path).parent.name == "train" for path in toys.paths])
+    return learned, ~learned
 
 
-def knn_predictions(values: np.ndarray, videos: Videos, split: Split, standardise: bool) -> np.ndarray:
+def knn_predictions(values: np.ndarray, videos: Videos, split: Split, standardize: bool) -> np.ndarray:
     """Names by the nearest of the training videos' mean vectors, as `vie eval knn`.
 
     Args:
         values: [V, C, D].
         videos: the set.
         split: the question.
-        standardise: scale each dimension by the training videos before directions are compared; embeddings need it not.
+        standardize: scale each dimension by the training videos before directions are compared; embeddings need it not.
 
     Returns:
         int64 [V]; -1 for a video that is not asked.
@@ -145,14 +145,14 @@ def knn_predictions(values: np.ndarray, videos: Videos, split: Split, standardis
     found = np.full(len(videos.labels), -1)
     for known, asked in split.folds:
         rows, clips = values[known].mean(1), values[asked]
-        if standardise:
+        if standardize:
             mean, spread = rows.mean(0), rows.std(0) + 1e-6
             rows, clips = (rows - mean) / spread, (clips - mean) / spread
         unit_rows = F.normalize(torch.from_numpy(rows), dim=1)
         unit_clips = F.normalize(torch.from_numpy(clips), dim=2)
         labels = torch.from_numpy(videos.labels)
         number = int(labels.max()) + 1
-        found[asked] = knn_of_rows(unit_clips, unit_rows, labels[known], NEIGHBOURS, TEMPERATURE, number).predictions
+        found[asked] = knn_of_rows(unit_clips, unit_rows, labels[known], NEIGHBORS, TEMPERATURE, number).predictions
     return found
 
 

@@ -27,13 +27,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vie_models.datasets.lists import CLASSES, NO_LABEL
+from vie_models.datasets.lists import CLASSES
+from vie_models.datasets.parse import NO_LABEL
 from vie_models.video.packed import open_pack
 
 from .commands import done
 
 MOST = 30
-"""Photographs of each Caltech-101 class that can be learnt from."""
+"""Photographs of each Caltech-101 class that can be learned from."""
 BACKGROUND = "BACKGROUND_Google"
 MINI = "mini_imagenet84/"
 IMAGENET = (MINI, "imagenette/", "imagenet_samples/")
@@ -58,7 +59,7 @@ def read_table(file: Path) -> list[dict[str, str]]:
 
 
 def caltech(data: Path) -> list[tuple[str, str, int]]:
-    """(path from `data`, class, place in a random order of its class): a photograph with a place < 30 can be learnt from."""
+    """(path from `data`, class, place in a random order of its class): a photograph with a place < 30 can be learned from."""
     rows = read_table(data / "photos" / "photos.csv")
     return _placed(row for row in rows if row["path"].startswith("caltech101/") and row["label"] != BACKGROUND)
 

@@ -50,7 +50,7 @@ class Case:
         self.clip = transform.crop(frames).movedim(1, -1).contiguous()
         self.x = transform(frames)[None]
         with torch.inference_mode():
-            self.ours: Outputs = self.model.forward_intermediates(self.x, [*self.model.layer_names, "output"])
+            self.ours: Outputs = self.model.forward_layers(self.x, [*self.model.layer_names, "output"])
             maps = self.model.forward_intermediates(self.x, indices=None, intermediates_only=True)
         self.ours |= {f"map {number}": value for number, value in enumerate(maps)}
 
@@ -119,13 +119,10 @@ def with_pt2(case: Case) -> Outputs:
 
 
 def with_aotinductor(case: Case) -> Outputs:
-    vie.export_model(case.model, case.folder / "model.pt2", format="aoti", layers=case.layers)
-    return torch._inductor.aoti_load_package(str(case.folder / "model.pt2"))(case.clip[None])
-
-
-def with_torchscript(case: Case) -> Outputs:
-    vie.export_model(case.model, case.folder / "model.pt", format="torchscript", layers=case.layers)
-    return torch.jit.load(case.folder / "model.pt")(case.clip[None])
+    vie.export_model(case.model, case.folder / "model.pt2", layers=case.layers)
+    exported = torch.export.load(case.folder / "model.pt2")
+    package = torch._inductor.aoti_compile_and_package(exported, package_path=str(case.folder / "compiled.pt2"))
+    return torch._inductor.aoti_load_package(package)(case.clip[None])
 
 
 def with_onnxruntime(case: Case) -> Outputs:
@@ -158,8 +155,7 @@ def with_brainscore(case: Case) -> Outputs:
     wrapper = activations_model(case.model, dtype=np.float32)
     found = wrapper(stimuli, [*case.layers, "embedding"], None).transpose("presentation", "time_bin", "neuroid")
     first = {}
-    spec = case.model.clip_spec
-    duration = 1000 * spec.num_frames * spec.frame_interval / spec.fps
+    duration = 1000 * case.model.clip_spec.seconds
     for layer in [*case.layers, "embedding"]:  # time bins come at the frames' rate: take the ones in which a step of ours ends
         values = found[0, :, found["layer"].values == layer]
         ours = case.ours["output" if layer == "embedding" else layer]
@@ -201,10 +197,9 @@ TOOLS: list[tuple[str, str, str, Callable[[Case], Outputs]]] = [
         with_huggingface_hub,
     ),
     ("torch", "torch.hub", 'torch.hub.load(REPO, "NAME", pretrained=True)', with_torch_hub),
-    ("torch", "torch.export", "vie export-model NAME x.pt2, all layers", with_pt2),
-    ("torch", "AOTInductor", "vie export-model NAME x.pt2 --format aoti, all layers", with_aotinductor),
-    ("torch", "TorchScript", "vie export-model NAME x.pt --format torchscript, all layers", with_torchscript),
-    ("onnxruntime", "onnxruntime", "vie export-model NAME x.onnx --format onnx, all layers", with_onnxruntime),
+    ("torch", "torch.export", "vie program NAME x.pt2, all layers", with_pt2),
+    ("torch", "AOTInductor", "aoti_compile_and_package of that, all layers", with_aotinductor),
+    ("onnxruntime", "onnxruntime", "vie program NAME x.onnx --format onnx, all layers", with_onnxruntime),
     ("thingsvision", "thingsvision", "extractor(model).extract_features(batches=...), all layers", with_thingsvision),
     ("brainscore_vision", "Brain-Score vision", "activations_model(model)(stimuli, layers), all layers", with_brainscore),
     ("net2brain", "Net2Brain", 'FeatureExtractor(model_name="NAME", netset="VIE"), all layers', with_net2brain),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-WIDTH, GAP, COLOURS = 1160, 24, 256
+WIDTH, GAP, COLORS = 1160, 24, 256
 MOST_BYTES = 300_000
 WAIT = 180_000  # milliseconds
 
@@ -52,7 +52,7 @@ def main(out: Path) -> None:
     finally:
         server.terminate()
         server.wait()
-    few = picture.quantize(COLOURS, dither=Image.Dither.NONE)
+    few = picture.quantize(COLORS, dither=Image.Dither.NONE)
     few.save(out, optimize=True)
     size = out.stat().st_size
     print(f"{out}: {picture.width} x {picture.height} pixels, {size / 1000:.0f} kB")

@@ -1,6 +1,6 @@
 """Measures kNN on raw pixels, as a baseline: `python -m reproduce.raw_pixels --train-list L --val-list L --root R -o OUT`.
 
-Nearest neighbours are found as in `vie eval knn`. The embedding of a clip is four frames, 0.8 s apart, at 16 x 16 pixels, minus
+Nearest neighbors are found as in `vie eval knn`. The embedding of a clip is four frames, 0.8 s apart, at 16 x 16 pixels, minus
 the mean of the training clips, scaled to unit length. Writes results.json.
 """
 
@@ -14,23 +14,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import vie_models as vie
-from vie_models.bank.knn import knn_of_rows
+from vie_models.bank.voting import knn_of_rows
+from vie_models.clip_spec import Placement
 from vie_models.datasets.lists import VideoList, class_names, read_list
 from vie_models.evaluate.results import Results, write_results
-from vie_models.video.clips import test_clips
+from vie_models.video.clips import PLACES
 from vie_models.video.sources import open_video
 
 CLIPS, SIDE = 5, 16
 SPEC = vie.ClipSpec(num_frames=4, frame_interval=20)
 
 
-def pixels(videos: VideoList) -> Tensor:
+def pixels(videos: VideoList, placement: Placement = "even") -> Tensor:
     """Returns the pixels of V videos, [V, CLIPS, 4 * SIDE * SIDE * 3], from 0 to 1."""
-    found = []
+    place, found = PLACES[placement], []
     for path in videos.paths:
         with open_video(path, SPEC.fps) as video:
-            chosen = [clip.indices for clip in test_clips(video.num_frames, SPEC, CLIPS)]
-            clips = torch.stack([torch.as_tensor(frames) for frames in video.read(chosen)])
+            chosen = place(video.num_frames, SPEC, CLIPS)
+            clips = torch.stack([torch.as_tensor(frames) for frames in video.read([clip.indices for clip in chosen])])
         frames = F.interpolate(clips.flatten(0, 1).permute(0, 3, 1, 2).float() / 255, (SIDE, SIDE), mode="area")
         found.append(frames.reshape(CLIPS, -1))
     return torch.stack(found)

@@ -36,8 +36,8 @@ def clips_folder():
 
 
 @pytest.fixture(scope="session")
-def labelled_data(clips_folder):
-    """A folder of labelled videos and photographs, that we may not distribute either."""
+def labeled_data(clips_folder):
+    """A folder of labeled videos and photographs, that we may not distribute either."""
     folder = clips_folder.parent / "data"
     if not (folder / "ucf101_subset20").exists():
         pytest.skip(f"{folder} has no ucf101_subset20/, photos/ and so on")
@@ -46,7 +46,7 @@ def labelled_data(clips_folder):
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
-    """24 short videos of coloured noise, listed as 20 for training and 4 for validation; the label is the colour."""
+    """24 short videos of colored noise, listed as 20 for training and 4 for validation; the label is the color."""
     folder = tmp_path_factory.mktemp("corpus")
     generator = np.random.default_rng(0)
     for i in range(24):

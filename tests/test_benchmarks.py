@@ -1,12 +1,12 @@
 """Runs the benchmarks and checks what they compare and write, not the times they measure."""
 
 import json
-import shutil
 import subprocess
 import sys
 
 import pytest
 from support import ROOT
+from support.ffmpeg import path_with_ffmpeg
 
 
 def run(tmp_path, name, *arguments):
@@ -56,8 +56,8 @@ def test_search(tmp_path):
     assert [row[5] for row in growth["rows"]] == [1, 1]
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
-def test_decode_load_and_extract(tmp_path, corpus):
+def test_decode_load_and_extract(tmp_path, corpus, monkeypatch):
+    monkeypatch.setenv("PATH", path_with_ffmpeg(tmp_path))
     (whole,) = run(tmp_path, "decode", corpus / "0.mp4", "--seconds", 2)
     assert [row[1] for row in whole["rows"]][:2] == ["vie_models", "ffmpeg -f null"]
     clips, cores = run(tmp_path, "load", corpus / "0.mp4", "--models", "vie_single_tiny", "--clips", 2)

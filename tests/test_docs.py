@@ -1,5 +1,9 @@
 """README and the documentation site: links lead somewhere, snippets and commands run, and the site builds strictly."""
 
+import ast
+import contextlib
+import importlib.util
+import inspect
 import os
 import re
 import shlex
@@ -9,13 +13,20 @@ import sys
 
 import numpy as np
 import pytest
-from support import ROOT
+import torch
+import tyro
+from support import REFERENCE, ROOT
+from support.servers import HubServer
 from support.videos import write_video
 
 import vie_models as vie
-from vie_models.cli import main
+from vie_models.cli import COMMANDS, main
+from vie_models.models import MODELS
+from vie_models.weights import store
 
 README = (ROOT / "README.md").read_text()
+PAGES = {"README.md": README, "CONTRIBUTING.md": (ROOT / "CONTRIBUTING.md").read_text()}
+PAGES |= {file.relative_to(ROOT / "docs").as_posix(): file.read_text() for file in sorted((ROOT / "docs").rglob("*.md"))}
 SMALL = "--steps 2 --ir-steps 1 --lr-boundaries --batch-size 4 --clusters 2 --background 2 --workers 0 --validate-every 2"
 SHORT = {"train": SMALL, "finetune": "--epochs 1 --batch-size 4 --workers 0", "eval": "--workers 0"}
 """Flags that keep a command of the README to a few seconds."""
@@ -43,8 +54,6 @@ def test_the_api_pages_have_every_public_name(site):
 
 
 def test_the_command_line_page_has_every_command(site):
-    from vie_models.cli import COMMANDS
-
     text = (site / "cli" / "index.html").read_text()
     assert [command for command in COMMANDS if f">vie {command}<" not in text] == []
 
@@ -54,6 +63,14 @@ def test_the_site_needs_no_other(site):
     for page in site.rglob("*.html"):
         loaded = re.findall(r'(?:<script[^>]* src|<img[^>]* src|<link rel="stylesheet" href)="([^"]+)"', page.read_text())
         assert not [address for address in loaded if re.match(r"https?:|//", address)], page
+
+
+def test_the_lengths_of_clips_are_those_of_the_specs():
+    rows = re.findall(r"^\| `(vie_\w+)` \| .* \| ([\d.]+ s|1 frame) \|$", (ROOT / "docs/index.md").read_text(), re.MULTILINE)
+    assert len(rows) == 8
+    for name, length in rows:
+        spec = MODELS[name].clip_spec
+        assert length == ("1 frame" if spec.length == 1 else f"{spec.seconds:g} s"), name
 
 
 def test_readme_is_short():
@@ -71,6 +88,9 @@ def clone(tmp_path, monkeypatch):
     """A folder like a clone of the project, with videos of two classes and a video.mp4; the working folder."""
     for name in ("hubconf.py", "vie_models", "checkpoints", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "path/to").mkdir(parents=True)
+    for name in ("clone", "vie_models"):
+        (tmp_path / "path/to" / name).symlink_to(ROOT)
     generator = np.random.default_rng(0)
     for i in range(12):
         frames = generator.integers(0, 256, (80, 48, 64, 3), np.uint8)
@@ -83,21 +103,181 @@ def clone(tmp_path, monkeypatch):
 
 
 def test_readme_runs(clone, capsys):
-    """Its `vie` commands and its Python, in order, each as it stands."""
-    namespace: dict = {}
+    """Its `vie` commands and its Python, in order, each as it stands and by itself."""
+    names: dict = {}
     commands = 0
     for kind, text in _parts(README):
         if kind == "python":
-            exec(compile(text, "README.md", "exec"), namespace)
+            alone: dict = {}
+            exec(compile(text, "README.md", "exec"), alone)
+            names |= alone
         else:
             words = shlex.split(text, comments=True)
             words = [str(path) for word in words for path in (sorted(clone.glob(word)) if "*" in word else [word])]
             assert main([*words[1:], *shlex.split(SHORT.get(words[1], ""))]) == 0, text
             commands += 1
     assert commands >= 8
-    assert namespace["embedding"].shape == (1, 128)
-    assert namespace["features"].arrays["embedding"].shape[1] == 128
+    assert names["embedding"].shape == (1, 256)
+    assert names["features"].arrays["embedding"].shape[1] == 128
     assert "12" in capsys.readouterr().out
+
+
+FIRST = 'vie.create_model("vie_twopathway_tiny", pretrained=True)'
+"""How the first snippet of README and quickstart gets its model."""
+
+
+@pytest.mark.parametrize("other", re.findall(r"^\| `([^`]+\))` \|", README, re.M))
+def test_readme_embeds_with_every_model_that_it_names(other, clone):
+    snippet = next(text for kind, text in _parts(README) if FIRST in text)
+    names: dict = {}
+    exec(compile(snippet.replace(FIRST, other), "README.md", "exec"), names)
+    assert names["embedding"].shape == (1, 128)
+    assert len(names["maps"]) == 3
+
+
+WAYS = re.findall(r"`((?:vie|torch\.hub|timm)\.\w+\([^`]+\))`", PAGES["quickstart.md"])
+DOWNLOADS = 'vie.create_model("vie_3dresnet", pretrained=True)'
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != DOWNLOADS])
+def test_every_way_of_the_quickstart_loads(way, clone, monkeypatch):
+    timm = pytest.importorskip("timm", minversion="1.0", reason="timm 1.0 or newer is not installed")
+    folder = ROOT / "checkpoints" / "vie_single_tiny.natural"
+    (clone / "folder").symlink_to(folder)
+    if "weights.safetensors" in way:
+        vie.save_pretrained(vie.create_model("vie_slow"), clone)
+        (clone / "model.safetensors").rename(clone / "weights.safetensors")
+    monkeypatch.setattr(store, "hub_files", lambda repo, names, **options: [folder / name for name in names])
+    assert isinstance(eval(way, {"vie": vie, "torch": torch, "timm": timm}), vie.Encoder)
+
+
+BEFORE = {
+    "index.md": [],
+    "quickstart.md": ["extract videos/ --model vie_twopathway_tiny --layers static.encode_10 -o two_pathways/"],
+    "features.md": ["extract videos/ --model vie_3dresnet_tiny --layers encode_6 encode_10 -o features/"],
+    "weights.md": ["convert checkpoint-1450000.tar weights/"],
+    "fine-tuning.md": [],
+}
+"""Pages whose Python runs here, and the commands of theirs that it needs. Other pages have a test of their own."""
+
+
+@pytest.mark.parametrize("page", BEFORE)
+def test_the_python_of_a_page_runs(page, clone):
+    (clone / "checkpoint-1450000.tar").symlink_to(REFERENCE / "checkpoint-3.tar")
+    for command in BEFORE[page]:
+        assert f"    vie {command}" in PAGES[page]
+        assert main(shlex.split(command)) == 0
+    _python(page)
+
+
+ELSEWHERE = {"publishing.md", "other-tools.md", "neuroscience.md", "search.md", "app.md", "README.md"}
+
+
+def test_all_python_of_the_pages_runs_somewhere():
+    assert {page for page, text in PAGES.items() if "```python" in text} == {*BEFORE, *ELSEWHERE}
+
+
+def test_the_page_about_the_page_runs(clone):
+    pytest.importorskip("gradio", reason="gradio is not installed")
+    assert len(_python("app.md")["seen"].votes.names) > 0
+
+
+def test_the_page_about_publishing_runs(clone):
+    """With a Hub of ours; what a GitHub release needs is tested in tests/weights/test_publish.py."""
+    pytest.importorskip("timm", minversion="1.0", reason="timm 1.0 or newer is not installed")
+    pytest.importorskip("transformers", minversion="5", reason="transformers 5 or newer is not installed")
+    code = [text for kind, text in _parts(PAGES["publishing.md"]) if kind == "python" and "github.com" not in text]
+    assert len(code) == 6
+    about = {"license": "mit"}
+    with HubServer() as hub:
+        vie.create_model("vie_slow", width=8).push_to_hub("org/vie_slow.mydata", model_card_kwargs=about, endpoint=hub.url)
+        away = {"HF_ENDPOINT": hub.url, "HF_HOME": str(clone / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+        environment = {**os.environ, **away, "PYTHONPATH": os.pathsep.join(path or str(ROOT) for path in sys.path)}
+        (clone / "page.py").write_text("\n".join(code))
+        done = subprocess.run([sys.executable, "page.py"], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert hub.tags("org/vie_slow.actions").keys() == {"v1"}
+
+
+# --- what the pages name is there ---------------------------------------------------------------------------------------
+
+
+class Parsed(Exception):  # noqa: N818
+    """Raised where a command line was understood, in place of running the command."""
+
+
+def stop(parse):
+    def parse_and_stop(*args, **options):
+        parse(*args, **options)
+        raise Parsed
+
+    return parse_and_stop
+
+
+def _command_lines(text: str) -> list[str]:
+    """Arguments of the lines of code that run `vie`, also by torchrun."""
+    text = re.sub(r" *\\\n *", " ", text)
+    variables = re.findall(r'^    ([A-Z]+)="(.*)"$', text, re.M)
+    lines = re.findall(r"^    (?:vie|torchrun .*-m vie_models\.cli) (.*)$", text, re.M)
+    for name, value in variables:
+        lines = [line.replace(f"${name}", value) for line in lines]
+    return lines
+
+
+LINES = [(page, line) for page, text in PAGES.items() for line in _command_lines(text) if not line.startswith("--")]
+
+
+@pytest.mark.parametrize(("page", "line"), LINES, ids=[f"{page}-{i}" for i, (page, _) in enumerate(LINES)])
+def test_a_command_line_is_understood(page, line, monkeypatch):
+    monkeypatch.setattr(tyro, "cli", stop(tyro.cli))
+    monkeypatch.setattr(tyro.extras, "subcommand_cli_from_dict", stop(tyro.extras.subcommand_cli_from_dict))
+    with pytest.raises(Parsed):
+        main(shlex.split(line, comments=True))
+
+
+def test_the_flags_that_pages_name_are_there():
+    """Fields of settings in the package, or flags of a program in the repository."""
+    known = {"nproc-per-node", "dry-run", "help", "version", "install-completion"}
+    for folder in ("vie_models", "benchmarks", "reproduce", "examples"):
+        for file in (ROOT / folder).rglob("*.py"):
+            text = file.read_text()
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                    known.add(node.target.id.replace("_", "-"))
+            known |= set(re.findall(r'(?:"--|name=")([\w-]+)"', text))
+    for page, text in PAGES.items():
+        for code in re.findall(r"`([^`\n]+)`", text) + _command_lines(text):
+            unknown = [flag for flag in re.findall(r"(?<![\w-])--([a-z][\w-]*)", code) if flag.removeprefix("no-") not in known]
+            assert not unknown, (page, code)
+
+
+def test_the_commands_names_and_files_that_pages_name_are_there():
+    for page, text in PAGES.items():
+        for command in re.findall(r"`vie ([a-z][\w-]*)", text):
+            assert command in COMMANDS, (page, command)
+        for name in re.findall(r"\bvie\.([A-Za-z_]\w*)", text):
+            assert hasattr(vie, name), (page, name)
+        for module in re.findall(r"(?:python -m |`)((?:reproduce|benchmarks)(?:\.\w+)*)", text):
+            assert importlib.util.find_spec(module), (page, module)
+        for path in re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|md|npz|toml))(?: [^`]*)?`", text):
+            assert any((folder / path).exists() for folder in (ROOT, ROOT / "vie_models")), (page, path)
+
+
+def test_adding_a_model_names_what_an_encoder_must_define():
+    section = PAGES["CONTRIBUTING.md"].partition("## Add a model")[2].partition("\n## ")[0]
+    words = set(re.findall(r"`(\w+)`", section))
+    methods = {name for name, member in vars(vie.Encoder).items() if "raise NotImplementedError" in _source(member)}
+    assert methods == {"_stages", "_finish", "_pool"} <= words
+    assert {"clip_spec", "num_features", "layer_modules", "_set_head"} <= words
+    for name in words - {"num_classes", "encode_1", "encode_10"}:
+        files = (ROOT / "vie_models").rglob("*.py")
+        assert any(re.search(rf"\b{name}\b", file.read_text()) for file in files), name
+
+
+def _source(member: object) -> str:
+    with contextlib.suppress(TypeError, OSError):
+        return inspect.getsource(member)  # type: ignore[arg-type]
+    return ""
 
 
 def test_the_page_about_other_tools_runs(clone):
@@ -131,6 +311,15 @@ def test_the_page_about_search_runs(clone):
     assert (clone / "found.png").exists()
     assert (clone / "segments.png").exists()
     assert len(list((clone / "clusters").glob("*.png"))) == 4
+
+
+def _python(page: str) -> dict:
+    """Runs a page's Python from top to bottom. Returns the names that this defined."""
+    names: dict = {}
+    for kind, text in _parts(PAGES[page]):
+        if kind == "python":
+            exec(compile(text, page, "exec"), names)
+    return names
 
 
 def _run(page: str) -> dict:

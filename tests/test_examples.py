@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support import ROOT
-from support.videos import grey_levels, write_video
+from support.videos import gray_levels, write_video
 
 import vie_models as vie
 
@@ -30,7 +30,7 @@ def features(tmp_path_factory):
     (folder / "videos").mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (3, 1, 48, 64, 3), np.uint8)
     for name, pattern in zip("abc", noise, strict=True):
-        write_video(folder / "videos" / f"{name}.mp4", grey_levels(60) // 2 + pattern // 3)
+        write_video(folder / "videos" / f"{name}.mp4", gray_levels(60) // 2 + pattern // 3)
     (folder / "videos" / "broken.mp4").write_bytes(b"")
     weights = ["--model", "vie_3dresnet_tiny", "--weights", folder / "weights"]
     return folder / "out", run("extract_features.py", folder / "out", folder / "videos", *weights, "--layers", "encode_3")
@@ -44,11 +44,11 @@ def test_extract_features(features):
     assert "mean cosine of two clips of one video" in printed
 
 
-def test_nearest_neighbours(features, tmp_path):
+def test_nearest_neighbors(features, tmp_path):
     from PIL import Image
 
     folder, _ = features
-    printed = run("nearest_neighbours.py", folder, "b.mp4", tmp_path / "sheet.png", "--clip", 2).splitlines()
+    printed = run("nearest_neighbors.py", folder, "b.mp4", tmp_path / "sheet.png", "--clip", 2).splitlines()
     assert printed[0].startswith("cosine 1.000: b.mp4, from 1.28 s")
     assert {line.split()[2] for line in printed[1:]} == {"a.mp4,", "c.mp4,"}
     with Image.open(tmp_path / "sheet.png") as sheet:
@@ -56,7 +56,7 @@ def test_nearest_neighbours(features, tmp_path):
 
 
 def test_demo_looks_through_your_video(tmp_path):
-    video = write_video(tmp_path / "mine.mp4", grey_levels(150))
+    video = write_video(tmp_path / "mine.mp4", gray_levels(150))
     printed = run("demo.py", "--video", video, "--out", tmp_path / "out")
     assert f"moments of {video} (6.0 s), 256 numbers each" in printed
     assert "the memory bank's votes for the whole video: " in printed
@@ -67,7 +67,7 @@ def test_demo_looks_through_your_video(tmp_path):
 
 
 @pytest.fixture
-def colours(tmp_path):
+def colors(tmp_path):
     """Two class folders with videos of red and of blue noise."""
     generator = np.random.default_rng(0)
     for channel, name in ((0, "red"), (2, "blue")):
@@ -79,23 +79,23 @@ def colours(tmp_path):
     return tmp_path / "videos"
 
 
-def test_finetune(colours, tmp_path):
+def test_finetune(colors, tmp_path):
     torch.manual_seed(0)
     vie.save_pretrained(vie.create_model("vie_single_tiny"), tmp_path / "weights")
     weights = ["--model", "vie_single_tiny", "--weights", tmp_path / "weights"]
     settings = ["--epochs", 15, "--batch-size", 4, "--lr", 0.02, "--workers", 0]
-    lines = run("finetune.py", colours, tmp_path / "out", *weights, *settings).splitlines()
+    lines = run("finetune.py", colors, tmp_path / "out", *weights, *settings).splitlines()
     assert len(lines) == 15
     assert int(lines[-1].split("; ")[1].split()[0]) >= 3, lines  # of 4
     assert vie.from_pretrained(tmp_path / "out").num_classes == 2
 
 
-def test_linear_probe(colours, tmp_path):
+def test_linear_probe(colors, tmp_path):
     pytest.importorskip("sklearn")
     torch.manual_seed(0)
     model = vie.create_model("vie_single_tiny").eval()
-    vie.Extractor(model, layers=["encode_4"], workers=0).extract([colours], tmp_path / "features")
-    paths = sorted(path.relative_to(colours) for path in colours.rglob("*.mp4"))
+    vie.Extractor(model, layers=["encode_4"], workers=0).extract([colors], tmp_path / "features")
+    paths = sorted(path.relative_to(colors) for path in colors.rglob("*.mp4"))
     lines = [f"{path},{path.parent},{'test' if i % 3 == 0 else 'train'}" for i, path in enumerate(paths)]
     (tmp_path / "labels.csv").write_text("path,label,split\n" + "\n".join(lines))
     printed = run("linear_probe.py", tmp_path / "features", tmp_path / "labels.csv", "--layers", "encode_4", "embedding")
@@ -127,6 +127,6 @@ def test_ridge_regression(tmp_path):
 
 
 def test_examples_are_short():
-    for example in ("extract_features.py", "nearest_neighbours.py", "linear_probe.py"):
+    for example in ("extract_features.py", "nearest_neighbors.py", "linear_probe.py"):
         assert len((ROOT / "examples" / example).read_text().splitlines()) < 60
     assert len((ROOT / "examples" / "finetune.py").read_text().splitlines()) < 80

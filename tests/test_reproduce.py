@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from reproduce.duplicates import SAME, Copy, scored, source_of
+from reproduce.footage import check_placement
 from reproduce.footage_over_time import cosines
 from reproduce.footage_tests import Split, Videos, knn_predictions, logistic_predictions, read_sets, read_splits, score
 from reproduce.footage_training import RUNS
@@ -16,6 +17,17 @@ from vie_models.train.settings import TrainConfig
 
 def fold(known, asked):
     return np.array(known), np.array(asked)
+
+
+def test_results_of_two_placements_are_not_mixed(tmp_path):
+    check_placement(tmp_path / "new", "even")
+    check_placement(tmp_path / "new", "even")
+    with pytest.raises(SystemExit, match="placed by 'even', not 'paper'"):
+        check_placement(tmp_path / "new", "paper")
+    (tmp_path / "old" / "vie_single_tiny").mkdir(parents=True)
+    (tmp_path / "old" / "vie_single_tiny" / "ucf.npz").touch()
+    with pytest.raises(SystemExit, match="placed by 'paper', not 'even'"):
+        check_placement(tmp_path / "old", "even")
 
 
 @pytest.fixture
@@ -33,11 +45,11 @@ def four_groups():
 
 def test_groups_are_left_out(four_groups):
     videos, values, split = four_groups
-    assert (knn_predictions(values, videos, split, standardise=False) == videos.labels).all()
+    assert (knn_predictions(values, videos, split, standardize=False) == videos.labels).all()
     assert (logistic_predictions(values, videos, split) == videos.labels).all()
     swapped = Split("swapped", "x", [fold(range(16), range(16, 32))])  # one class alone is known
-    assert (knn_predictions(values, videos, swapped, standardise=True)[16:] == 0).all()
-    assert (knn_predictions(values, videos, swapped, standardise=True)[:16] == -1).all()
+    assert (knn_predictions(values, videos, swapped, standardize=True)[16:] == 0).all()
+    assert (knn_predictions(values, videos, swapped, standardize=True)[:16] == -1).all()
 
 
 def test_scores_count_groups():
@@ -59,9 +71,9 @@ def test_balanced_scores_are_means_over_classes():
     assert score(np.zeros(40, int), videos, Split("x", "x", [], balanced=True))[0] == 0.5
 
 
-def test_nothing_is_asked_that_was_learnt_with_its_name(labelled_data):
-    sets = read_sets(labelled_data)
-    splits = read_splits(labelled_data, sets)
+def test_nothing_is_asked_that_was_learned_with_its_name(labeled_data):
+    sets = read_sets(labeled_data)
+    splits = read_splits(labeled_data, sets)
     assert {name: len(videos.paths) for name, videos in sets.items()} == {
         "ucf": 197,
         "fights": 293,

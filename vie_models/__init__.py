@@ -18,81 +18,59 @@ from .version import __version__ as __version__
 from .weights.timm_hook import register_with_timm
 
 if TYPE_CHECKING:
-    from .features.extractor import Extractor
-    from .features.folder import Features, load_features
-    from .features.ray import extract_ray
-    from .models.encoder import Encoder
-    from .models.registry import list_models
-    from .models.twopathway import two_pathway
-    from .video.frames import VideoError
-    from .video.sources import load_clip, random_clip
-    from .video.transforms import ClipTransform, TrainTransform, clip_transform, train_transform
-    from .weights.cache import load_memory_bank
-    from .weights.catalog import list_weights
-    from .weights.errors import WeightsError
-    from .weights.folder import save_pretrained
-    from .weights.programs import export_model
-    from .weights.store import create_model, from_pretrained
-    from .weights.tensorflow.bundle import CheckpointError, read_checkpoint
-    from .weights.tensorflow.names import tf_to_state_dict
+    from .features import Extractor, Features, extract_ray, load_features
+    from .models import Encoder, list_models, two_pathway
+    from .video import (
+        ClipTransform,
+        TrainTransform,
+        VideoError,
+        clip_transform,
+        load_clip,
+        random_clip,
+        train_transform,
+    )
+    from .weights import (
+        CheckpointError,
+        WeightsError,
+        create_model,
+        export_model,
+        from_pretrained,
+        list_weights,
+        load_memory_bank,
+        read_checkpoint,
+        save_pretrained,
+        tf_to_state_dict,
+    )
 
-__all__ = [
-    "CheckpointError",
-    "ClipSpec",
-    "ClipTransform",
-    "Encoder",
-    "Extractor",
-    "Features",
-    "TrainTransform",
-    "VideoError",
-    "WeightsError",
-    "clip_transform",
-    "create_model",
-    "export_model",
-    "extract_ray",
-    "from_pretrained",
-    "list_models",
-    "list_weights",
-    "load_clip",
-    "load_features",
-    "load_memory_bank",
-    "random_clip",
-    "read_checkpoint",
-    "save_pretrained",
-    "tf_to_state_dict",
-    "train_transform",
-    "two_pathway",
-]
-
-__getattr__ = lazy_names(
+__getattr__, _lazy = lazy_names(
     __name__,
     {
-        "CheckpointError": ".weights.tensorflow.bundle",
-        "ClipTransform": ".video.transforms",
-        "Encoder": ".models.encoder",
-        "Extractor": ".features.extractor",
-        "Features": ".features.folder",
-        "TrainTransform": ".video.transforms",
-        "VideoError": ".video.frames",
-        "WeightsError": ".weights.errors",
-        "clip_transform": ".video.transforms",
-        "create_model": ".weights.store",
-        "export_model": ".weights.programs",
-        "extract_ray": ".features.ray",
-        "from_pretrained": ".weights.store",
-        "list_models": ".models.registry",
-        "list_weights": ".weights.catalog",
-        "load_clip": ".video.sources",
-        "load_features": ".features.folder",
-        "load_memory_bank": ".weights.cache",
-        "random_clip": ".video.sources",
-        "read_checkpoint": ".weights.tensorflow.bundle",
-        "save_pretrained": ".weights.folder",
-        "tf_to_state_dict": ".weights.tensorflow.names",
-        "train_transform": ".video.transforms",
-        "two_pathway": ".models.twopathway",
+        ".features": ["Extractor", "Features", "extract_ray", "load_features"],
+        ".models": ["Encoder", "list_models", "two_pathway"],
+        ".video": [
+            "ClipTransform",
+            "TrainTransform",
+            "VideoError",
+            "clip_transform",
+            "load_clip",
+            "random_clip",
+            "train_transform",
+        ],
+        ".weights": [
+            "CheckpointError",
+            "WeightsError",
+            "create_model",
+            "export_model",
+            "from_pretrained",
+            "list_weights",
+            "load_memory_bank",
+            "read_checkpoint",
+            "save_pretrained",
+            "tf_to_state_dict",
+        ],
     },
 )
+__all__ = ["ClipSpec", *_lazy]
 
 
 def __dir__() -> list[str]:

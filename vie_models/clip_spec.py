@@ -9,6 +9,10 @@ from typing import Any, Literal, get_args, get_type_hints
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+Placement = Literal["even", "paper"]
+"""Where test clips lie. "even": evenly spaced from the start of the video to its end. "paper": as the paper's evaluation places
+those of the model, by `ClipSpec.placement`."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClipSpec:
@@ -23,7 +27,7 @@ class ClipSpec:
     resize: int = 256
     """Length of the short side after resizing, in pixels."""
     crop: int = 224
-    """Side of the square centre crop, in pixels."""
+    """Side of the square center crop, in pixels."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Mean of each channel (RGB, values in [0, 1]), subtracted from the pixels."""
     std: tuple[float, float, float] = IMAGENET_STD
@@ -31,7 +35,8 @@ class ClipSpec:
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """Interpolation method for resizing frames."""
     placement: Literal["ends", "tiled", "inner", "segments", "bins"] = "ends"
-    """How clips are placed in a video, and whether their frames are drawn from bins: see video/clips.py."""
+    """How the paper places the clips of this model, and whether it draws their frames from bins: see video/clips.py. Training
+    and test clips with the placement "paper" follow it."""
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "frame_interval", "resize", "crop"):
@@ -55,9 +60,18 @@ class ClipSpec:
                 raise ValueError(f"ClipSpec.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
 
     @property
+    def length(self) -> int:
+        """Length of a clip in grid points: num_frames * frame_interval.
+
+        Each frame stands for `frame_interval` grid points, the last one too. So clips end to end sample a video at one rate,
+        and a window of that length, cut into `num_frames` equal parts, has its frames as far apart as a clip.
+        """
+        return self.num_frames * self.frame_interval
+
+    @property
     def seconds(self) -> float:
-        """Length of a clip in seconds, from its first frame to the end of the last frame's grid interval."""
-        return ((self.num_frames - 1) * self.frame_interval + 1) / self.fps
+        """Length of a clip in seconds: `length` grid points."""
+        return self.length / self.fps
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON-ready values."""

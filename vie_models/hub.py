@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,9 @@ vie_slowfast_small = _entry_point("vie_slowfast_small")
 vie_twopathway_small = _entry_point("vie_twopathway_small")
 
 
-def vie_embedder(model: str = "vie_3dresnet", *, checkpoint_path: Any = None, **kwargs: Any) -> tuple[Encoder, ClipTransform]:
+def vie_embedder(
+    model: str | os.PathLike[str] = "vie_3dresnet", *, checkpoint_path: Any = None, **kwargs: Any
+) -> tuple[Encoder, ClipTransform]:
     """Returns a pretrained VIE encoder and the transform that prepares its input.
 
         encoder, transform = torch.hub.load(REPO, "vie_embedder")
@@ -59,14 +62,14 @@ def vie_embedder(model: str = "vie_3dresnet", *, checkpoint_path: Any = None, **
 
     Args:
         model: name of a model with published weights, or of a weight set ("vie_3dresnet.k400"); or a repository of the Hugging
-            Face Hub ("org/name") or the path of a weight folder, with a slash in it.
+            Face Hub ("org/name") or the path of a weight folder, a `Path` or with a slash in it.
         checkpoint_path: weights to load instead of the published ones.
         **kwargs: arguments of vie_models.create_model, or for a repository or folder those of vie_models.from_pretrained.
     """
     from .video.transforms import clip_transform
 
-    if "/" in model and checkpoint_path is None:
+    if checkpoint_path is None and (isinstance(model, os.PathLike) or {"/", "\\"} & set(model)):
         encoder = from_pretrained(model, **kwargs)
     else:
-        encoder = create_model(model, pretrained=checkpoint_path is None, checkpoint_path=checkpoint_path, **kwargs)
+        encoder = create_model(str(model), pretrained=checkpoint_path is None, checkpoint_path=checkpoint_path, **kwargs)
     return encoder, clip_transform(encoder)

@@ -1,14 +1,9 @@
-"""Names of models: what they tell, and the error about an unknown name."""
+"""The error about an unknown name."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-
-
-def is_two_pathway(model: str) -> bool:
-    """Whether a model of this name joins a static and a dynamic pathway: the halves of its embedding, in this order."""
-    return "twopathway" in model
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> ValueError:

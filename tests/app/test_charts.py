@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vie_models.app import charts
-from vie_models.colours import heat, viridis
+from vie_models.colors import heat, viridis
 
 STRIP = [np.full((9, 12, 3), k, np.uint8) for k in (10, 200)]
 TIMES = np.array([1.0, 2.0, 3.0])
@@ -58,7 +58,7 @@ def test_a_matrix_shows_its_values():
     assert "from -0.50 to 0.50" in image.attrib["alt"]
 
 
-def test_colours_rise_in_brightness():
+def test_colors_rise_in_brightness():
     for ramp in (viridis(np.linspace(0, 1, 50), 0, 1), heat(np.linspace(0, 1, 50))):
         brightness = ramp.astype(float) @ [0.2126, 0.7152, 0.0722]
         assert (np.diff(brightness) > 0).all()

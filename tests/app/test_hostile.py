@@ -14,7 +14,7 @@ import pytest
 from support.hostile import PLAYLISTS, claiming_y4m, large_frames_avi, slow_video
 from support.pages import BOUNDARY, Page, file_data, form_head, size_of
 from support.servers import LocalServer, send
-from support.videos import grey_levels, write_video
+from support.videos import gray_levels, write_video
 
 pytest.importorskip("gradio", reason="the page needs gradio")
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
@@ -35,7 +35,7 @@ def page(tmp_path_factory):
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
     """A good video, as bytes."""
-    return write_video(tmp_path_factory.mktemp("video") / "v.mp4", grey_levels(60)).read_bytes()
+    return write_video(tmp_path_factory.mktemp("video") / "v.mp4", gray_levels(60)).read_bytes()
 
 
 def report(what, page):

@@ -14,7 +14,7 @@ from vie_models.cli import exit_codes
 
 gradio = pytest.importorskip("gradio", reason="the page needs gradio")
 OUTSIDE = re.compile(r"""(?:src|href|url)\s*[=(:]\s*["']?(?:https?:)?//(?!127\.0\.0\.1|localhost)[^"'\s)]*""")
-LABELLED = {"file", "dropdown", "radio", "slider", "video", "label"}
+LABELED = {"file", "dropdown", "radio", "slider", "video", "label"}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def dependency(page, output, inputs):
 def test_it_has_three_tabs_and_labels_everything(components):
     labels = {one["props"].get("label") for one in components.values() if one["type"] == "tabitem"}
     assert labels == {"Look", "Search", "Compare"}
-    controls = [one for one in components.values() if one["type"] in LABELLED]
+    controls = [one for one in components.values() if one["type"] in LABELED]
     assert len(controls) > 10
     assert [one["type"] for one in controls if not one["props"].get("label")] == []
 

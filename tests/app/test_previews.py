@@ -1,6 +1,6 @@
 import av
 import numpy as np
-from support.videos import grey_levels, write_video
+from support.videos import gray_levels, write_video
 
 from vie_models.app.example import NAMES, write_example
 from vie_models.app.previews import SHORT_SIDE, frames_at, write_preview
@@ -14,7 +14,7 @@ def levels(path):
 
 
 def test_a_preview_starts_at_its_moment(tmp_path):
-    video = write_video(tmp_path / "<img src=x onerror=alert(1)>.mp4", grey_levels(48))
+    video = write_video(tmp_path / "<img src=x onerror=alert(1)>.mp4", gray_levels(48))
     preview = write_preview(video, 1.0, tmp_path / "previews", 0.4)
     frames, codec, pixels, size = levels(preview)
     assert (codec, pixels, size) == ("h264", "yuv420p", (64, 48)), "what every browser plays"
@@ -25,7 +25,7 @@ def test_a_preview_starts_at_its_moment(tmp_path):
 
 
 def test_a_preview_at_the_end_starts_earlier(tmp_path):
-    video = write_video(tmp_path / "v.mp4", grey_levels(40))
+    video = write_video(tmp_path / "v.mp4", gray_levels(40))
     frames, *_ = levels(write_preview(video, 1.5, tmp_path / "previews", 0.4))
     np.testing.assert_allclose(frames, [5 * k + 10 for k in range(30, 40)], atol=4)
     assert len(levels(write_preview(video, 0.0, tmp_path / "previews", 9.0))[0]) == 40
@@ -39,7 +39,7 @@ def test_large_frames_become_small(tmp_path):
 
 
 def test_pictures_at_times(tmp_path):
-    video = write_video(tmp_path / "v.mp4", grey_levels(40))
+    video = write_video(tmp_path / "v.mp4", gray_levels(40))
     found = frames_at(video, [0.0, 0.5, 99.0], 24)
     assert [picture.shape for picture in found] == [(24, 32, 3)] * 3
     np.testing.assert_allclose([picture.mean() for picture in found], [10, 70, 205], atol=6)

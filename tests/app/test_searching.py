@@ -16,7 +16,7 @@ NAME = "vie_twopathway_tiny"
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory):
-    """Features of three videos of 8 s, each of its own colours."""
+    """Features of three videos of 8 s, each of its own colors."""
     folder = tmp_path_factory.mktemp("searched")
     (folder / "videos").mkdir()
     for number in range(3):
@@ -41,8 +41,8 @@ def test_a_moment_finds_its_like(features, tmp_path):
         assert found[0].start >= 4.56, "the moment itself, in a copy of the video, is not among what is like it"
         assert all(one.preview for one in found)
         assert [one.similarity for one in found] == sorted((one.similarity for one in found), reverse=True)
-    with pytest.raises(ValueError, match="a search goes by both, appearance, motion, got 'colour'"):
-        searching.search(str(features), copied, 2.0, 2.56, "colour", 4, str(tmp_path))
+    with pytest.raises(ValueError, match="a search goes by both, appearance, motion, got 'color'"):
+        searching.search(str(features), copied, 2.0, 2.56, "color", 4, str(tmp_path))
 
 
 @pytest.mark.parametrize(("setting", "value"), [("weights", "0" * 64), ("model", "vie_trn")])

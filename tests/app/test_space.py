@@ -14,7 +14,7 @@ from support import ROOT
 tomllib = pytest.importorskip("tomllib", reason="Python 3.11 or newer reads pyproject.toml")
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 SPACE = ROOT / "space"
-COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -26,7 +26,7 @@ def front_matter():
 def test_the_front_matter_is_what_spaces_take(front_matter):
     for field in ("title", "emoji", "license"):
         assert front_matter[field]
-    assert {front_matter["colorFrom"], front_matter["colorTo"]} <= COLOURS
+    assert {front_matter["colorFrom"], front_matter["colorTo"]} <= COLORS
     assert front_matter["sdk"] == "gradio"
     assert isinstance(front_matter["sdk_version"], str), "6.31 without quotes would be a number"
     assert isinstance(front_matter["python_version"], str)

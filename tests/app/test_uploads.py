@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.hostile import PLAYLISTS, claiming_avi, claiming_y4m, large_frames_avi, slow_video
 from support.servers import LocalServer, send
-from support.videos import grey_levels, write_video
+from support.videos import gray_levels, write_video
 
 from vie_models.app.uploads import UploadError, Uploads
 from vie_models.app.worker import Worker
@@ -34,7 +34,7 @@ def uploads(worker, tmp_path):
 
 
 def test_a_video_passes(uploads):
-    upload = uploads.check(write_video(uploads.folder / "a b.mp4", grey_levels(50)))
+    upload = uploads.check(write_video(uploads.folder / "a b.mp4", gray_levels(50)))
     assert (upload.name, upload.width, upload.height, upload.codec, upload.note) == ("a b.mp4", 64, 48, "mpeg4", None)
     assert upload.seconds == pytest.approx(2.0)
     assert upload.path == uploads.folder / "a b.mp4"
@@ -43,7 +43,7 @@ def test_a_video_passes(uploads):
 def test_other_files_are_refused_by_sentence(uploads, tmp_path):
     (uploads.folder / "empty.mp4").touch()
     (uploads.folder / "text.mp4").write_text("no video\n" * 100)
-    outside = write_video(tmp_path / "outside.mp4", grey_levels(5))
+    outside = write_video(tmp_path / "outside.mp4", gray_levels(5))
     (uploads.folder / "link.mp4").symlink_to(outside)
     (uploads.folder / "large.mp4").write_bytes(b"")
     os.truncate(uploads.folder / "large.mp4", 21_000_000)
@@ -95,7 +95,7 @@ def test_frames_that_are_larger_than_the_header_claims_do_no_harm(uploads):
 
 @pytest.mark.parametrize("name", PLAYLISTS)
 def test_a_list_of_other_files_is_refused_and_they_are_not_read(uploads, tmp_path, name):
-    outside = write_video(tmp_path / "outside.mp4", grey_levels(5))
+    outside = write_video(tmp_path / "outside.mp4", gray_levels(5))
     asked = []
 
     class Listener(LocalServer):
@@ -104,8 +104,8 @@ def test_a_list_of_other_files_is_refused_and_they_are_not_read(uploads, tmp_pat
             send(handler, 404, {"Content-Length": 0})
 
     with Listener() as server:
-        for target in (str(outside), "neighbour.mp4", f"file://{outside}", f"{server.url}/x.ts"):
-            write_video(uploads.folder / "neighbour.mp4", grey_levels(5))
+        for target in (str(outside), "neighbor.mp4", f"file://{outside}", f"{server.url}/x.ts"):
+            write_video(uploads.folder / "neighbor.mp4", gray_levels(5))
             (uploads.folder / name).write_text(PLAYLISTS[name].format(target=target))
             with pytest.raises(UploadError, match="not a video that this page reads"):
                 uploads.check(uploads.folder / name)

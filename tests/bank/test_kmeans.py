@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from support.arrays import units
 
-from vie_models.bank.kmeans import kmeans
+from vie_models.bank.clustering import kmeans
 
 
 def naive_kmeans(x, first, iterations):
@@ -31,8 +31,8 @@ def test_kmeans_is_lloyds():
 
 
 def test_kmeans_ends_where_nothing_changes_and_finds_what_is_there():
-    centres = units(5, 16) * 3
-    x = centres.repeat_interleave(20, 0) + 0.01 * torch.randn(100, 16)
+    centers = units(5, 16) * 3
+    x = centers.repeat_interleave(20, 0) + 0.01 * torch.randn(100, 16)
     best = min((kmeans(x, 5, iterations=50, seed=seed) for seed in range(100)), key=lambda result: result.objective)
     assert best.iterations < 50
     assert len(set(best.labels.tolist())) == 5

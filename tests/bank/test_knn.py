@@ -7,9 +7,9 @@ from support import REFERENCE
 from support.arrays import units
 from support.ranks import on_ranks
 
-from vie_models.bank.knn import knn, votes
 from vie_models.bank.memory_bank import MemoryBank
 from vie_models.bank.ranks import World
+from vie_models.bank.voting import knn, votes
 
 TEMPERATURE = 0.07
 

@@ -6,7 +6,7 @@ import torch
 from support.arrays import units
 from support.ranks import on_ranks
 
-from vie_models.bank.kmeans import kmeans
+from vie_models.bank.clustering import kmeans
 from vie_models.bank.memory_bank import MemoryBank
 from vie_models.bank.ranks import World
 
@@ -22,7 +22,7 @@ def test_a_new_bank_is_uniform():
 
 
 def test_bank_write_by_write():
-    """Every write against a loop: row = normalise(0.5 * old + 0.5 * v); of the same index twice the last one counts."""
+    """Every write against a loop: row = normalize(0.5 * old + 0.5 * v); of the same index twice the last one counts."""
     bank = MemoryBank(10, 4, seed=0)
     expected = bank.rows.double().numpy().copy()
     for turn in range(5):

@@ -17,7 +17,7 @@ def test_list_and_info(capsys):
         "16.67 GFLOP",
         "encode_10           512 x 1 x 4 x 4",
         "not fetched yet",
-        "licence   not stated",
+        "license   not stated",
         "43.6 %",
     ):
         assert fact in page

@@ -26,7 +26,7 @@ PROBES = {
     ("vie", "eval", "knn", "vie_single_t"): [
         name for name in [*vie.list_models(), *vie.list_weights()] if name.startswith("vie_single_t")
     ],
-    ("vie", "eval", "knn", "vie_single", "--neig"): ["--neighbours"],
+    ("vie", "eval", "knn", "vie_single", "--neig"): ["--neighbors"],
     ("vie", "data", "photo-motion", "x", "--lev"): ["--level"],
     ("vie", "--install-completion", "f"): ["fish"],
 }

@@ -26,7 +26,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: {"timm": "1.0.9"}.get(name) or version(name))
     with Yes() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        record = catalog.WeightRecord(name="vie_3dresnet.k400", url=f"{server.url}/k400.tar", licence="", provenance="")
+        record = catalog.WeightRecord(name="vie_3dresnet.k400", url=f"{server.url}/k400.tar", license="", provenance="")
         sets = {name: one for name, one in catalog.CATALOG.items() if one.files}
         monkeypatch.setattr(catalog, "CATALOG", {**dict(list(sets.items())[:1]), record.name: record})
         yield server
@@ -61,8 +61,8 @@ def test_what_is_broken_has_a_remedy(machine, capsys, monkeypatch, tmp_path):
     assert {name for name, one in findings.items() if one["status"] == "bad"} == {
         "torch", "weights cache", "Hub", "vie_3dresnet.k400",
     }  # fmt: skip
-    assert findings["torch"]["found"] == "2.1.0+cu118 is older than 2.6"
-    assert findings["torch"]["remedy"] == "pip install -U 'torch>=2.6'"
+    assert findings["torch"]["found"] == "2.1.0+cu118 is older than 2.7"
+    assert findings["torch"]["remedy"] == "pip install -U 'torch>=2.7'"
     assert "Not a directory" in findings["weights cache"]["found"]
     assert "TORCH_HOME" in findings["weights cache"]["remedy"]
     assert "refused" in findings["Hub"]["found"]

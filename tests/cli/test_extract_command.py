@@ -14,13 +14,13 @@ MODEL = ["--model", "vie_single_tiny"]
 def test_nothing_found(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     out = ["-o", str(tmp_path / "out"), *MODEL]
-    assert cli.main(["extract", str(tmp_path / "empty"), *out]) == 2
+    assert cli.main(["extract", str(tmp_path / "empty"), *out]) == 1
     assert f"no videos found in {tmp_path / 'empty'}: a folder is searched" in capsys.readouterr().err
     (tmp_path / "empty" / "notes.txt").touch()
-    assert cli.main(["extract", str(tmp_path / "empty"), *out]) == 2
+    assert cli.main(["extract", str(tmp_path / "empty"), *out]) == 1
     assert "(there are 1 other files, such as notes.txt)" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert cli.main(["predict", str(tmp_path / "empty"), *MODEL]) == 2
+    assert cli.main(["predict", str(tmp_path / "empty"), *MODEL]) == 1
     assert "no videos found" in capsys.readouterr().err
     for command in (["extract", "--list", "nothing", *out], ["data", "pack", "nothing", str(tmp_path / "pack")]):
         assert cli.main(command) == 2

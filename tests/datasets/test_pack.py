@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from support.videos import grey_levels, write_list, write_video
+from support.videos import gray_levels, write_list, write_video
 
 from vie_models.cli import main
 from vie_models.clip_spec import ClipSpec
@@ -194,7 +194,7 @@ def test_a_changed_source_or_list_is_noticed(videos, tmp_path):
     assert content(tmp_path / "pack") == before
     with pytest.raises(ValueError, match=r"was begun as .*short_side=40.* not .*short_side=48"):
         pack(tmp_path / "videos", tmp_path / "pack", PackHeader("raw", 48))
-    write_video(tmp_path / "videos" / "some" / "2.mp4", grey_levels(20))
+    write_video(tmp_path / "videos" / "some" / "2.mp4", gray_levels(20))
     with pytest.raises(
         ValueError, match=r"2.mp4 changed since it was packed: its SHA-256 was \w+, and is \w+. Write a new pack"
     ):

@@ -1,6 +1,7 @@
 """List files from official annotations: mock folders in the official formats."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ import vie_models as vie
 from vie_models.cli import main
 from vie_models.datasets.class_folders import folder
 from vie_models.datasets.encode import encode_video
+from vie_models.datasets.groups import hold_out
 from vie_models.datasets.hmdb51 import hmdb51
 from vie_models.datasets.imagenet import imagenet
 from vie_models.datasets.kinetics import kinetics
@@ -190,6 +192,79 @@ def test_folders_of_classes(tmp_path, a_video):
     assert {entry.label for entry in found.splits["val"]} == {1}
     with pytest.raises(ValueError, match="has no videos"):
         folder(tmp_path / "b" / "val" / "dogs")
+
+
+def made(root, names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    return root
+
+
+def sides(found, pattern):
+    """The groups on each side of a split."""
+    return [{re.search(pattern, entry.name)[0] for entry in found.splits.get(split, [])} for split in ("train", "val")]
+
+
+def test_groups_as_in_ucf101_are_found_and_never_divided(tmp_path):
+    names = [
+        f"{c}/v_{c}_g{g:02d}_c{k}.avi" for c in ("Archery", "Biking", "Bowling") for g in range(1, 26) for k in range(g % 4 + 1)
+    ]
+    found = folder(made(tmp_path / "ucf", names), seed=1)
+    train, val = sides(found, r"_g\d+_")
+    assert not train & val
+    assert len(train | val) == 25
+    assert any("25 groups" in note and r"_g\d+_" in note for note in found.notes)
+    for label in range(3):
+        share = np.mean([entry.label == label for entry in found.splits["val"]])
+        assert share == pytest.approx(1 / 3, abs=0.05)
+    assert len(found.splits["val"]) / len(names) == pytest.approx(0.2, abs=0.02)
+    assert folder(tmp_path / "ucf", seed=1).splits == found.splits
+    assert sides(folder(tmp_path / "ucf", seed=2), r"_g\d+_")[1] != val
+
+
+def test_groups_by_a_regular_expression(tmp_path, a_video, capsys):
+    """A person's videos, of whatever class, are on one side; a class with one person is only learned from, and named."""
+    names = [f"{c}/{c} subject{s} take{k}.mp4" for c in ("jump", "run") for s in range(8) for k in range(2)]
+    names += [f"swim/swim subject3 take{k}.mp4" for k in range(4)]
+    for name in names:
+        (tmp_path / "v" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "v" / name).symlink_to(a_video)
+    arguments = ["data", "folder", str(tmp_path / "v"), "-o", str(tmp_path / "lists"), "--workers", "0"]
+    assert main([*arguments, "--group-regex", r"subject(\d+)", "--val-share", "0.25"]) == 0
+    said = capsys.readouterr().out
+    assert "8 groups" in said
+    assert "no video is held out of swim" in said
+    train, val = ((tmp_path / "lists" / f"{split}.txt").read_text() for split in ("train", "val"))
+    persons = [set(re.findall(r"subject\d", text)) for text in (train, val)]
+    assert not persons[0] & persons[1]
+    assert len(persons[1]) == 2
+    assert "swim" not in val
+
+    assert main([*arguments, "--group-regex", r"take0|person(\d+)"]) == 2
+    assert "jump/jump subject0 take1.mp4" in capsys.readouterr().err
+    assert main([*arguments, "--group-regex", "subject("]) == 2
+    assert "is not a regular expression" in capsys.readouterr().err
+
+
+def test_groups_on_both_sides_of_a_given_split_are_said(tmp_path):
+    names = [f"{side}/run/v_run_g0{g}_c01.avi" for side, of in (("train", (1, 2, 3)), ("val", (3, 4))) for g in of]
+    (note,) = [note for note in folder(made(tmp_path, names)).notes if "val/" in note]
+    assert note.startswith("1 groups are in train/ and in val/, too, such as _g03_")
+    assert not [note for note in folder(tmp_path, group_regex=".+").notes if "val/" in note]
+
+
+def test_each_class_with_several_groups_is_on_both_sides():
+    """Groups of very different sizes, of one class each or of all: none is divided, and shares are as near as they can be."""
+    labels = [0] * 60 + [1] * 40 + [2] * 10
+    groups = ["a"] * 50 + ["b"] * 10 + [f"c{i // 4}" for i in range(40)] + ["d"] * 10
+    for seed in range(5):
+        out = np.array(hold_out(labels, groups, 0.2, seed))
+        assert {group for group, held in zip(groups, out, strict=True) if held} == {"b", *np.array(groups)[60:][out[60:]]}
+        assert out[60:100].sum() == 8
+        assert not out[100:].any()
+    assert not any(hold_out(labels, groups, 0, 0))
+    assert not any(hold_out([0, 1, 0], ["a"] * 3, 0.5, 0))
 
 
 def test_videos_are_encoded_anew(tmp_path):

@@ -1,4 +1,4 @@
-"""Evaluations without training: nearest neighbours, names, and what they leave."""
+"""Evaluations without training: nearest neighbors, names, and what they leave."""
 
 import dataclasses
 import json
@@ -10,11 +10,12 @@ import torch
 from support.runs import start
 
 import vie_models as vie
-from vie_models.bank.knn import votes
+from vie_models.bank.voting import votes
 from vie_models.cli import main
 from vie_models.evaluate.predict import load_predictor
 from vie_models.evaluate.protocols import Evaluation, evaluate_knn, evaluate_logistic, memory_bank
 from vie_models.evaluate.results import Results, bootstrap_interval
+from vie_models.weights.catalog import CATALOG
 
 
 def evaluation(corpus, out, **changes) -> Evaluation:
@@ -28,10 +29,11 @@ def evaluation(corpus, out, **changes) -> Evaluation:
     return Evaluation(**{**values, "out": out, "device": "cpu", **changes})
 
 
-def test_knn_equals_a_naive_one(corpus, tmp_path, pretrained):
-    results = evaluate_knn(evaluation(corpus, tmp_path, weights=pretrained, neighbours=3))
+@pytest.mark.parametrize("placement", ["even", "paper"])
+def test_knn_equals_a_naive_one(corpus, tmp_path, pretrained, placement):
+    results = evaluate_knn(evaluation(corpus, tmp_path, weights=pretrained, neighbors=3, placement=placement))
     model = vie.from_pretrained(pretrained)
-    extractor = vie.Extractor(model, clips=5, workers=0)
+    extractor = vie.Extractor(model, clips=5, placement=placement, workers=0)
 
     def embeddings(numbers):
         return [extractor.features(corpus / f"{i}.mp4")[0]["embedding"] for i in numbers]
@@ -62,14 +64,15 @@ def test_unreadable_videos_are_counted(corpus, tmp_path, pretrained):
     assert json.loads((tmp_path / "out" / "results.json").read_text())["unread"] == 1
     for i in range(20):
         (folder / f"{i}.mp4").unlink()
-    with pytest.raises(ValueError, match=r"none of the videos of .* can be read"):
+    with pytest.raises(ValueError, match=r"none of the 20 videos of .*train can be read.*--root"):
         evaluate_knn(evaluation(folder, tmp_path / "out", weights=pretrained))
 
 
 def test_predict_names_videos(corpus, pretrained, capsys):
-    """The votes of knn.py on the bank, as shares, with the names of the classes."""
+    """The votes of voting.py on the bank, as shares of all votes, with the names of the classes."""
     videos = [corpus / "20.mp4", corpus / "22.mp4"]
-    found = {one.path: one.names for one in load_predictor("vie_single_tiny", pretrained).predict(videos)}
+    predictor = load_predictor("vie_single_tiny", pretrained)
+    found = {one.path: one for one in predictor.predict(videos, agreement=0)}
     rows, labels = memory_bank("vie_single_tiny", pretrained)
     model = vie.from_pretrained(pretrained)
     names = ["red things", "green things", "blue things"]
@@ -78,28 +81,77 @@ def test_predict_names_videos(corpus, pretrained, capsys):
         near = (clips @ rows.T).topk(10)
         scores = votes(near.values, labels[near.indices], 3).mean(0)
         expected = {names[i]: float(score / scores.sum()) for i, score in enumerate(scores) if score > 0}
-        assert dict(ours) == pytest.approx(expected, rel=1e-4)
-        assert [share for _, share in ours] == sorted(expected.values(), reverse=True)
-    assert main(["predict", str(corpus / "20.mp4"), "--model", "vie_single_tiny", "--weights", str(pretrained)]) == 0
+        assert dict(ours.names) == pytest.approx(expected, rel=1e-4)
+        assert [share for _, share in ours.names] == sorted(expected.values(), reverse=True)
+        assert ours.nearest == pytest.approx(float(near.values[:, 0].mean()), abs=1e-5)
+    arguments = [
+        "predict",
+        str(corpus / "20.mp4"),
+        "--model",
+        "vie_single_tiny",
+        "--weights",
+        str(pretrained),
+        "--device",
+        "cpu",
+    ]
+    assert main([*arguments, "--agreement", "0"]) == 0
     said = capsys.readouterr()
-    assert f"{corpus / '20.mp4'}: {found[str(corpus / '20.mp4')][0][0]} " in said.out
+    assert f"{corpus / '20.mp4'}: {found[str(corpus / '20.mp4')].names[0][0]} " in said.out
     assert "the bank has 20 rows and knows 3 names: red things, green things, blue things" in said.err
 
 
-def test_predict_says_how_near_the_bank_is(corpus, pretrained, capsys, tmp_path):
-    """A training video is like the bank; one whose embedding is far from all rows is not, and is said not to be."""
+def test_predict_names_nothing_without_agreement(corpus, pretrained, capsys):
+    """Rows without a name vote, too; below the least agreement nothing is named."""
+    video = corpus / "20.mp4"
     predictor = load_predictor("vie_single_tiny", pretrained)
-    dots = predictor.rows @ predictor.rows.T - 2 * torch.eye(len(predictor.rows))
-    assert predictor.nearest == pytest.approx(float(dots.amax(1).quantile(0.05)), abs=1e-5)
-    clips = torch.from_numpy(vie.Extractor(predictor.model, clips=5).features(corpus / "20.mp4")[0]["embedding"])
-    axis = torch.nn.functional.normalize(clips.mean(0), dim=0)
-    for rows, like in ((axis.repeat(4, 1), True), (-axis.repeat(4, 1), False)):
-        other = dataclasses.replace(predictor, rows=rows, labels=torch.zeros(4, dtype=torch.int64))
-        (found,) = other.predict([corpus / "20.mp4"])
-        assert found.nearest == pytest.approx(float((clips @ rows[0]).mean()), abs=1e-5)
-        assert found.is_like_bank is (found.nearest >= 1 - 1e-6 or (like and found.nearest >= other.nearest))
-        assert other.known == ["red things"]
-    assert found.is_like_bank is False
+    (found,) = predictor.predict([video], agreement=0)
+    assert found.agreement == found.names[0][1] < predictor.least() == 0.9
+    (unsure,) = predictor.predict([video])
+    assert not unsure.names
+    assert unsure.agreement == found.agreement
+    (exact,) = predictor.predict([video], agreement=found.agreement)
+    assert exact.names[0] == found.names[0]
+    best = predictor.names.index(found.names[0][0])
+    nameless = dataclasses.replace(predictor, labels=torch.where(predictor.labels == best, -1, predictor.labels))
+    (rest,) = nameless.predict([video], agreement=0)
+    assert sum(share for _, share in rest.names) == pytest.approx(1 - found.agreement, abs=1e-5)
+    alike = dataclasses.replace(predictor, labels=torch.zeros_like(predictor.labels))
+    assert next(alike.predict([video])).names == [("red things", pytest.approx(1))]
+    with pytest.raises(ValueError, match="from 0 to 1, got 40"):
+        next(predictor.predict([video], agreement=40))
+
+    arguments = ["predict", str(video), "--model", "vie_single_tiny", "--weights", str(pretrained)]
+    assert main(arguments) == 0
+    said = capsys.readouterr()
+    assert not any(name in said.out for name in predictor.names)
+    assert f"{100 * found.agreement:.0f} %" in said.out
+    assert "90 %" in said.err
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["names"] == []
+
+
+@pytest.mark.parametrize(("written", "least"), [(0.25, 0.25), (None, None)])
+def test_the_least_agreement_is_that_of_the_card(corpus, pretrained, tmp_path, capsys, written, least):
+    """It holds for the neighbors and the temperature that it was measured with."""
+    shutil.copytree(pretrained, tmp_path / "set")
+    facts = {"names": {"agreement": written}}
+    (tmp_path / "set" / "README.md").write_text(f"---\n{json.dumps({'vie_models': facts})}\n---\n# A card\n")
+    predictor = load_predictor("vie_single_tiny", tmp_path / "set")
+    assert predictor.least() == least
+    assert predictor.least(neighbors=20) == predictor.least(temperature=0.1) == 0.9
+    (found,) = predictor.predict([corpus / "20.mp4"])
+    assert bool(found.names) == (least is not None)
+    assert main(["predict", str(corpus / "20.mp4"), "--model", "vie_single_tiny", "--weights", str(tmp_path / "set")]) == 0
+    said = capsys.readouterr()
+    assert ("never right often enough" in said.err) == (least is None)
+    assert any(name in said.out for name in predictor.names) == (least is not None)
+
+
+def test_every_shipped_bank_has_a_least_agreement():
+    for name, record in CATALOG.items():
+        if record.files:
+            least = load_predictor(record.model, name).least()
+            assert least is None or 0 < least <= 1
 
 
 def test_predict_says_what_it_cannot_do(corpus, tmp_path, pretrained, capsys):
@@ -109,7 +161,7 @@ def test_predict_says_what_it_cannot_do(corpus, tmp_path, pretrained, capsys):
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[0]["reason"]
     assert not lines[0]["names"]
-    assert lines[1]["names"]
+    assert lines[1]["agreement"] > 0
     without = tmp_path / "without"
     shutil.copytree(pretrained, without)
     (without / "bank.safetensors").unlink()
@@ -153,7 +205,7 @@ def test_ranks_evaluate_together(corpus, tmp_path, pretrained):
     assert several["weights"] == alone["weights"]
 
 
-def test_a_network_of_colours_is_read_out(corpus, tmp_path):
+def test_a_network_of_colors_is_read_out(corpus, tmp_path):
     """Red, green and blue noise: pooled features of any network tell them apart."""
     results = evaluate_logistic(evaluation(corpus, tmp_path))
     assert results.hits("logistic").all()

@@ -11,18 +11,21 @@ import numpy as np
 import pytest
 import torch
 from support import REFERENCE
-from support.videos import grey_levels, write_video
+from support.videos import gray_levels, write_video
 
 import vie_models as vie
 from vie_models import cli
 from vie_models.cli import exit_codes
+from vie_models.datasets.class_folders import folder as annotated_folder
+from vie_models.datasets.write_lists import write_lists
 from vie_models.features import extractor as extract_module
 from vie_models.features.folder import FeatureFolder, read_manifest
 from vie_models.files import VIDEO_SUFFIXES
-from vie_models.models import precision
-from vie_models.video.sampling import ClipRead, Sampling, VideoRead
+from vie_models.models import MODELS, precision
+from vie_models.video.decode import VideoFile
+from vie_models.video.sampling import ClipRead, Sampling, VideoRead, read_video
 from vie_models.video.sources import open_video
-from vie_models.video.workers import VideoReader
+from vie_models.video.workers import VideoReader, WorkerBugError
 
 CHECKPOINT = REFERENCE / "checkpoint-3.tar"
 
@@ -36,8 +39,8 @@ def model():
 def videos(tmp_path):
     folder = tmp_path / "videos"
     (folder / "sub").mkdir(parents=True)
-    write_video(folder / "long.mp4", grey_levels(60))
-    write_video(folder / "sub" / "short.mp4", grey_levels(6))
+    write_video(folder / "long.mp4", gray_levels(60))
+    write_video(folder / "sub" / "short.mp4", gray_levels(6))
     (folder / "broken.mp4").write_bytes(b"not a video")
     (folder / "notes.txt").write_text("not a video either")
     return folder
@@ -70,12 +73,15 @@ def test_every_file_is_accounted_for(model, videos, tmp_path):
             "frame_times": (3, 16),
         }
         assert features["start"] == pytest.approx([0, 0.88, 1.76])
+        assert features["end"] == pytest.approx(features["start"] + model.clip_spec.seconds)
         clip = vie.load_clip(videos / "long.mp4", model.clip_spec, start=0.88)
         with torch.inference_mode():
             expected = model(vie.clip_transform(model)(clip)[None])[0]
         np.testing.assert_allclose(features["embedding"][1], expected.numpy(), atol=1e-6)
         np.testing.assert_allclose(features["frame_times"][1], 0.88 + np.arange(16) / 25)
-    assert (out / "sub" / "short.mp4.npz").exists()
+    with np.load(out / "sub" / "short.mp4.npz") as features:  # shorter than a clip
+        assert features["start"].tolist() == [0, 0, 0]
+        assert features["end"] == pytest.approx([0.24] * 3)
 
 
 def test_bad_requests_are_refused_before_work(model, videos, tmp_path):
@@ -150,7 +156,7 @@ def corpus(tmp_path):
     for i in range(8):
         path = folder / f"class {i % 2}" / f"{i}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_video(path, grey_levels(20 + 7 * i))
+        write_video(path, gray_levels(20 + 7 * i))
     (folder / "class 0" / "broken.mp4").write_bytes(b"not a video")
     return folder
 
@@ -195,13 +201,32 @@ def test_features_made_otherwise_are_not_mixed(tiny, corpus, tmp_path):
     before = tree(out)
     with pytest.raises(ValueError, match=r"made with other settings: .*Differing: clips=2 there, 3 now$"):
         vie.Extractor(tiny, workers=0, clips=3).extract([corpus], out)
+    with pytest.raises(ValueError, match=r"made with other settings: .*Differing: placement='even' there, 'paper' now$"):
+        vie.Extractor(tiny, workers=0, clips=2, placement="paper").extract([corpus], out)
     torch.manual_seed(1)
     with pytest.raises(ValueError, match=r"made with other settings: .*Differing: weights="):
         vie.Extractor(vie.create_model("vie_3dresnet_tiny"), workers=0, clips=2).extract([corpus], out)
-    write_video(corpus / "class 1" / "3.mp4", grey_levels(50))
+    write_video(corpus / "class 1" / "3.mp4", gray_levels(50))
     with pytest.raises(ValueError, match=r"3.mp4.npz has features of another file than .*3.mp4"):
         vie.Extractor(tiny, workers=0, clips=2).extract([corpus], out)
     assert tree(out) == before
+
+
+@pytest.mark.parametrize("sampling", [{"clips": 2}, {"stride": 0.5}])
+def test_features_of_a_version_with_another_placement_are_not_mixed(tiny, corpus, tmp_path, sampling):
+    """It did not record the placement. Windows lie where they lay."""
+    extractor = vie.Extractor(tiny, workers=0, **sampling)
+    extractor.extract([corpus], tmp_path)
+    manifest = tmp_path / "manifest.jsonl"
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for line in lines:
+        (line["settings"] or {}).pop("placement", None)
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if "clips" in sampling:
+        with pytest.raises(ValueError, match=r"made with other settings: .*Differing: placement=None there, 'even' now$"):
+            extractor.extract([corpus], tmp_path)
+    else:
+        assert len(extractor.extract([corpus], tmp_path)) == 9
 
 
 def test_two_runs_on_one_folder(tiny, corpus, tmp_path):
@@ -298,7 +323,7 @@ def test_parquet_is_read_by_others(tiny, corpus, tmp_path):
 
 def test_sliding_windows(tiny, tmp_path):
     """Windows of the model's own length are its clips; others spread its frames over the window."""
-    video = write_video(tmp_path / "v.mp4", grey_levels(60))
+    video = write_video(tmp_path / "v.mp4", gray_levels(60))
     arrays, record = vie.Extractor(tiny, stride=0.4).features(video)
     assert arrays["start"] == pytest.approx([0, 0.4, 0.8, 1.2, 1.6])  # the one from 2.0 s would end after 2.4 s
     assert arrays["end"] == pytest.approx(arrays["start"] + 16 / 25)
@@ -316,12 +341,42 @@ def test_sliding_windows(tiny, tmp_path):
     arrays, record = vie.Extractor(tiny, stride=1.0, window=4.0).features(video)  # longer than the video
     assert record.looped == 1
     assert arrays["embedding"].shape == (1, 128)
+    assert (arrays["start"], arrays["end"]) == (pytest.approx([0]), pytest.approx([2.4]))
+
+    arrays, record = vie.Extractor(tiny, stride=1.0, window=2.44).features(video)  # as well, but its frames are in the video
+    assert record.looped == 0
+    assert arrays["end"] == pytest.approx([2.4])
+
+
+def test_clips_of_a_video_too_short_for_five(tiny, tmp_path):
+    """They overlap, evenly spaced. The paper's come one after another, past the end of the video."""
+    video = write_video(tmp_path / "v.mp4", gray_levels(40))
+    arrays, record = vie.Extractor(tiny).features(video)
+    assert arrays["start"] == pytest.approx([0, 0.24, 0.48, 0.72, 0.96])
+    assert arrays["end"] == pytest.approx(arrays["start"] + 0.64)
+    assert record.looped == 0
+    arrays, record = vie.Extractor(tiny, placement="paper").features(video)
+    assert arrays["start"] == pytest.approx([0, 0.64, 1.28, 0.32, 0.96])
+    assert arrays["looped"].tolist() == [False, False, True, False, False]
+    assert arrays["end"].max() <= record.duration
+
+
+def test_clips_and_windows_are_equally_long(tmp_path):
+    video = write_video(tmp_path / "v.mp4", gray_levels(80))
+    for name in ("vie_single_tiny", "vie_trn", "vie_3dresnet_tiny", "vie_slow", "vie_slowfast_tiny"):
+        spec = vie.ClipSpec(**{**MODELS[name].clip_spec.to_dict(), "resize": 40, "crop": 32})
+        for sampling in (Sampling(spec=spec), Sampling(spec=spec, clips=None, stride=0.5)):
+            for clip in read_video(video, sampling):
+                if isinstance(clip, ClipRead):
+                    assert clip.end - clip.start == pytest.approx(spec.seconds), name
 
 
 def test_wrong_sampling_is_refused(tiny):
     for wrong, message in (
         (dict(clips=5, stride=1.0), "exactly one of clips and stride"),
         (dict(window=2.0), "window must come with a stride"),
+        (dict(placement="ends"), "placement must be one of even, paper, got 'ends'"),
+        (dict(stride=1.0, placement="paper"), "placement must come with clips"),
         (dict(stride=float("inf")), "stride must be > 0 seconds, got inf"),
         (dict(clips=2.5), "clips must be >= 1, a whole number, got 2.5"),
         (dict(stride=0.01), r"stride must be at least 0.04 s"),
@@ -337,7 +392,7 @@ def test_wrong_sampling_is_refused(tiny):
 
 
 def test_whole_maps_and_other_arithmetic(tiny, tmp_path):
-    frames = np.ascontiguousarray(grey_levels(40))
+    frames = np.ascontiguousarray(gray_levels(40))
     plain, _ = vie.Extractor(tiny, layers=["encode_3"], pool=None, clips=2).features(frames, fps=25)
     pooled, record = vie.Extractor(tiny, layers=["encode_3"], clips=2).features(frames, fps=25)
     assert plain["encode_3"].ndim == 5
@@ -372,7 +427,7 @@ def test_folders_of_frames_and_lists(tiny, corpus, tmp_path, capsys):
 
     frames = corpus / "class 1" / "frames"
     frames.mkdir()
-    for i, image in enumerate(grey_levels(30), 1):
+    for i, image in enumerate(gray_levels(30), 1):
         Image.fromarray(np.ascontiguousarray(image)).save(frames / f"{i:06d}.jpg")
     records = vie.Extractor(tiny, workers=2).extract([corpus], corpus / "features")  # within what is searched
     assert {r.name for r in records if r.status == "ok"} == {*(f"class {i % 2}/{i}.mp4" for i in range(8)), "class 1/frames"}
@@ -420,17 +475,109 @@ def test_a_crashed_or_hanging_decoder_is_one_videos_failure(tiny, corpus, tmp_pa
     assert all(isinstance(end, vie.VideoError) and "no progress for 0.0001 s" in end.reason for end in ends.values())
 
 
-def test_too_many_failures_end_the_job(tiny, tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="links and pipes")
+def test_every_name_that_looks_like_a_video_has_its_row(tiny, tmp_path):
+    """A link that leads nowhere, as before `git annex get`; a pipe, which must not be waited for; a link to itself."""
     folder = tmp_path / "videos"
-    folder.mkdir()
-    for i in range(6):
-        (folder / f"{i}.mp4").write_bytes(b"nothing")
-    write_video(folder / "a.mp4", grey_levels(30))
-    extractor = vie.Extractor(tiny, workers=0)
-    with pytest.raises(RuntimeError, match="3 videos failed, but max_failures is 2"):
-        extractor.extract([folder], tmp_path / "out", max_failures=2)
-    assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 3
-    assert [r.status for r in extractor.extract([folder], tmp_path / "out", max_failures=6)] == ["failed"] * 6 + ["ok"]
+    (folder / "sub").mkdir(parents=True)
+    write_video(folder / "sub" / "good.mp4", gray_levels(30))
+    (folder / "annexed.mp4").symlink_to(".git/annex/objects/SHA256E-s9--0.mp4")
+    (folder / "itself.mp4").symlink_to("itself.mp4")
+    os.mkfifo(folder / "pipe.mp4")
+    (folder / "linked.mp4").symlink_to("sub/good.mp4")
+    extractor = vie.Extractor(tiny, workers=1)
+    records = {record.name: record for record in extractor.extract(folder, tmp_path / "out")}
+    assert {name: record.status for name, record in records.items()} == {
+        **dict.fromkeys(("annexed.mp4", "itself.mp4", "pipe.mp4"), "failed"),
+        **dict.fromkeys(("linked.mp4", "sub/good.mp4"), "ok"),
+    }
+    assert "SHA256E" in records["annexed.mp4"].reason
+    assert "git annex get" in records["annexed.mp4"].reason
+    assert "pipe" in records["pipe.mp4"].reason
+    named = extractor.extract([folder / "annexed.mp4", folder / "linked.mp4"], tmp_path / "named")
+    assert [record.status for record in named] == ["failed", "ok"]
+    assert cli.main(["extract", str(folder / "annexed.mp4"), "-o", str(tmp_path / "x"), "--model", "vie_single_tiny"]) == 1
+    assert len((tmp_path / "x" / "manifest.jsonl").read_text().splitlines()) == 1
+    lists = annotated_folder(folder.parent, 0.0)
+    assert {entry.name for entry in lists.splits["train"]} == {f"videos/{name}" for name in records}
+    (count,) = write_lists(lists, folder.parent, tmp_path / "lists", workers=0, max_failed=0.6)
+    assert (count.listed, count.written) == (5, 2)
+    left_out = (tmp_path / "lists" / "left_out.txt").read_text()
+    assert all(name in left_out for name in ("annexed.mp4", "itself.mp4", "pipe.mp4"))
+
+
+@pytest.mark.skipif(sys.platform == "win32" or not hasattr(os, "fork"), reason="needs POSIX permissions")
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
+def test_a_folder_that_may_not_be_read_has_its_row(tmp_path, mode):
+    """Run by a user without special rights, since root may read everything."""
+    folder = tmp_path / "videos"
+    (folder / "closed").mkdir(parents=True)
+    write_video(folder / "good.mp4", gray_levels(30))
+    write_video(folder / "closed" / "hidden.mp4", gray_levels(30))
+    (folder / "closed").chmod(mode)
+    code = f"""
+import os
+from pathlib import Path
+from vie_models.features.jobs import jobs_of
+from vie_models.models import model_entry
+from vie_models.video.frames import VideoError
+from vie_models.video.sampling import Sampling, read_video
+
+sampling = Sampling(spec=model_entry("vie_single_tiny").clip_spec, clips=1)
+folder = Path({str(folder)!r})
+list(read_video(folder / "good.mp4", sampling))  # everything is imported now
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+for job in jobs_of([folder], None, Path("nowhere")):
+    try:
+        list(read_video(job.path, sampling))
+        print(job.name, "ok")
+    except VideoError as error:
+        print(job.name, error.reason)
+"""
+    for path in (tmp_path, *tmp_path.parents):  # pytest's own folders are closed to others
+        if path.stat().st_uid == os.getuid() and path.name.startswith(("pytest", tmp_path.name)):
+            path.chmod(0o755)
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    finally:
+        (folder / "closed").chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert lines.pop("good.mp4") == "ok"
+    ((name, reason),) = lines.items()
+    assert name in ("closed", "closed/hidden.mp4")
+    assert "Permission denied" in reason
+
+
+def test_what_pyav_raises_is_damage_whatever_its_kind(corpus, tiny, monkeypatch):
+    """A fuzzed header made PyAV's list of streams end too early: an IndexError, and not an error of FFmpeg."""
+    path, sampling = next(corpus.rglob("*.mp4")), Sampling(spec=tiny.clip_spec)
+    monkeypatch.setattr(VideoFile, "_rgb", lambda self, frame: self._container.streams.get(video=99))
+    with pytest.raises(vie.VideoError, match="cannot be decoded: IndexError"):
+        list(read_video(path, sampling))
+    with pytest.raises(vie.VideoError, match="cannot be decoded: IndexError"):
+        vie.load_clip(path, tiny.clip_spec)
+    monkeypatch.setattr(VideoFile, "_rgb", lambda self, frame: [][99])
+    with pytest.raises(IndexError):
+        list(read_video(path, sampling))
+    with pytest.raises(IndexError):
+        vie.load_clip(path, tiny.clip_spec)
+
+
+def test_an_error_of_the_program_is_no_damaged_video(corpus, tiny):
+    """In a worker or in this process, it stops the job."""
+    sampling = Sampling(spec=tiny.clip_spec)
+    object.__setattr__(sampling, "clips", "many")
+    with pytest.raises(TypeError):
+        list(read_video(next(corpus.rglob("*.mp4")), sampling))
+    with (
+        VideoReader(sorted(corpus.rglob("[0-9].mp4"))[:2], sampling, workers=1) as reader,
+        pytest.raises(WorkerBugError, match=r"Traceback[\s\S]*TypeError"),
+    ):
+        list(reader)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -535,7 +682,7 @@ def test_nothing_is_left_running(tiny, corpus, tmp_path, end):
 import pathlib, time, sys
 from vie_models.clip_spec import ClipSpec
 from vie_models.video.sampling import Sampling
-from vie_models.video.workers import VideoReader
+from vie_models.video.workers import VideoReader, WorkerBugError
 paths = sorted(pathlib.Path({str(corpus)!r}).rglob("[0-9].mp4"))
 with VideoReader(paths, Sampling(spec=ClipSpec(num_frames=4)), workers=2) as reader:
     for _ in reader:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.videos import grey_levels, write_video
+from support.videos import gray_levels, write_video
 
 import vie_models as vie
 
@@ -27,7 +27,7 @@ def cluster():
 
 @pytest.fixture
 def videos(tmp_path):
-    paths = [write_video(tmp_path / f"{i:02d}.mp4", grey_levels(30 + i)) for i in range(23)]
+    paths = [write_video(tmp_path / f"{i:02d}.mp4", gray_levels(30 + i)) for i in range(23)]
     broken = tmp_path / "23.mp4"
     broken.write_bytes(b"not a video")
     return [*paths, broken]

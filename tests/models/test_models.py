@@ -1,6 +1,7 @@
 """Every registered name keeps the contract of encoder.py; the full-size ones equal the reference."""
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -31,8 +32,7 @@ def embedding_size(name: str) -> int:
 @pytest.mark.parametrize("way", ["packed", "plain", "fused"])
 @pytest.mark.parametrize("name", REFERENCE_NAMES)
 def test_activations_equal_the_reference(name, way, monkeypatch):
-    if way == "plain":
-        monkeypatch.setattr(conv_module, "_can_pack", lambda conv, x: False)
+    monkeypatch.setattr(conv_module, "LEAST_WORK", math.inf if way == "plain" else 0)
     reference = np.load(REFERENCE / f"{MODELS[name].reference}.npz")
     model = build_model(name).eval()
     model.load_state_dict(tf_to_state_dict(seeded_variables(MODELS[name].reference), model))
@@ -102,7 +102,7 @@ def test_intermediates_are_what_the_named_modules_give(name):
     for layer, path in model.layer_modules.items():
         model.get_submodule(path).register_forward_hook(lambda m, i, out, layer=layer: seen.update({layer: out}))
     with torch.inference_mode():
-        maps = model.forward_intermediates(x, reversed(model.layer_names))
+        maps = model.forward_layers(x, reversed(model.layer_names))
     assert list(maps) == model.layer_names[::-1]
     for layer, values in maps.items():
         assert values.ndim == 5
@@ -110,10 +110,10 @@ def test_intermediates_are_what_the_named_modules_give(name):
         static = "single" in name or layer.startswith("static.")
         frames = seen[layer].unflatten(0, (2, -1)).transpose(1, 2) if values.shape != seen[layer].shape else seen[layer]
         assert torch.equal(values, frames.mean(2, keepdim=True) if static else frames)
-    assert torch.equal(model.forward_intermediates(x, "output")["output"], model(x))
+    assert torch.equal(model.forward_layers(x, "output")["output"], model(x))
     with pytest.raises(ValueError, match="no layer 'encode_11'"):
-        model.forward_intermediates(x, ["encode_11"])
-    assert all(len(m._forward_hooks) <= 1 for m in model.modules()), "a hook of forward_intermediates was left behind"
+        model.forward_layers(x, ["encode_11"])
+    assert all(len(m._forward_hooks) <= 1 for m in model.modules()), "a hook of forward_layers was left behind"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -213,7 +213,7 @@ def test_two_pathway_is_its_two_pathways():
     x = small_clip(model)
     with torch.inference_mode():
         torch.testing.assert_close(model(x), torch.cat([static(x), dynamic(x)], 1) / 2**0.5)
-        pooled = [m.forward_intermediates(x, "encode_10")["encode_10"].mean((2, 3, 4)) for m in (static, dynamic)]
+        pooled = [m.forward_layers(x, "encode_10")["encode_10"].mean((2, 3, 4)) for m in (static, dynamic)]
         torch.testing.assert_close(model.forward_head(model.forward_features(x), pre_logits=True), torch.cat(pooled, 1))
     again = build_model(model.model_name, **model.model_args)
     again.load_state_dict(model.state_dict())
@@ -226,7 +226,7 @@ def test_two_pathway_is_its_two_pathways():
 def test_two_pathway_runs_only_the_pathway_that_is_asked_for():
     model = small("vie_twopathway").eval()
     model.dynamic.forward_features = None
-    assert list(model.forward_intermediates(small_clip(model), ["static.encode_2"])) == ["static.encode_2"]
+    assert list(model.forward_layers(small_clip(model), ["static.encode_2"])) == ["static.encode_2"]
 
 
 @pytest.mark.parametrize("n", range(1, 20))
@@ -334,9 +334,20 @@ def packed(conv) -> bool:
     return conv._packed is not None
 
 
-@pytest.mark.skipif(not conv_module._packing_works(torch.float32), reason="this PyTorch has no packed convolution")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("change", ["optimiser", "data", "lesion", "swap", "mirror", "one value", "load"])
+@pytest.fixture
+def _pack_all(monkeypatch):
+    """Packs the convolutions of small encoders too."""
+    monkeypatch.setattr(conv_module, "LEAST_WORK", 0)
+
+
+def needs_packing(dtype):
+    reason = f"on this processor, this PyTorch has no packed convolution in {dtype} that works"
+    return pytest.mark.skipif(not conv_module._packing_works(dtype), reason=reason)
+
+
+@pytest.mark.usefixtures("_pack_all")
+@pytest.mark.parametrize("dtype", [pytest.param(d, marks=needs_packing(d)) for d in (torch.float32, torch.bfloat16)])
+@pytest.mark.parametrize("change", ["optimizer", "data", "lesion", "swap", "mirror", "one value", "load"])
 def test_a_packed_weight_never_outlives_its_values(change, dtype):
     """Also not where PyTorch counts no version: weights edited through .data, as moving averages and lesion studies do."""
     model = small("vie_slow").eval().to(dtype)
@@ -345,7 +356,7 @@ def test_a_packed_weight_never_outlives_its_values(change, dtype):
         before = model(x)
     conv = model.stages[1][0].conv1
     assert packed(conv)
-    if change == "optimiser":
+    if change == "optimizer":
         model(x)[:, 0].sum().backward()
         torch.optim.SGD(model.parameters(), lr=10.0).step()
     elif change == "data":
@@ -368,7 +379,8 @@ def test_a_packed_weight_never_outlives_its_values(change, dtype):
     assert not torch.equal(before, after)
 
 
-@pytest.mark.skipif(not conv_module._packing_works(torch.float32), reason="this PyTorch has no packed convolution")
+@pytest.mark.usefixtures("_pack_all")
+@needs_packing(torch.float32)
 def test_only_plain_inference_is_packed():
     model = small("vie_3dresnet").eval()
     x = small_clip(model)
@@ -394,6 +406,18 @@ def test_only_plain_inference_is_packed():
         assert not packed(model.train().stages[0][0].conv1)
 
 
+@needs_packing(torch.float32)
+def test_only_calls_of_much_work_are_packed():
+    x = torch.randn(1, 32, 2, 20, 20)  # 32 * 32 * 27 * 800 multiplications, a quarter of them with stride 2 in space
+    for stride, expected in (((1, 1, 1), True), ((1, 2, 2), False)):
+        conv = vie_conv(32, 32, (3, 3, 3), stride).eval()
+        with torch.no_grad():
+            y = conv(x)
+        assert packed(conv) == expected
+        torch.testing.assert_close(y, conv(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("_pack_all")
 @pytest.mark.parametrize("frames", [1, 5, 8])
 @pytest.mark.parametrize("channels", [1, 4, 7, 16])
 def test_a_stem_with_few_channels_equals_the_convolution(channels, frames):
@@ -421,6 +445,7 @@ def test_pools_axis_by_axis_and_at_once_are_equal(size):
 # --- fused copies ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("_pack_all")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fused_copy_gives_the_same_and_leaves_the_encoder_alone(name):
     model = small(name).eval()
@@ -438,8 +463,8 @@ def test_a_fused_copy_gives_the_same_and_leaves_the_encoder_alone(name):
     with torch.no_grad():
         for twin in (fused, fused.fuse(), copy.deepcopy(fused)):
             for _ in range(2):  # with the weights just packed, and as they are kept
-                maps = twin.forward_intermediates(x, [*model.layer_names, "output"])
-        for layer, expected in model.forward_intermediates(x, [*model.layer_names, "output"]).items():
+                maps = twin.forward_layers(x, [*model.layer_names, "output"])
+        for layer, expected in model.forward_layers(x, [*model.layer_names, "output"]).items():
             torch.testing.assert_close(maps[layer], expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 

@@ -67,7 +67,7 @@ def test_maps_of_stages_are_what_feature_info_says(name):
         assert found.shape == (2, info["num_chs"], steps, side, side)
         assert all(model.get_submodule(path) for path in info["module"].split("+"))
     names = [layer for layer in model.layer_names if layer.endswith("encode_10")]
-    ends = model.forward_intermediates(x, names)
+    ends = model.forward_layers(x, names)
     assert torch.equal(last, torch.cat([ends[layer].expand(-1, -1, last.shape[2], -1, -1) for layer in names], 1))
     if "twopathway" not in name:
         seen = []
@@ -75,7 +75,7 @@ def test_maps_of_stages_are_what_feature_info_says(name):
             model.get_submodule(info["module"]).register_forward_hook(lambda m, i, out: seen.append(out))
         model.forward_intermediates(x)
         for found, output in zip(maps, seen, strict=True):
-            assert torch.equal(found, model._layer_maps(output, 2))
+            assert torch.equal(found, model._clip_maps(output, 2))
 
 
 def flat(features) -> list[torch.Tensor]:
@@ -87,17 +87,18 @@ def test_forward_intermediates_takes_timms_arguments():
     x = small_clip(model)
     model.stages[2].register_forward_hook(lambda *_: pytest.fail("ran a stage that nobody wanted"))
     with torch.no_grad():
-        first, third = model.forward_intermediates(x, [0, -3], intermediates_only=True)
+        first, third = model.forward_intermediates(x, [-3, 0, 2], intermediates_only=True)  # in order, each once
         stopped, same = model.forward_intermediates(x, indices=(0, 2), stop_early=True)
         assert torch.equal(stopped, third)
         assert torch.equal(same[0], first)
         (last,) = model.forward_intermediates(x, [2], output_fmt="NHWC", stop_early=True)[1]
         assert torch.equal(last, third.movedim(1, -1))
     for arguments, message in (
-        (dict(indices=[5]), "has the maps 0 to 4, got 5"),
+        (dict(indices=[5]), r"has the maps 0 to 4 .*got \[5\]"),
         (dict(indices=6), "last 1 to 5 maps, got 6"),
         (dict(output_fmt="NLC"), "output_fmt must be"),
-        (dict(layers=["encode_2"], norm=True), "go with numbers of stages"),
+        (dict(indices=["encode_2"]), "for named layers use forward_layers"),
+        (dict(indices=[]), "has the maps 0 to 4"),
     ):
         with pytest.raises(ValueError, match=message):
             model.forward_intermediates(x, **arguments)
@@ -139,17 +140,17 @@ def test_vmap_over_clips_and_over_models(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_attributions_add_up(name):
-    """As captum's integrated gradients do: from a grey clip to the clip, they sum to the change of a logit."""
+    """As captum's integrated gradients do: from a gray clip to the clip, they sum to the change of a logit."""
     model = small(name, num_classes=3).eval().double()
-    x, grey = small_clip(model, 1, 32).double() / 4, 0.0
+    x, gray = small_clip(model, 1, 32).double() / 4, 0.0
     positions = (torch.arange(24, dtype=torch.float64) + 0.5) / 24
     total = torch.zeros_like(x)
     for position in positions:
-        point = (grey + position * (x - grey)).requires_grad_()
+        point = (gray + position * (x - gray)).requires_grad_()
         total += torch.autograd.grad(model(point)[0, 1], point)[0]
     with torch.no_grad():
-        change = model(x)[0, 1] - model(x * grey)[0, 1]
-    assert float((total / 24 * (x - grey)).sum()) == pytest.approx(float(change), rel=0.05, abs=1e-4)
+        change = model(x)[0, 1] - model(x * gray)[0, 1]
+    assert float((total / 24 * (x - gray)).sum()) == pytest.approx(float(change), rel=0.05, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -53,7 +53,7 @@ def test_activations_on_a_stimulus_set_are_ours(name, stimuli):
     for p, path in enumerate(stimuli[0].stimulus_paths.values()):
         clip = vie.load_clip(path, model.clip_spec)
         with torch.inference_mode():
-            ours = model.forward_intermediates(vie.clip_transform(model)(clip)[None], [*layers[:2], "output"])
+            ours = model.forward_layers(vie.clip_transform(model)(clip)[None], [*layers[:2], "output"])
         ours[EMBEDDING] = ours.pop("output")[:, :, None]
         for layer in layers:
             theirs = assembly[p, :, assembly["layer"].values == layer]  # bins at the frames' rate
@@ -77,7 +77,7 @@ def test_an_image_is_a_clip_that_stands_still(stimuli):
     image = np.asarray(Image.open(next(iter(stimuli[1].stimulus_paths.values()))))
     x = vie.clip_transform(model)(np.stack([image] * 16))[None]
     with torch.inference_mode():
-        ours = model.forward_intermediates(x, ["encode_10", "output"])
+        ours = model.forward_layers(x, ["encode_10", "output"])
     for layer, values in (("encode_10", ours["encode_10"]), (EMBEDDING, ours["output"])):
         theirs = assembly[0, :, assembly["layer"].values == layer].values
         np.testing.assert_allclose(theirs[0], values.flatten(), rtol=1e-4, atol=1e-5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.videos import grey_levels, write_video
+from support.videos import gray_levels, write_video
 
 import vie_models as vie
 from vie_models.cli import main
@@ -19,10 +19,10 @@ pytest.importorskip("netCDF4", reason="the extra neuro is not installed")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two videos of noise over grey levels, of 3 s and 0.4 s, and a broken one."""
+    """Two videos of noise over gray levels, of 3 s and 0.4 s, and a broken one."""
     folder = tmp_path_factory.mktemp("stimuli")
     noise = np.random.default_rng(0).integers(0, 128, (75, 48, 64, 3), np.uint8)
-    write_video(folder / "film.mp4", grey_levels(75) // 2 + noise)
+    write_video(folder / "film.mp4", gray_levels(75) // 2 + noise)
     write_video(folder / "flash.mp4", noise[:10])
     (folder / "broken.mp4").write_bytes(b"not a video")
     return folder
@@ -59,6 +59,12 @@ def test_a_whole_video_is_what_the_extractor_gives(folder, model):
     np.testing.assert_allclose(features.time_bin_end_ms, 1000 * arrays["start"] + 200)
 
 
+def test_a_short_presentation_loops_only_where_its_frames_do_not_fit(folder, model):
+    for duration, looped in ((2.52, False), (2.48, True)):  # the last frame of a window of 2.56 s is at 2.48 s
+        _, (record,) = features_of(folder, model, f"film.mp4,0,{duration}", layers=["encode_3"], stride=1.0, window=2.56)
+        assert (record.time_bins, record.looped) == (1, looped)
+
+
 def test_presentations_are_parts_of_a_video(folder, model):
     rows = ["film.mp4,1,1", "flash.mp4,,", "film.mp4,0.5,1.2", "film.mp4,2.04,0.2", "film.mp4,2,9", "film.mp4,7,"]
     features, records = features_of(folder, model, *rows, layers=["encode_3"], pool="space", stride=0.2)
@@ -72,7 +78,7 @@ def test_presentations_are_parts_of_a_video(folder, model):
     def expected(name, first, length, k):
         with open_video(folder / name, 25) as video, torch.inference_mode():
             (clip,) = video.read([[first + (5 * k + t) % length for t in range(16)]])
-            maps = model.forward_intermediates(transform(clip)[None], "encode_3")["encode_3"][0]
+            maps = model.forward_layers(transform(clip)[None], "encode_3")["encode_3"][0]
         return maps.mean((2, 3)).T.flatten()
 
     places = [("film.mp4", 25, 25), ("flash.mp4", 0, 10), ("film.mp4", 12, 30), ("film.mp4", 51, 5), ("film.mp4", 50, 25)]

@@ -8,7 +8,7 @@ from vie_models.neuro.layers import NamedLayers
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith(("_tiny", "_small"))])
-def test_hooks_see_what_forward_intermediates_returns(name):
+def test_hooks_see_what_forward_layers_returns(name):
     model = small(name, width=4).eval()
     x = small_clip(model, size=32)
     layers = NamedLayers(model)
@@ -17,7 +17,7 @@ def test_hooks_see_what_forward_intermediates_returns(name):
         layers.get_submodule(layer).register_forward_hook(lambda m, a, output, layer=layer: seen.update({layer: output}))
     with torch.no_grad():
         output = layers(x)
-        expected = model.forward_intermediates(x, [*model.layer_names, "output"])
+        expected = model.forward_layers(x, [*model.layer_names, "output"])
     torch.testing.assert_close(output, expected["output"])
     expected["embedding"] = expected.pop("output")
     assert list(seen) == list(expected)

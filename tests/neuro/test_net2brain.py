@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.videos import grey_levels, write_video
+from support.videos import gray_levels, write_video
 
 import vie_models as vie
 
@@ -18,7 +18,7 @@ def test_features_are_ours(tmp_path):
     netset = base.NetSetBase.initialize_netset("vie_single_tiny", "VIE", "cpu")
     netset.get_model(True)
     noise = np.random.default_rng(0).integers(0, 128, (60, 96, 128, 3), np.uint8)
-    video = write_video(tmp_path / "a.mp4", grey_levels(60, 96, 128) // 2 + noise)
+    video = write_video(tmp_path / "a.mp4", gray_levels(60, 96, 128) // 2 + noise)
     Image.fromarray(noise[0]).save(tmp_path / "a.png")
     layers = ["encode_4", "embedding"]
 
@@ -34,5 +34,5 @@ def test_features_are_ours(tmp_path):
         np.testing.assert_allclose(found[layer][0], arrays[layer].mean(0), rtol=1e-4, atol=1e-5)
     found = features("image", netset.load_image_data(str(tmp_path / "a.png")))
     with torch.no_grad():
-        ours = model.forward_intermediates(vie.clip_transform(model)(noise[:1])[None], "encode_4")
+        ours = model.forward_layers(vie.clip_transform(model)(noise[:1])[None], "encode_4")
     torch.testing.assert_close(found["encode_4"], ours["encode_4"])

@@ -24,7 +24,7 @@ def test_features_of_clips_are_ours(name):
         batches=[x[:2], x[2:]], module_names=[*layers, "embedding"], flatten_acts=True, output_type="ndarray"
     )
     with torch.no_grad():
-        ours = model.forward_intermediates(x, [*layers, "output"])
+        ours = model.forward_layers(x, [*layers, "output"])
     ours["embedding"] = ours.pop("output")
     for layer, values in ours.items():
         np.testing.assert_allclose(found[layer], values.flatten(1), rtol=1e-5, atol=1e-6)
@@ -48,5 +48,5 @@ def test_features_of_a_folder_of_images_are_ours(tmp_path):
     found = things.extract_features(batches=batches, module_name="encode_6", flatten_acts=True, output_type="ndarray")
     x = torch.stack([vie.clip_transform(model)(np.stack([image] * 16)) for image in images])
     with torch.no_grad():
-        ours = model.forward_intermediates(x, "encode_6")["encode_6"]
+        ours = model.forward_layers(x, "encode_6")["encode_6"]
     np.testing.assert_allclose(found, ours.flatten(1), rtol=1e-5, atol=1e-5)

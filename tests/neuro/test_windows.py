@@ -27,12 +27,12 @@ def test_changed_frames_change_what_sees_them_and_nothing_else(name):
     x = torch.randn(1, 3, model.clip_spec.num_frames, 48, 48, dtype=torch.float64)
     names = ["output" if layer == EMBEDDING else layer for layer in layers]
     with torch.no_grad():
-        before = model.forward_intermediates(x, names)
+        before = model.forward_layers(x, names)
         changed = {layer: [] for layer in layers}
         for frame in range(x.shape[2]):
             other = x.clone()
             other[:, :, frame] = torch.randn(1, 3, 48, 48)
-            after = model.forward_intermediates(other, names)
+            after = model.forward_layers(other, names)
             for layer, key in zip(layers, names, strict=True):
                 difference = (after[key] - before[key]).abs()[0]
                 step = difference.amax((0, 2, 3)) if difference.ndim == 4 else difference.amax()[None]

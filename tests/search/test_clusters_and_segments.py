@@ -19,21 +19,21 @@ from vie_models.search.segments import novelty_of, peaks_of
 
 def test_clusters_are_the_groups_of_rows(tmp_path):
     draws = np.random.default_rng(0)
-    centres = np.eye(8, dtype=np.float32)[:3]
+    centers = np.eye(8, dtype=np.float32)[:3]
     sizes = (40, 25, 10)
     for group, size in enumerate(sizes):
         for part in range(5):
-            rows = centres[group] + 0.1 * draws.normal(size=(size // 5, 8))
+            rows = centers[group] + 0.1 * draws.normal(size=(size // 5, 8))
             write_features(tmp_path, [f"{group}-{part}.mp4"], arrays={"embedding": rows.astype(np.float32)})
     index = build_index(tmp_path)
     found = cluster(index, 3, medoids=4, seed=1)
     assert found.sizes.tolist() == list(sizes)
     assert found.videos.tolist() == [5, 5, 5]
-    assert [name[0] for name in index.table.name] == [str(label) for label in found.labels]
-    np.testing.assert_allclose(np.linalg.norm(found.centres, axis=1), 1, rtol=1e-5)
+    assert [index.videos[number].name[0] for number in index.video] == [str(label) for label in found.labels]
+    np.testing.assert_allclose(np.linalg.norm(found.centers, axis=1), 1, rtol=1e-5)
     for number, hits in enumerate(found.medoids):
         assert len({hit.name for hit in hits}) == 4  # one of a video
-        assert hits[0].similarity == pytest.approx(float((index.rows[found.labels == number] @ found.centres[number]).max()))
+        assert hits[0].similarity == pytest.approx(float((index.rows[found.labels == number] @ found.centers[number]).max()))
     many = cluster(index, 3, medoids=12, seed=1).medoids[2]
     assert len({(hit.name, hit.start) for hit in many}) == 10  # all there are
     for k in (0, 76):

@@ -11,9 +11,9 @@ import pytest
 from support import ROOT
 from support.features import names, write_features
 
+import vie_models.search.index
 from vie_models.search import build_index, find_duplicates, open_index
-from vie_models.search.neighbours import kind_for, ranked
-from vie_models.search.store import read_facts
+from vie_models.search.neighbors import rank
 
 DIM = 32
 
@@ -42,13 +42,13 @@ def test_rows_are_the_features_with_unit_length(features):
     with np.load(features / "v003.mp4.npz") as file:
         expected = file["embedding"] / np.linalg.norm(file["embedding"], axis=1, keepdims=True)
     np.testing.assert_allclose(index.rows[21:28], expected, rtol=1e-6)
-    assert index.table.name[21] == "v003.mp4"
-    assert (index.table.start[22], index.table.end[22]) == (1.0, 3.0)
+    assert index.videos[index.video[21]].name == "v003.mp4"
+    assert (index.start[22], index.end[22]) == (1.0, 3.0)
 
 
 @pytest.mark.parametrize("block", [32, 1 << 15])
 def test_exact_is_brute_force(features, monkeypatch, block):
-    monkeypatch.setattr("vie_models.search.neighbours._BLOCK", block)
+    monkeypatch.setattr("vie_models.search.neighbors._BLOCK", block)
     index = build_index(features)
     asked = queries()
     dots, rows = index.nearest_rows(asked, 20)
@@ -58,11 +58,11 @@ def test_exact_is_brute_force(features, monkeypatch, block):
         np.testing.assert_allclose(dots[i], values, rtol=1e-6)
     hits = index.nearest(asked[0], 3)
     assert [hit.row for hit in hits] == rows[0, :3].tolist()
-    assert (hits[0].name, hits[0].end - hits[0].start) == (index.table.name[hits[0].row], 2.0)
+    assert (hits[0].name, hits[0].end - hits[0].start) == (index.videos[index.video[hits[0].row]].name, 2.0)
 
 
 def test_spans_are_left_out(features, monkeypatch):
-    monkeypatch.setattr("vie_models.search.neighbours._BLOCK", 32)
+    monkeypatch.setattr("vie_models.search.neighbors._BLOCK", 32)
     index = build_index(features)
     query = np.array(index.rows[24])  # of v003, from 3 to 5 s
     assert index.nearest(query, 1)[0].row == 24
@@ -89,79 +89,44 @@ def test_a_pathway_is_half_of_a_row(features):
 
 def same_index(one, other):
     assert np.array_equal(one.rows, other.rows)
-    assert np.array_equal(one.table.start, other.table.start)
-    assert one.table.name.tolist() == other.table.name.tolist()
+    assert np.array_equal(one.start, other.start)
+    assert one.videos == other.videos
 
 
-def test_growth_equals_a_rebuild(features, tmp_path):
+def test_a_new_build_takes_in_what_is_new(features):
+    build_index(features)
+    write_features(features, ["a.mp4", "v0035.mp4", *names(40, 44)])
     index = build_index(features)
-    assert index.grow() == 0
-    write_features(features, names(40, 44))
-    assert index.grow() == 28
-    again = build_index(features, out=tmp_path / "again")
-    same_index(index, again)
-    assert index.nearest(queries()[0], 30) == again.nearest(queries()[0], 30)
-    same_index(open_index(features), again)
-    write_features(features, names(44, 45))
-    assert len(build_index(features)) == 45 * 7  # building again is growing
-
-
-def test_growth_in_the_middle_of_the_names_finds_the_same(features, tmp_path):
-    index = build_index(features)
-    write_features(features, ["a.mp4", "v0035.mp4"])
-    assert index.grow() == 14
-    again = build_index(features, out=tmp_path / "again")
-    for query in queries():
-        found, expected = ([(h.name, h.start, h.similarity) for h in one.nearest(query, 50)] for one in (index, again))
-        assert found == expected
+    assert len(index) == 46 * 7
+    assert [video.name for video in index.videos] == sorted(video.name for video in index.videos)
+    same_index(open_index(features), index)
 
 
 def test_equal_rows_are_found_by_name_and_time_however_many_there_are(tmp_path):
     one = np.random.default_rng(3).normal(size=(1, DIM)).astype(np.float32)
     same = np.tile(one, (7, 1))
-    features = write_features(tmp_path / "features", names(10, 40), arrays={"embedding": same})
-    index = build_index(features)
-    write_features(features, names(0, 10), arrays={"embedding": same})
-    assert index.grow() == 70
-    again = build_index(features, out=tmp_path / "again")
-    for some in (index, again):
-        hits = some.nearest(one[0], 9)
-        assert [(hit.name, hit.start) for hit in hits] == [
-            *(("v000.mp4", t) for t in range(7)),
-            ("v001.mp4", 0),
-            ("v001.mp4", 1),
-        ]
-        hits = some.nearest(one[0], 2, [("v000.mp4", 0, 5.5)])  # leaves out what starts at 0 to 5 s
-        assert [(hit.name, hit.start) for hit in hits] == [("v000.mp4", 6), ("v001.mp4", 0)]
+    index = build_index(write_features(tmp_path / "features", names(0, 40), arrays={"embedding": same}))
+    hits = index.nearest(one[0], 9)
+    assert [(hit.name, hit.start) for hit in hits] == [*(("v000.mp4", t) for t in range(7)), ("v001.mp4", 0), ("v001.mp4", 1)]
+    hits = index.nearest(one[0], 2, [("v000.mp4", 0, 5.5)])  # leaves out what starts at 0 to 5 s
+    assert [(hit.name, hit.start) for hit in hits] == [("v000.mp4", 6), ("v001.mp4", 0)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 30, 33])
 def test_similarity_does_not_depend_on_the_place_of_a_row(count):
     draws = np.random.default_rng(count)
     row, query = draws.normal(size=(2, 1, 100)).astype(np.float32)
-    dots, _ = ranked(np.tile(row, (count, 1)), query, np.arange(count)[None])
-    assert set(dots[0].tolist()) == set(ranked(row, query, np.array([[0]]))[0][0].tolist())
+    dots, _ = rank(np.tile(row, (count, 1)), query, np.arange(count)[None])
+    assert set(dots[0].tolist()) == set(rank(row, query, np.array([[0]]))[0][0].tolist())
 
 
 def test_videos_without_rows(tmp_path):
     features = write_features(tmp_path / "features", names(0, 3))
     write_features(features, ["a.mp4", "v0005.mp4", "z.mp4"], arrays={"embedding": np.zeros((0, DIM), np.float32)})
     index = build_index(features)
-    assert (len(index), index.grow()) == (21, 0)
+    assert len(index) == 21
     assert {hit.name for hit in index.nearest(queries()[0], 50)} == set(names(0, 3))
     assert find_duplicates(index, 0.99) == []
-
-
-def test_changed_features_are_refused_until_a_rebuild(features):
-    build_index(features)
-    write_features(features, names(0, 1), clips=3)
-    with pytest.raises(ValueError, match=r"features of 1 videos .* such as v000.mp4, .*--rebuild"):
-        build_index(features)
-    assert len(build_index(features, rebuild=True)) == 276
-    (features / "manifest.jsonl").write_text("".join((features / "manifest.jsonl").read_text().splitlines(True)[1:]))
-    with pytest.raises(ValueError, match=r"such as v000.mp4, were removed"):
-        open_index(features).grow()
-    assert len(build_index(features, rebuild=True)) == 273
 
 
 def test_an_open_index_is_not_disturbed(features):
@@ -170,7 +135,7 @@ def test_an_open_index_is_not_disturbed(features):
     write_features(features, names(40, 44))
     build_index(features)
     assert np.array_equal(index.rows, before)
-    build_index(features, rebuild=True)
+    build_index(features)
     assert np.array_equal(index.rows, before)
     index.rows[0] = 0  # stays in memory
     assert np.array_equal(open_index(features).rows[0], before[0])
@@ -178,37 +143,36 @@ def test_an_open_index_is_not_disturbed(features):
 
 KILLED = """
 import os, signal, sys
-import vie_models.search.{module} as module
+import vie_models.search.index as module
 from vie_models.search import build_index
 def kill(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 module.{name} = kill
-build_index(sys.argv[1], kind=sys.argv[2], rebuild=sys.argv[3] == "rebuild")
+build_index(sys.argv[1], kind="exact")
 """
 
 
-@pytest.mark.parametrize("what", ["build", "grow", "rebuild"])
-@pytest.mark.parametrize(("module", "name"), [("store", "_sync"), ("index", "write_facts"), ("store", "_absolute")])
-def test_a_killed_job_leaves_what_was_there(features, what, module, name):
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("name", ["_absolute", "replacing", "_remove_files"])
+def test_a_killed_build_leaves_what_was_there(features, first, name):
     before = None
-    if what != "build":
+    if not first:
         before = build_index(features)
         write_features(features, names(40, 44))
-    code = KILLED.format(module=module, name=name)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code, str(features), "exact", what], env=environment, check=False)
+    done = subprocess.run([sys.executable, "-c", KILLED.format(name=name), str(features)], env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
-    if before is None:
+    if name == "_remove_files":  # the new one was complete
+        assert len(open_index(features)) == (280 if first else 308)
+    elif before is None:
         with pytest.raises(FileNotFoundError, match="no index in"):
             open_index(features)
     else:
         same_index(open_index(features), before)
     index = build_index(features)
-    assert len(index) == (280 if what == "build" else 308)
-    same_index(index, build_index(features, out=features.parent / "again"))
-    kept = {file.suffix for file in index.folder.iterdir() if not file.name.startswith(".")}
-    assert kept == {".json", ".f32", ".f64", ".jsonl"}
-    assert len(list(index.folder.glob("rows-*"))) == 1 or what == "build"
+    assert len(index) == (280 if first else 308)
+    kept = sorted(file.name.partition("-")[0] for file in index.folder.iterdir() if not file.name.startswith("."))
+    assert kept == ["index.json", "rows", "times", "videos"]
 
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
@@ -227,43 +191,25 @@ def test_faiss(tmp_path, kind):
     assert recall(found) > 0.5  # of random rows, the hardest
     both = found[1][0] == expected[1][0]
     assert (found[0][0][both] == expected[0][0][both]).all()  # similarities are exact
-    index.near.probes = 4000
+    index.faiss.probes = 4000
     assert recall(index.nearest_rows(asked, 10)) > 0.97
     leave_out = expected[1][0, :5]
     assert not set(index.nearest_rows(asked[:1], 10, excluded=leave_out)[1][0].tolist()) & set(leave_out.tolist())
 
-    write_features(features, names(400, 404), clips=10, dim=16)
-    assert index.grow() == 40
-    assert index.facts.trained_rows == 4000
-    new = np.array(index.rows[4020])
-    assert index.nearest(new, 1)[0].row == 4020
-    if kind == "ivf":  # the lists of the first build, filled anew, are the same
-        from vie_models.search.neighbours import Near
-
-        again = Near.open(index.folder / index.facts.near, kind, mapped=False)
-        again.clear()
-        again.add(index.rows)
-        again.probes = index.near.probes
-        assert np.array_equal(again.nearest(asked, 50), index.near.nearest(asked, 50))
-    (file,) = index.folder.glob("near-*.faiss")
+    (file,) = index.folder.glob("neighbors-*.faiss")
     file.write_bytes(b"\0" * file.stat().st_size)
-    with pytest.raises(ValueError, match=r"cannot be read by faiss .*--rebuild"):
+    with pytest.raises(ValueError, match=r"is not an index of faiss .*vie index"):
         open_index(features)
-    assert len(build_index(features, kind=kind, rebuild=True)) == 4040
+    assert len(build_index(features, kind=kind)) == 4000
 
 
-def test_growth_past_a_million_rows_changes_the_kind(features, monkeypatch):
+def test_many_rows_change_the_kind(features, monkeypatch):
     pytest.importorskip("faiss", reason="faiss is not installed")
-    assert (kind_for(1_000_000), kind_for(1_000_001)) == ("exact", "ivf")
+    assert build_index(features).kind == "exact"
+    monkeypatch.setattr("vie_models.search.index.MAX_EXACT", 279)
     index = build_index(features)
-    monkeypatch.setattr("vie_models.search.neighbours.MOST_EXACT", 300)
-    write_features(features, names(40, 44))
-    index.grow()
     assert index.kind == "ivf"
-    assert index.nearest(np.array(index.rows[300]), 1)[0].row == 300
-    write_features(features, names(44, 99))
-    index.grow()
-    assert index.facts.trained_rows == 99 * 7  # more than twice as many: new lists
+    assert index.nearest(np.array(index.rows[200]), 1)[0].row == 200
 
 
 def test_without_faiss(features, monkeypatch):
@@ -273,47 +219,42 @@ def test_without_faiss(features, monkeypatch):
     assert build_index(features).kind == "exact"
 
 
-def test_a_rebuild_while_an_index_is_opened(features, monkeypatch):
+def test_a_build_that_ends_while_an_index_is_opened(features, monkeypatch):
     index = build_index(features)
-    read = read_facts
+    read = vie_models.search.index._read_header
+    headers = []
 
-    def rebuilt_meanwhile(folder):
-        facts = read(folder)
-        if facts.generation == 1:
-            build_index(features, rebuild=True)
-        return facts
+    def built_meanwhile(folder):
+        headers.append(read(folder))
+        if len(headers) == 1:
+            build_index(features)
+        return headers[-1] if len(headers) > 2 else headers[0]
 
-    monkeypatch.setattr("vie_models.search.index.read_facts", rebuilt_meanwhile)
-    again = open_index(features)
-    assert again.facts.generation == 2
-    np.testing.assert_array_equal(again.rows, index.rows)
+    monkeypatch.setattr("vie_models.search.index._read_header", built_meanwhile)
+    np.testing.assert_array_equal(open_index(features).rows, index.rows)
 
 
 def test_damage(features):
     index = build_index(features)
-    rows = index.facts.file(index.folder, "rows")
-    content = rows.read_bytes()
-    rows.write_bytes(content[:-1])
-    with pytest.raises(ValueError, match=r"has 35839 bytes, but index.json counts 35840: the index is damaged; remove"):
-        open_index(features)
-    rows.write_bytes(content)
-    videos = index.facts.file(index.folder, "videos")
-    videos.write_bytes(videos.read_bytes().replace(b"v001", b"\x001"))
-    with pytest.raises(ValueError, match=r"videos-1.jsonl .* damaged"):
-        open_index(features)
-    facts = index.folder / "index.json"
-    good = facts.read_text()
-    for bad, reason in (("{", "damaged"), (json.dumps({**json.loads(good), "format": 2}), "format 2"), ("[]", "damaged")):
-        facts.write_text(bad)
-        with pytest.raises(ValueError, match=reason):
+
+    def refused(file, content, reason):
+        good = file.read_bytes()
+        file.write_bytes(content(good))
+        with pytest.raises(ValueError, match=rf"(?s)damaged .*{reason}.*vie index"):
             open_index(features)
-    facts.write_text(json.dumps({**json.loads(good), "near": "../../x.faiss"}))
-    with pytest.raises(ValueError, match="damaged"):
-        open_index(features)
-    for key, value in (("rows", None), ("dim", "x"), ("near", 5), ("videos_bytes", -1)):
-        facts.write_text(json.dumps({**json.loads(good), key: value}))
-        with pytest.raises(ValueError, match="damaged"):
-            open_index(features)
+        file.write_bytes(good)
+
+    (rows,), (videos,) = index.folder.glob("rows-*"), index.folder.glob("videos-*")
+    refused(rows, lambda content: content[:-1], "")
+    refused(rows, lambda content: b"\0" * len(content), "")
+    refused(videos, lambda content: content.replace(b"v001", b"\x001"), "")
+    refused(videos, lambda content: content.partition(b"\n")[2], "273 rows of videos")
+    header = index.folder / "index.json"
+    for content in (b"{", b"[]", b"{}"):
+        refused(header, lambda _, content=content: content, "")
+    for key, value, reason in (("format", 1, "another version"), ("build", "../../x", "build is"), ("surplus", 1, "surplus")):
+        refused(header, lambda good, key=key, value=value: json.dumps({**json.loads(good), key: value}).encode(), reason)
+    same_index(open_index(features), index)
 
 
 def test_what_cannot_be_indexed(tmp_path, features):
@@ -338,18 +279,16 @@ def test_what_cannot_be_indexed(tmp_path, features):
         index.nearest(np.zeros(3))
     with pytest.raises(ValueError, match="zero or not finite"):
         index.nearest(np.zeros(32))
-    with pytest.raises(ValueError, match=r"of kind exact: choose another folder"):
-        build_index(features, kind="hnsw")
 
 
 def test_a_layer_has_an_index_of_its_own(tmp_path):
     layer = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
     features = write_features(tmp_path / "features", names(0, 3), arrays={"encode_6": layer})
     assert build_index(features, "encode_6").rows.shape == (21, 4)
-    assert open_index(features).facts.array == "encode_6"  # the only one
+    assert open_index(features).array == "encode_6"  # the only one
     build_index(features)
-    assert open_index(features).facts.array == "embedding"
-    assert open_index(features, "encode_6").facts.array == "encode_6"
+    assert open_index(features).array == "embedding"
+    assert open_index(features, "encode_6").array == "encode_6"
     assert open_index(features / "index" / "encode_6").pathways == {}
     with pytest.raises(FileNotFoundError, match="no index of encode_7"):
         open_index(features, "encode_7")

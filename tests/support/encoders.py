@@ -57,7 +57,7 @@ def seeded_variables(reference: str) -> dict[str, np.ndarray]:
 def reference_errors(model: vie.Encoder, x: torch.Tensor, reference) -> dict[str, float]:
     """Returns max |ours - reference| / max |reference| of every layer in a reference file, logits and embedding included."""
     with torch.inference_mode():
-        ours = model.forward_intermediates(x, [*model.layer_names, "output"])
+        ours = model.forward_layers(x, [*model.layer_names, "output"])
         ours["embedding"] = ours.pop("output")
         if isinstance(model.head, nn.Linear):
             ours["logits"] = model.head(model.forward_head(model.forward_features(x), pre_logits=True))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .videos import grey_levels, write_video
+from .videos import gray_levels, write_video
 
 
 def claiming_y4m(path: Path, size: int) -> Path:
@@ -21,7 +21,7 @@ def claiming_y4m(path: Path, size: int) -> Path:
 
 def claiming_avi(path: Path, size: int) -> Path:
     """A real AVI of raw frames, 64 x 48, whose header claims frames of size x size."""
-    content = bytearray(write_video(path, grey_levels(30), codec="rawvideo").read_bytes())
+    content = bytearray(write_video(path, gray_levels(30), codec="rawvideo").read_bytes())
     at = content.index(b"strf") + 8
     assert struct.unpack_from("<ii", content, at + 4) == (64, 48)
     struct.pack_into("<ii", content, at + 4, size, size)
@@ -56,7 +56,7 @@ def slow_video(path: Path, frames: int, seconds: float) -> Path:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
-        for i, pixels in enumerate(grey_levels(frames)):
+        for i, pixels in enumerate(gray_levels(frames)):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             frame.pts, frame.time_base = round(i * seconds * 1000), Fraction(1, 1000)
             container.mux(stream.encode(frame))

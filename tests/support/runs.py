@@ -55,7 +55,7 @@ def assert_same_end(one: Path, other: Path) -> None:
     for key in ("model", "objective"):
         assert state[key].keys() == other_state[key].keys()
         assert all(torch.equal(value, other_state[key][name]) for name, value in state[key].items())
-    momenta = [s["optimiser"]["state"] for s in (state, other_state)]
+    momenta = [s["optimizer"]["state"] for s in (state, other_state)]
     assert momenta[0].keys() == momenta[1].keys()
     assert all(torch.equal(value["momentum_buffer"], momenta[1][k]["momentum_buffer"]) for k, value in momenta[0].items())
     assert [part["rank"] for part in parts] == [part["rank"] for part in other_parts]

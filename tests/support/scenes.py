@@ -5,7 +5,7 @@ from PIL import Image
 
 
 def scene(seed, frames=90, shift=2, size=(96, 128)):
-    """A smooth coloured pattern that moves to and fro: uint8 [T, H, W, 3]. Every seed looks different."""
+    """A smooth colored pattern that moves to and fro: uint8 [T, H, W, 3]. Every seed looks different."""
     draws = np.random.default_rng(seed)
     cells = int(draws.integers(2, 9))
     small = draws.integers(0, 256, (cells, cells, 3), np.uint8)

@@ -89,9 +89,9 @@ class Fault:
     content_range: str | None = None
     """Content-Range header to send with status 206."""
     etag: bool = True
-    """Send an ETag, and honour If-Range."""
+    """Send an ETag, and honor If-Range."""
     if_range: bool = True
-    """Honour If-Range; if false, send the range even if the file has changed."""
+    """Honor If-Range; if false, send the range even if the file has changed."""
     length: bool = True
     """Send a Content-Length."""
     content: bytes | None = None

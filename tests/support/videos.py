@@ -22,8 +22,8 @@ def write_video(path: Path, frames: np.ndarray, rate: int = 25, codec: str = "mp
     return path
 
 
-def grey_levels(num_frames: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """Returns a video whose frame k is plain grey of level (5 k + 10) mod 240, so that a frame shows its index."""
+def gray_levels(num_frames: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """Returns a video whose frame k is plain gray of level (5 k + 10) mod 240, so that a frame shows its index."""
     levels = (5 * np.arange(num_frames) + 10) % 240
     return np.broadcast_to(levels[:, None, None, None], (num_frames, height, width, 3)).astype(np.uint8)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.videos import grey_levels, write_list, write_video
+from support.videos import gray_levels, write_list, write_video
 
 import vie_models as vie
 from vie_models.bank.ranks import World
@@ -18,13 +18,13 @@ SPEC = vie.ClipSpec(num_frames=4, frame_interval=2, resize=36, crop=32)
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """Five videos in which frame k is a plain grey of level 5 k + 10: files, a folder of frames, and one that is broken."""
+    """Five videos in which frame k is a plain gray of level 5 k + 10: files, a folder of frames, and one that is broken."""
     folder = tmp_path_factory.mktemp("videos")
     lengths = {"a.mp4": 40, "b.mp4": 6, "d.mp4": 100, "e.mp4": 30}
     for name, length in lengths.items():
-        write_video(folder / name, grey_levels(length))
+        write_video(folder / name, gray_levels(length))
     (folder / "c").mkdir()
-    for k, frame in enumerate(grey_levels(20), 1):
+    for k, frame in enumerate(gray_levels(20), 1):
         Image.fromarray(frame).save(folder / "c" / f"{k:06d}.jpg")
     (folder / "b.mp4").write_bytes(b"not a video")
     lengths["c"] = 20
@@ -68,7 +68,7 @@ def test_bins_are_instances(videos):
     dataset = ClipDataset(binned, SPEC, recipe="multi_scale_crop")
     for epoch in range(20):
         numbers = frame_numbers(dataset[epoch, instance + 1][1])
-        assert all((number - 25) % 48 < 25 for number in numbers)  # grey levels repeat every 48 frames
+        assert all((number - 25) % 48 < 25 for number in numbers)  # gray levels repeat every 48 frames
 
 
 def test_a_broken_video_is_a_failure_of_its_own(videos):

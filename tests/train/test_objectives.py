@@ -81,7 +81,7 @@ def test_local_aggregation_is_its_formula(clusterings):
     )
 
 
-def test_local_aggregation_without_close_neighbours_has_no_gradient():
+def test_local_aggregation_without_close_neighbors_has_no_gradient():
     dots = torch.randn(2, 5, requires_grad=True)
     loss = local_aggregation(dots, torch.zeros(2, 5, dtype=torch.bool))
     np.testing.assert_allclose(loss.detach(), -np.log(1e-7), rtol=1e-6)

@@ -28,7 +28,7 @@ def test_a_stopped_run_ends_with_the_same_bits_whatever_the_workers(corpus, pack
     assert losses(tmp_path) == losses(packed / "run")
 
 
-def test_colours_are_the_same_on_the_device(corpus, packed, tmp_path):
+def test_colors_are_the_same_on_the_device(corpus, packed, tmp_path):
     changes = {"train_list": packed / "pack", "steps": 8, "augment": "device", "workers": 1}
     pretrain(config(corpus, tmp_path, **changes), progress=False)
     assert_same_end(tmp_path, packed / "run")

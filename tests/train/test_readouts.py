@@ -1,6 +1,7 @@
 """Readouts, fine-tuning, pretext tasks, and what evaluations leave."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -42,7 +43,7 @@ def test_readouts_of_the_reference_activations():
     model.load_state_dict(tf_to_state_dict(seeded_variables(MODELS["vie_3dresnet"].reference), model))
     x = reference_clip(model.clip_spec, 0)
     with torch.inference_mode():
-        maps = model.forward_intermediates(x, default_layers(model))
+        maps = model.forward_layers(x, default_layers(model))
     for layer in ("encode_6", "encode_8", "encode_10"):
         ours = readout_features(maps[layer]).numpy()
         for clip in range(2):
@@ -70,9 +71,9 @@ def test_readouts_leave_the_encoder_alone(name):
     x = torch.randn(2, 3, spec.num_frames, spec.crop, spec.crop)
     logits = readouts.train()(x)
     assert logits.shape == (2, 3, 3)
-    optimiser = torch.optim.SGD(readouts.parameter_groups(1e-4, 1e-4), lr=1.0)
+    optimizer = torch.optim.SGD(readouts.parameter_groups(1e-4, 1e-4), lr=1.0)
     logits.sum(1).logsumexp(1).sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert all(parameter.grad is None for parameter in encoder.parameters())
     assert all(head.weight.grad.abs().sum() > 0 and head.bias.grad.abs().sum() > 0 for head in readouts.heads)
     assert not any(module.training for module in encoder.modules())
@@ -91,7 +92,7 @@ def test_a_readout_step_equals_a_naive_one(corpus, tmp_path):
     for _ in range(2):
         batch = next(batches)
         labels = run.videos.labels[batch.indices].numpy()
-        features = [f.double().numpy() for f in run.model.features(run._normalise(batch.frames))]
+        features = [f.double().numpy() for f in run.model.features(run._normalize(batch.frames))]
         expected = 0.0
         for k, x in enumerate(features):
             logits = x @ weights[k].T + biases[k]
@@ -144,7 +145,7 @@ def test_a_fine_tuning_step_equals_a_plain_one(corpus, tmp_path, pretrained):
     batches = run.batches()
     for _ in range(2):
         batch = next(batches)
-        x = vie.clip_transform(plain).normalise(batch.frames)
+        x = vie.clip_transform(plain).normalize(batch.frames)
         loss = F.cross_entropy(plain(x), run.videos.labels[batch.indices])
         gradients = torch.autograd.grad(loss, list(trained.values()))
         with torch.no_grad():
@@ -201,7 +202,7 @@ def test_a_run_goes_on_from_another(corpus, tmp_path, objective):
     assert run.step == before.step == 3
     for name, value in before.model.state_dict().items():
         assert torch.equal(run.model.state_dict()[name], value), name
-    ours, theirs = (r.optimiser.state_dict()["state"] for r in (run, before))
+    ours, theirs = (r.optimizer.state_dict()["state"] for r in (run, before))
     assert ours.keys() == theirs.keys() != set()
     assert all(torch.equal(ours[k]["momentum_buffer"], theirs[k]["momentum_buffer"]) for k in ours)
 
@@ -255,16 +256,17 @@ def test_the_commands(corpus, tmp_path, pretrained, capsys):
     assert (tmp_path / "linear" / "confusion-encode_6.png").stat().st_size > 1000
     assert main(["export", str(tmp_path / "finetuned"), str(tmp_path / "exported")]) == 0
     assert vie.from_pretrained(tmp_path / "exported").num_classes == 3
-    table = report([tmp_path], tmp_path / "report.md")
-    assert "| fine-tuned | vie_single_tiny (width 4) | weights | not known |" in table
-    assert "| the authors' | 43.6 (printed by the original release) | | not measured |" in table
+    assert "not measured" not in report([tmp_path], tmp_path / "report.md")
+    table = report([tmp_path], tmp_path / "report.md", published=True)
+    assert re.search(r"\| fine-tuned \| vie_single_tiny \(width 4\) \| weights \| [\d.]+ \([^|]*\) \| not known \|", table)
+    assert "| the authors' | not measured | 43.6 (log of the original release) |" in table
     assert (tmp_path / "report.png").exists()
 
 
 # --- pretext tasks -------------------------------------------------------------------------------------------------------
 
 
-# --- nearest neighbours, and predictions ---------------------------------------------------------------------------------
+# --- nearest neighbors, and predictions ---------------------------------------------------------------------------------
 
 
 # --- results -------------------------------------------------------------------------------------------------------------
@@ -300,6 +302,8 @@ def test_a_finished_run_is_not_another(corpus, tmp_path, pretrained):
         Run(transfer_config(corpus, tmp_path / "run", **{**config, "weights": other}))
     with pytest.raises(ValueError, match="is finished, and its validation had another val_clips"):
         Run(transfer_config(corpus, tmp_path / "run", **config, val_clips=3))
+    with pytest.raises(ValueError, match="is finished, and its validation had another val_placement"):
+        Run(transfer_config(corpus, tmp_path / "run", **config, val_placement="paper"))
 
 
 def test_a_trn_begins_with_a_trn_or_a_single(corpus, tmp_path, pretrained):

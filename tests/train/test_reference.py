@@ -61,7 +61,7 @@ def relative_error(ours: torch.Tensor, reference, key: str) -> float:
 
 
 def gradient_errors(run: Run, reference) -> dict[str, float]:
-    """Of every parameter's gradient, with the L2 term, which the optimiser adds."""
+    """Of every parameter's gradient, with the L2 term, which the optimizer adds."""
     norms = {id(p) for m in run.model.modules() if isinstance(m, NormAct) for p in m.parameters()}
     parameters = dict(run.model.named_parameters())
     errors = {}
@@ -114,7 +114,7 @@ def test_first_gradients_equal_the_reference(task, tmp_path, monkeypatch):
     clips = np.random.default_rng([13, 0]).integers(0, 256, reference["clips_shape"], dtype=np.uint8)
     monkeypatch.setattr(run.objective, "begin_step", lambda step, batch_size: None)
     run.objective._noise = torch.from_numpy(reference["noise"][0])
-    monkeypatch.setattr(run.optimiser, "step", lambda: None)
+    monkeypatch.setattr(run.optimizer, "step", lambda: None)
     monkeypatch.setattr(blocks.F, "relu", turned_at(KINK))
     frames = torch.from_numpy(clips[reference["index"][0]]).movedim(-1, 2)
     run.train_step(Batch(frames, torch.from_numpy(reference["index"][0]), []))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,14 +21,13 @@ from support.runs import SMALL, assert_same_end, config, flags, killed_run, loss
 import vie_models as vie
 from vie_models.bank.ranks import World
 from vie_models.cli import main
+from vie_models.failures import TooManyFailuresError
 from vie_models.models import precision
-from vie_models.models.blocks import norm_act
 from vie_models.train.checkpoint import DamagedCheckpointError
 from vie_models.train.export import export
 from vie_models.train.loading import before_training
 from vie_models.train.logs import read_metrics
-from vie_models.train.loop import NotFiniteError, Run, TooManyFailuresError, pretrain
-from vie_models.train.norms import synchronise_norms
+from vie_models.train.loop import NotFiniteError, Run, pretrain
 from vie_models.train.recipes import RECIPES, recipe
 from vie_models.train.settings import TrainConfig
 
@@ -95,36 +95,6 @@ def test_losses_do_not_depend_on_the_number_of_ranks(corpus, tmp_path, size):
         np.testing.assert_allclose(several, alone, rtol=1e-5)
 
 
-def test_synchronised_norms_see_the_whole_batch(corpus, tmp_path):
-    """Then losses are the same in training mode too; later on, rounding is blown up from one step to the next."""
-    changes = {"steps": 5, "lr": 1e-5, "sync_norms": True}
-    alone = losses_on(World(), corpus, tmp_path, changes)
-    (several, _), (apart, _) = (on_ranks(2, losses_on, corpus, tmp_path, {**changes, "sync_norms": s}) for s in (True, False))
-    np.testing.assert_allclose(several, alone, rtol=1e-5)
-    assert not np.allclose(apart, alone, rtol=1e-5)
-
-
-def test_synchronised_norms_are_batch_norms():
-    alone, weights = norm_on(World()), torch.randn(8, 3, 2, 4, 4, generator=torch.Generator().manual_seed(1))
-    assert weights.shape == alone[0].shape
-    for several in on_ranks(2, norm_on):
-        for ours, theirs in zip(several, alone, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
-
-
-def norm_on(ranks: World) -> list[torch.Tensor]:
-    """Result, gradients and running statistics of a norm over a global batch of 8."""
-    norm = norm_act(3, 3)
-    if ranks.size > 1:
-        synchronise_norms(norm, ranks)
-    noise = [torch.randn(8, 3, 2, 4, 4, generator=torch.Generator().manual_seed(k)) for k in (0, 1)]
-    x = ranks.own(noise[0] * 2 + 1).clone().requires_grad_()
-    y = norm(x)
-    (y * ranks.own(noise[1])).sum().backward()
-    gradients = [ranks.sum(p.grad) for p in norm.parameters()]
-    return [ranks.gather(y.detach()), ranks.gather(x.grad), *gradients, norm.running_mean, norm.running_var]
-
-
 def test_accumulation_adds_up(corpus, tmp_path):
     """Parts of a batch give the step of the whole, where batch norms do not tell them apart."""
 
@@ -154,7 +124,7 @@ def test_ways_to_compute_change_little(corpus, tmp_path):
 
 
 def test_wrong_convolutions_are_found(corpus, tmp_path, monkeypatch):
-    """What oneDNN 3.13 does on some CPUs: a weight gradient of uninitialised memory."""
+    """What oneDNN 3.13 does on some CPUs: a weight gradient of uninitialized memory."""
 
     def wrong(conv, inputs, dtype, gradients):
         found = results(conv, inputs, dtype, gradients)
@@ -166,6 +136,22 @@ def test_wrong_convolutions_are_found(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "_results", wrong)
     with pytest.raises(precision.WrongArithmeticError, match=r"wrong weight's gradient of stem.conv, .* error 1. Use float32"):
         Run(config(corpus, tmp_path, model="vie_single_tiny", dtype="bfloat16"))
+
+
+@pytest.mark.parametrize("times", [0.5, 3.0])
+def test_slow_half_precision_is_said(corpus, tmp_path, monkeypatch, capsys, times):
+    """On a clock of its own: in bfloat16, each convolution takes `times` as long as in float32."""
+
+    def timed(conv, inputs, dtype, gradients):
+        clock["now"] += times if dtype == torch.bfloat16 else 1.0
+        return results(conv, inputs, dtype, gradients)
+
+    results, clock = precision._results, {"now": 0.0}
+    monkeypatch.setattr(precision, "_results", timed)
+    monkeypatch.setattr(precision, "time", SimpleNamespace(process_time=lambda: clock["now"]))
+    Run(config(corpus, tmp_path, model="vie_single_tiny", dtype="bfloat16"))
+    said = capsys.readouterr().err
+    assert ("3.0 times" in said and "--dtype float32" in said) == (times > 1)
 
 
 @pytest.mark.slow
@@ -371,11 +357,11 @@ sys.exit(main(["train", *arguments]))
     assert newest(out)[0]["step"] == 20
 
 
-def test_unreadable_videos_are_left_out_up_to_a_number(corpus, tmp_path):
+def test_unreadable_videos_are_left_out_up_to_a_share(corpus, tmp_path):
     listing = (corpus / "train").read_text()
     (tmp_path / "list").write_text("missing.mp4 30 0\nbroken.mp4 30 1\n" + listing)
     (corpus / "broken.mp4").write_bytes(b"no video")
-    out = pretrain(config(corpus, tmp_path / "run", train_list=tmp_path / "list", max_failures=2), progress=False)
+    out = pretrain(config(corpus, tmp_path / "run", train_list=tmp_path / "list"), progress=False)
     lines = [json.loads(line) for line in (out / "failed_videos.jsonl").read_text().splitlines()]
     assert sorted(Path(line["path"]).name for line in lines) == ["broken.mp4", "missing.mp4"]
     assert read_metrics(out)[-1]["failed_videos"] == 2
@@ -384,8 +370,14 @@ def test_unreadable_videos_are_left_out_up_to_a_number(corpus, tmp_path):
     untouched = Run(config(corpus, tmp_path / "new", train_list=tmp_path / "list")).objective.bank.rows
     assert torch.equal(bank[:2], untouched[:2])  # their rows were never written
     assert not (bank[2:] == untouched[2:]).all(dim=1).any()
-    with pytest.raises(TooManyFailuresError, match=r"2 videos could not be read, but max_failures is 1; they are listed in"):
-        pretrain(config(corpus, tmp_path / "run2", train_list=tmp_path / "list", max_failures=1), progress=False)
+    with pytest.raises(TooManyFailuresError, match=r"2 of the .*list.* 0\.05 .*failed_videos\.jsonl"):
+        pretrain(config(corpus, tmp_path / "run2", train_list=tmp_path / "list", max_failed=0.05), progress=False)
+    assert not (tmp_path / "run2" / "checkpoints").exists()
+
+
+def test_settings_of_earlier_versions_are_read(corpus, tmp_path):
+    fields = config(corpus, tmp_path).to_dict()
+    assert TrainConfig.from_dict({**fields, "max_failures": 100}) == TrainConfig.from_dict(fields)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(corpus, tmp_path):
@@ -504,7 +496,7 @@ def test_the_published_curve_is_drawn_for_the_published_recipe(corpus, tmp_path)
 def test_supervised_training_is_the_same_loop(corpus, tmp_path):
     changes = {
         "objective": "supervised",
-        "augmentation": "multi_scale_crop",  # the other one changes colours
+        "augmentation": "multi_scale_crop",  # the other one changes colors
         "steps": 30,
         "lr": 0.01,
         "val_list": corpus / "val",
@@ -513,7 +505,7 @@ def test_supervised_training_is_the_same_loop(corpus, tmp_path):
     }
     out = pretrain(config(corpus, tmp_path / "run", **changes), progress=False)
     assert losses(out)[-1] < losses(out)[0]
-    assert read_metrics(out)[-1]["top1"] >= 0.5  # colours are easy
+    assert read_metrics(out)[-1]["top1"] >= 0.5  # colors are easy
     assert main(["export", str(out), str(tmp_path / "weights")]) == 0
     assert vie.from_pretrained(tmp_path / "weights").num_classes == 3
     (tmp_path / "list").write_text("".join(f"{i}.mp4\n" for i in range(20)))
@@ -547,7 +539,7 @@ def test_a_run_goes_on_from_another(corpus, finished, tmp_path):
     assert run.step == 20
     assert torch.equal(run.objective.bank.rows, parts[0]["rows"])
     assert torch.equal(run.objective.clusters, state["objective"]["clusters"])
-    momenta, expected = run.optimiser.state_dict()["state"], state["optimiser"]["state"]
+    momenta, expected = run.optimizer.state_dict()["state"], state["optimizer"]["state"]
     assert momenta.keys() == expected.keys()
     assert all(torch.equal(momenta[k]["momentum_buffer"], expected[k]["momentum_buffer"]) for k in expected)
     with pytest.raises(ValueError, match="is a run with objective='vie', not 'supervised': start from its weights instead"):
@@ -582,7 +574,7 @@ def test_trn_goes_on_from_single(corpus, tmp_path):
     assert all(torch.equal(mine[name], value) for name, value in state["model"].items() if not name.startswith("head."))
     assert mine["head.weight"].shape == (128, 4 * state["model"]["head.weight"].shape[1])
     assert torch.equal(run.objective.bank.rows, parts[0]["rows"])
-    assert run.model.head.weight not in run.optimiser.state
+    assert run.model.head.weight not in run.optimizer.state
     run.train_step(next(run.batches()))
 
 
@@ -596,9 +588,9 @@ def test_a_tensorflow_checkpoint_goes_on(tmp_path):
     assert run.step == 3
     np.testing.assert_array_equal(run.objective.bank.rows, variables["instance/memory_bank"])
     np.testing.assert_array_equal(run.objective.clusters, variables["instance/cluster_labels"])
-    momentum = run.optimiser.state[run.model.stem.conv.weight]["momentum_buffer"]
+    momentum = run.optimizer.state[run.model.stem.conv.weight]["momentum_buffer"]
     np.testing.assert_array_equal(momentum, variables["resnet_model/conv3d/kernel/Momentum"].transpose(4, 3, 0, 1, 2))
-    assert len(run.optimiser.state) == len(list(run.model.parameters()))
+    assert len(run.optimizer.state) == len(list(run.model.parameters()))
     assert run.sampler.first_step == 3
     (tmp_path / "list").write_text("".join(f"{i}.mp4 0\n" for i in range(rows - 1)))
     with pytest.raises(

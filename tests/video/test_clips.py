@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 
 import pytest
@@ -25,13 +26,13 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", SAMPLING)
-def test_test_clips_equal_the_reference(name):
+def test_the_papers_placement_equals_the_reference(name):
     case = SAMPLING[name]
     frames, interval = (case["num_frames"], case["frame_interval"]) if case["frame_interval"] else (1, 1)
     number = case["num_clips"] if case["frame_interval"] else case["num_frames"]
     spec = vie.ClipSpec(num_frames=frames, frame_interval=interval, placement=CASES[name])
     for length, expected in case["zero_based_frame_indices_by_video_length"].items():
-        found = clips.test_clips(int(length), spec, number)
+        found = clips.paper_clips(int(length), spec, number)
         assert [k for clip in found for k in clip.indices] == expected, length
 
 
@@ -41,16 +42,47 @@ def test_every_clip_lies_in_the_video(name, length):
     spec = MODELS[name].clip_spec
     generator = torch.Generator().manual_seed(length)
     for clip in [
-        *clips.test_clips(length, spec, 5),
-        *clips.test_clips(length, spec, 1),
+        *clips.paper_clips(length, spec, 5),
+        *clips.paper_clips(length, spec, 1),
         clips.train_clip(length, spec, generator),
     ]:
         assert len(clip.indices) == spec.num_frames
         assert set(clip.indices) <= set(range(length))
-        in_order = all(a < b for a, b in zip(clip.indices, clip.indices[1:], strict=False))
+        in_order = all(a < b for a, b in itertools.pairwise(clip.indices))
         assert in_order or clip.looped
         if length >= 250:
             assert not clip.looped or spec.placement == "ends"
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("number", [1, 2, 5, 10])
+def test_clips_are_evenly_spaced_in_order_and_inside_the_video(name, number):
+    spec = MODELS[name].clip_spec
+    for length in [*range(1, 400), 1000]:
+        found = clips.even_clips(length, spec, number)
+        starts = [clip.start for clip in found]
+        steps = {b - a for a, b in itertools.pairwise(starts)}
+        assert min(steps, default=0) >= 0, length
+        assert max(steps, default=0) - min(steps, default=0) <= 1, length
+        if length >= spec.length:
+            assert starts[0] == 0 or number == 1
+            assert starts[-1] + spec.length == length or number == 1
+            assert number > 1 or abs(2 * starts[0] + spec.length - length) <= 1  # in the middle
+        elif spec.placement != "bins":
+            assert starts == [0] * number
+        fits = length >= (spec.num_frames if spec.placement == "bins" else spec.length - spec.frame_interval + 1)
+        for clip in found:
+            assert len(clip.indices) == spec.num_frames
+            assert set(clip.indices) <= set(range(length))
+            assert clip.looped == (not fits), length
+
+
+def test_even_clips_of_slow():
+    spec = MODELS["vie_slow"].clip_spec
+    assert [clip.start for clip in clips.even_clips(250, spec, 5)] == [0, 46, 93, 139, 186]
+    assert [clip.indices for clip in clips.even_clips(68, spec, 2)] == [(0, 16, 32, 48), (4, 20, 36, 52)]
+    assert clips.even_clips(50, spec, 2) == [clips.Clip((0, 16, 32, 48), looped=False)] * 2
+    assert clips.even_clips(40, spec, 2) == [clips.Clip((0, 16, 32, 8), looped=True)] * 2
 
 
 def test_training_starts_are_uniform_where_the_original_draws_them():
@@ -63,14 +95,14 @@ def test_training_starts_are_uniform_where_the_original_draws_them():
 
 def test_trn_takes_one_frame_of_each_of_four_successive_bins():
     spec = MODELS["vie_trn"].clip_spec
-    assert clips.test_clips(100, spec, 1)[0].indices == (30, 42, 54, 66)  # bins of 12: the 3rd to the 6th of 8
-    assert clips.test_clips(20, spec, 1)[0].indices == (2, 7, 12, 17)  # bins of 5
+    assert clips.paper_clips(100, spec, 1)[0].indices == (30, 42, 54, 66)  # bins of 12: the 3rd to the 6th of 8
+    assert clips.paper_clips(20, spec, 1)[0].indices == (2, 7, 12, 17)  # bins of 5
     generator = torch.Generator().manual_seed(0)
     for _ in range(50):
         indices = clips.train_clip(100, spec, generator).indices
         bins = [k // 12 for k in indices]
         assert bins == list(range(bins[0], bins[0] + 4))
-    assert clips.test_clips(3, spec, 1)[0] == clips.Clip((0, 1, 2, 0), looped=True)
+    assert clips.paper_clips(3, spec, 1)[0] == clips.even_clips(3, spec, 1)[0] == clips.Clip((0, 1, 2, 0), looped=True)
 
 
 def test_draws_depend_on_the_generator_alone():
@@ -83,6 +115,7 @@ def test_draws_depend_on_the_generator_alone():
 def test_nothing_to_place_is_an_error():
     spec = vie.ClipSpec(num_frames=16)
     for frames, number in ((0, 1), (10, 0)):
-        with pytest.raises(ValueError, match="at least one frame and one clip"):
-            clips.test_clips(frames, spec, number)
+        for place in (clips.even_clips, clips.paper_clips):
+            with pytest.raises(ValueError, match="at least one frame and one clip"):
+                place(frames, spec, number)
     assert dataclasses.replace(spec, placement="tiled") != spec

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import vie_models as vie
-from vie_models.video.colours import change_colours, change_colours_affinely, draw_colours
+from vie_models.video.colors import change_colors, change_colors_affinely, draw_colors
 from vie_models.video.transforms import MULTI_SCALES, train_transform
 
 SPEC = vie.ClipSpec(num_frames=3, resize=128, crop=112)
@@ -24,7 +24,7 @@ def noise(frames: int = 3, height: int = 120, width: int = 160) -> torch.Tensor:
 
 
 def pixels(x: torch.Tensor) -> torch.Tensor:
-    """What the transform normalised, back in [0, 1]."""
+    """What the transform normalized, back in [0, 1]."""
     return x * torch.tensor(SPEC.std)[:, None, None, None] + torch.tensor(SPEC.mean)[:, None, None, None]
 
 
@@ -70,13 +70,13 @@ def test_color_jitter_recipe_has_the_original_rates():
     clip = torch.zeros(1, 128, 160, 3, dtype=torch.uint8)
     clip[..., 0] = torch.arange(100, 180, dtype=torch.uint8).repeat_interleave(2)  # red rises to the right
     views = [pixels(transform(clip, seeded(k)))[:, 0] for k in range(300)]
-    grey = sum(torch.allclose(v[0], v[1], atol=1e-3) and torch.allclose(v[0], v[2], atol=1e-3) for v in views)
+    gray = sum(torch.allclose(v[0], v[1], atol=1e-3) and torch.allclose(v[0], v[2], atol=1e-3) for v in views)
     mirrored = sum(bool(v.sum(0)[:, 0].mean() > v.sum(0)[:, -1].mean()) for v in views)
-    assert grey / 300 == pytest.approx(0.3, abs=0.1)
+    assert gray / 300 == pytest.approx(0.3, abs=0.1)
     assert mirrored / 300 == pytest.approx(0.5, abs=0.1)
 
 
-def test_multi_scale_crop_takes_corners_and_centre_at_five_scales():
+def test_multi_scale_crop_takes_corners_and_center_at_five_scales():
     height, width = 100, 140
     clip = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     clip[..., 0] = torch.arange(width, dtype=torch.uint8)  # red is the column, green the row
@@ -96,7 +96,7 @@ def test_unknown_recipe_is_named():
         train_transform(SPEC, "randaugment")
 
 
-def test_random_crop_keeps_colours():
+def test_random_crop_keeps_colors():
     clip = torch.tensor([200, 40, 90], dtype=torch.uint8).expand(3, 120, 160, 3)
     for seed in range(5):
         view = pixels(train_transform(SPEC, "random_crop")(clip, seeded(seed))) * 255
@@ -114,26 +114,26 @@ def torchvision_recipe(recipe: str) -> v2.Compose:
         top, left = corners[int(torch.randint(len(corners), ()))]
         return v2.functional.resized_crop(frames, top, left, side, side, [SPEC.crop, SPEC.crop], antialias=True)
 
-    colours = [v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4), v2.RandomGrayscale(0.3)]
+    colors = [v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.4), v2.RandomGrayscale(0.3)]
     lengths = list(range(SPEC.crop * 8 // 7, SPEC.crop * 10 // 7 + 1))
     resized = [v2.RandomShortestSize(lengths, antialias=True), v2.RandomCrop(SPEC.crop)]
     steps = [multi_scale_crop] if recipe == "multi_scale_crop" else resized
-    return v2.Compose([*steps, *(colours if recipe == "color_jitter" else []), v2.RandomHorizontalFlip(0.5)])
+    return v2.Compose([*steps, *(colors if recipe == "color_jitter" else []), v2.RandomHorizontalFlip(0.5)])
 
 
-def coloured(height: int, width: int) -> torch.Tensor:
-    """Smooth colours in the first frame, saturated noise in the second, greys and black in the third."""
+def colored(height: int, width: int) -> torch.Tensor:
+    """Smooth colors in the first frame, saturated noise in the second, grays and black in the third."""
     rows, columns = torch.linspace(0, 255, height)[:, None], torch.linspace(0, 255, width)
     smooth = torch.stack([rows.expand(-1, width), columns.expand(height, -1), (rows + columns) / 2], dim=-1)
-    grey = torch.randint(0, 40, (height, width, 1)).expand(-1, -1, 3)
-    return torch.stack([smooth.byte(), torch.randint(0, 256, (height, width, 3)).byte(), grey.byte()])
+    gray = torch.randint(0, 40, (height, width, 1)).expand(-1, -1, 3)
+    return torch.stack([smooth.byte(), torch.randint(0, 256, (height, width, 3)).byte(), gray.byte()])
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("size", [(128, 170), (200, 130), (112, 112)])
 def test_views_are_torchvisions_on_the_same_draws(recipe, size):
     ours, theirs = train_transform(SPEC, recipe), torchvision_recipe(recipe)
-    clip = coloured(*size)
+    clip = colored(*size)
     differing = 0.0
     for seed in range(40):
         view = ours.crop(clip, seeded(seed))
@@ -144,10 +144,10 @@ def test_views_are_torchvisions_on_the_same_draws(recipe, size):
     assert differing < 1e-4
 
 
-@pytest.mark.parametrize("change", [change_colours, change_colours_affinely])
-def test_colours_of_many_clips_are_those_of_each(change):
-    clips = [coloured(64, 64).permute(0, 3, 1, 2).contiguous() for _ in range(9)]
-    draws = torch.tensor([draw_colours(seeded(k)) for k in range(9)], dtype=torch.float64)
+@pytest.mark.parametrize("change", [change_colors, change_colors_affinely])
+def test_colors_of_many_clips_are_those_of_each(change):
+    clips = [colored(64, 64).permute(0, 3, 1, 2).contiguous() for _ in range(9)]
+    draws = torch.tensor([draw_colors(seeded(k)) for k in range(9)], dtype=torch.float64)
     together = torch.cat(clips)
     change(together, draws)
     for k, clip in enumerate(clips):
@@ -155,23 +155,23 @@ def test_colours_of_many_clips_are_those_of_each(change):
         assert torch.equal(together[3 * k : 3 * k + 3], clip)
 
 
-def test_affine_colours_are_almost_torchvisions():
-    """Where nothing leaves the range of colours, the only difference is that hue turns in YIQ and not in HSV."""
+def test_affine_colors_are_almost_torchvisions():
+    """Where nothing leaves the range of colors, the only difference is that hue turns in YIQ and not in HSV."""
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(90, 160, (3, 3, 32, 32), generator=generator, dtype=torch.uint8)
     for k in range(20):
-        draws = torch.tensor([draw_colours(seeded(k))], dtype=torch.float64)
+        draws = torch.tensor([draw_colors(seeded(k))], dtype=torch.float64)
         draws[:, 4:7] = 1 + 0.2 * (draws[:, 4:7] - 1)
         for hue, most in ((float(draws[0, 7]), 13), (0.0, 4)):  # the other way round, hue would differ by 20
             draws[0, 7] = hue
             exact, affine = frames.clone(), frames.clone()
-            change_colours(exact, draws)
-            change_colours_affinely(affine, draws)
+            change_colors(exact, draws)
+            change_colors_affinely(affine, draws)
             assert (exact.int() - affine.int()).abs().float().mean() <= most
 
 
 def test_resized_crops_show_a_fifth_to_all():
-    """A frame whose colours are its coordinates says what was cut out of it."""
+    """A frame whose colors are its coordinates says what was cut out of it."""
     rows, columns = torch.arange(80)[:, None].expand(80, 120), torch.arange(120).expand(80, 120)
     clip = torch.stack([rows, columns, torch.zeros(80, 120)], -1)[None].byte()
     transform, shares = train_transform(SPEC, "resized_crop"), []

@@ -46,7 +46,7 @@ def publish(monkeypatch):
             url=f"{server.url}/vie/checkpoint-3.tar",
             sha256=sha256,
             size=SIZE,
-            licence="none",
+            license="none",
             provenance="a test",
             model_args={"width": 4},
         )
@@ -99,7 +99,7 @@ def start_python(script: str, server: FileServer, cache: Path, **env: str) -> su
         torch.set_num_threads(1)
         download.BACKOFF, download.CHUNK = 0.0, 1 << 14
         catalog.CATALOG[{NAME!r}] = catalog.WeightRecord(
-            name={NAME!r}, url={server.url!r} + "/checkpoint-3.tar", sha256=None, size=None, licence="none",
+            name={NAME!r}, url={server.url!r} + "/checkpoint-3.tar", sha256=None, size=None, license="none",
             provenance="a test", model_args={{"width": 4}})
         def load():
             return vie.create_model({NAME!r}, cache_dir={str(cache)!r}, progress=False)
@@ -209,7 +209,7 @@ def test_a_restart_resumes_what_was_kept(server, tmp_path, clip, expected):
     assert server.sent == SIZE - cut
 
 
-@pytest.mark.parametrize("if_range", [True, False], ids=["If-Range honoured", "If-Range ignored"])
+@pytest.mark.parametrize("if_range", [True, False], ids=["If-Range honored", "If-Range ignored"])
 def test_a_file_that_changed_meanwhile_is_begun_anew(if_range, server, tmp_path):
     new = other_tar()
     server.faults = [Fault(cut=SIZE // 2), Fault(content=new, if_range=if_range)]

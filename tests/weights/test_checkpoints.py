@@ -26,7 +26,7 @@ from vie_models.weights.publish import check
 CHECKPOINTS = ROOT / "checkpoints"
 SHIPPED = [name for name, record in CATALOG.items() if record.files]
 INSTANCES = 5505
-"""Photographs and videos that they learnt from."""
+"""Photographs and videos that they learned from."""
 
 UNPUBLISHED = {"vie_3dresnet_small"}
 
@@ -76,13 +76,13 @@ def test_the_card_of_fetched_weights_has_the_catalogs_numbers():
     assert record.url in card.text
 
 
-def test_accuracy_is_the_catalogs(labelled_data):
+def test_accuracy_is_the_catalogs(labeled_data):
     """A different NumPy or PyTorch may turn a video or two."""
     record = CATALOG["vie_single_tiny.natural"]
-    sets = read_sets(labelled_data)
-    videos, split = sets["ucf"], read_splits(labelled_data, sets)["ucf"]
-    embeddings = outputs(vie.create_model(record.name), videos, labelled_data, workers=2)["embedding"]
-    share, *_ = score(knn_predictions(embeddings, videos, split, standardise=False), videos, split)
+    sets = read_sets(labeled_data)
+    videos, split = sets["ucf"], read_splits(labeled_data, sets)["ucf"]
+    embeddings = outputs(vie.create_model(record.name), videos, labeled_data, workers=2)["embedding"]
+    share, *_ = score(knn_predictions(embeddings, videos, split, standardize=False), videos, split)
     (claimed,) = [metric.value for metric in record.metrics if metric.name.startswith("knn, 20 UCF101 classes")]
     assert 100 * share == pytest.approx(claimed, abs=250 / len(videos.paths))
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import ROOT
 from support.encoders import embed, small_clip
 from support.servers import HubServer
 
@@ -65,8 +67,66 @@ def test_a_folder_without_one_of_its_files(name, saved_folder):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="neither a folder here nor a Hub repository id"):
+    with pytest.raises(FileNotFoundError, match="nowhere is no folder"):
         vie.from_pretrained(tmp_path / "nowhere")
+
+
+def without_hub(monkeypatch):
+    def refuse(*args, **options):
+        raise AssertionError("the Hub was asked")
+
+    for name in ("hf_hub_download", "get_hf_file_metadata"):
+        monkeypatch.setattr(f"huggingface_hub.{name}", refuse)
+
+
+PATHS = ["checkpoints/mine", "./mine", "../mine", "mine/", "a/b/mine", "/mine", "~/mine", "a\\b", Path("org/name")]
+
+
+@pytest.mark.parametrize("name", PATHS, ids=str)
+def test_what_is_written_as_a_path_never_asks_the_hub(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    without_hub(monkeypatch)
+    with pytest.raises(FileNotFoundError, match=f"{re.escape(str(name))} is no folder"):
+        vie.from_pretrained(name)
+    if "/" in str(name):
+        with pytest.raises(FileNotFoundError, match="no folder"):
+            torch.hub.load(str(ROOT), "vie_embedder", name, source="local")
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("checkpoints/vie_single_tiny.natural", "the weight set vie_single_tiny.natural is loaded by this name alone"),
+        ("vie_single_tiny.naturl", "vie_single_tiny.natural"),
+        ("vie_slow", "create_model"),
+    ],
+)
+def test_a_missing_folder_has_a_remedy(name, remedy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    without_hub(monkeypatch)
+    with pytest.raises(FileNotFoundError, match=f"{name} is no folder.*{remedy}"):
+        vie.from_pretrained(name)
+    with pytest.raises(FileNotFoundError, match=f"{name} is no folder.*{remedy}"):
+        vie.create_model("vie_single_tiny", checkpoint_path=name)
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(tmp_path):
+    """As for a name that may be a folder's, without a network."""
+    script = """
+        import huggingface_hub.utils._http as http
+        asked = []
+        real = http.get_session
+        def counted():
+            asked.append(1)
+            return real()
+        http.get_session = counted
+        with pytest.raises(FileNotFoundError, match="no folder weights/mine here"):
+            vie.from_pretrained("weights/mine")
+        assert len(asked) <= 1
+    """
+    with HubServer() as hub:
+        pass
+    run_with_hub(script, hub, tmp_path / "hf")
 
 
 @pytest.mark.parametrize(
@@ -202,8 +262,9 @@ def test_hub_revisions_tokens_caches_and_damage(tmp_path):
                 (hub.EntryNotFoundError, "org/net", {"token": "secret", "revision": "half"}),
                 (hub.LocalEntryNotFoundError, "org/net", {"local_files_only": True, "cache_dir": cache + "3"}),
             ):
-                with pytest.raises(error):
+                with pytest.raises(error) as caught:
                     vie.from_pretrained(name, **options)
+                assert error is not hub.RepositoryNotFoundError or f"no folder {name}" in str(caught.value)
         """
         run_with_hub(script, hub, tmp_path / "hf", commit, tmp_path / "cache")
 

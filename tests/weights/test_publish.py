@@ -24,8 +24,8 @@ from vie_models.weights.publish import check, publish
 from vie_models.weights.transformers_files import FILES
 
 ABOUT = {
-    "licence": "apache-2.0",
-    "licence_text": "Apache-2.0.",
+    "license": "apache-2.0",
+    "license_text": "Apache-2.0.",
     "summary": "An encoder that has seen nothing.",
     "training_data": "None.",
     "procedure": "None.",
@@ -128,14 +128,15 @@ def test_a_card_says_what_the_folder_is(folder):
 
 def test_the_command_writes_a_card(folder, tmp_path, capsys):
     (folder / CARD).unlink()
-    (tmp_path / "about.json").write_text(json.dumps(ABOUT))
+    older = {name.replace("license", "license"): text for name, text in ABOUT.items()}
+    (tmp_path / "about.json").write_text(json.dumps(older))
     assert main(["card", str(folder), str(tmp_path / "about.json")]) == 0
     assert "0 measured numbers" in capsys.readouterr().out
     assert check(folder).model_name == "vie_single_tiny"
-    (tmp_path / "about.json").write_text(json.dumps({"licence": "mit"}))
+    (tmp_path / "about.json").write_text(json.dumps({"license": "mit"}))
     assert main(["card", str(folder), str(tmp_path / "about.json")]) == 2
-    assert "does not have the fields of a card: " in capsys.readouterr().err
-    (tmp_path / "about.json").write_text("licence: mit")
+    assert "about.json must have the fields of a card" in capsys.readouterr().err
+    (tmp_path / "about.json").write_text("license: mit")
     assert main(["card", str(folder), str(tmp_path / "about.json")]) == 2
     assert "about.json must be a JSON file: " in capsys.readouterr().err
     assert main(["card", str(folder), str(tmp_path / "none.json")]) == 2
@@ -201,6 +202,21 @@ def test_a_second_version_replaces_the_files_and_keeps_the_first(folder, hub, tm
         send(newer, hub, tag="v1")
 
 
+@pytest.mark.parametrize(("flags", "private"), [([], None), (["--private"], True)])
+def test_who_may_see_a_new_repository(flags, private, folder, monkeypatch):
+    """Without a flag, what the organization has set counts."""
+    asked = {}
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda api, repo_id, **options: asked.update(options) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["publish", str(folder), "--repo-id", "org/toys", *flags])
+    assert asked["private"] is private
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path, capsys):
+    assert main(["publish", str(tmp_path / "none"), "--repo-id", "org/toys", "--dry-run"]) == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
+
+
 def test_a_dry_run_sends_nothing(folder, hub, capsys):
     assert main(["publish", str(folder), "--repo-id", "org/toys", "--dry-run"]) == 0
     assert "all checks pass; would be published as org/toys: README.md (" in capsys.readouterr().out
@@ -255,7 +271,8 @@ def other_bank(folder):
 
 BROKEN = {
     "no card": (lambda f: (f / CARD).unlink(), "the model card README.md is missing: write one"),
-    "no licence": (lambda f: edit(f / CARD, "license: apache-2.0\n", ""), "the YAML block of README.md has no license"),
+    "no license": (lambda f: edit(f / CARD, "license: apache-2.0\n", ""), "the YAML block of README.md has no license"),
+    "a license that is none": (lambda f: edit(f / CARD, "license: apache-2.0", "license: unknown"), "says license 'unknown'"),
     "card of another library": (
         lambda f: edit(f / CARD, "library_name: vie_models", "library_name: timm"),
         "got library_name 'timm'",

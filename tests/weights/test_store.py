@@ -34,6 +34,30 @@ def test_unpublished_weights_say_what_can_be_done():
         vie.load_memory_bank("vie_slow")
 
 
+@pytest.mark.parametrize("name", ["vie_single_tiny", "vie_single_tiny.natural"])
+@pytest.mark.parametrize("pretrained", [None, False, True])
+def test_what_is_loaded_is_what_was_asked_for(name, pretrained):
+    loaded = pretrained if pretrained is not None else "." in name
+    given = {} if pretrained is None else {"pretrained": pretrained}
+    model = vie.create_model(name, **given)
+    assert (model.weights is not None, model.training) == (loaded, not loaded)
+    same = torch.equal(model.stem.conv.weight, vie.from_pretrained("vie_single_tiny.natural").stem.conv.weight)
+    assert same == loaded
+
+
+def test_a_weight_set_by_its_name():
+    model = vie.from_pretrained("vie_single_tiny.natural", num_classes=3)
+    assert (model.weights.name, model.num_classes, model.training) == ("vie_single_tiny.natural", 3, False)
+    assert vie.Encoder.from_pretrained("vie_single_tiny.natural").weights.name == "vie_single_tiny.natural"
+    with pytest.raises(ValueError, match="revision"):
+        vie.from_pretrained("vie_single_tiny.natural", revision="v1")
+
+
+def test_a_weight_set_that_is_not_cached_is_not_fetched(tmp_path):
+    with pytest.raises(vie.WeightsError, match="local_files_only"):
+        vie.from_pretrained("vie_3dresnet.k400", cache_dir=tmp_path, local_files_only=True)
+
+
 @pytest.mark.parametrize("name", ["vie_3dresnet", "vie_3dresnet.k400"])
 def test_pretrained_and_a_checkpoint_exclude_each_other(name):
     with pytest.raises(ValueError, match="not both"):
@@ -84,6 +108,42 @@ def test_heads_of_checkpoints(route, name, had, wanted, saved):
 def saved_path(path: Path) -> Path:
     parent = path if path.is_dir() else path.parent
     return next(p for p in (parent / "model.safetensors", parent / "folder/model.safetensors") if p.exists())
+
+
+def ddp(name):
+    return f"module.{name}"
+
+
+def compiled(name):
+    return f"_orig_mod.{name}"
+
+
+def compiled_stages(name):
+    return name.replace("stages.", "stages._orig_mod.") if name.startswith("stages") else name
+
+
+WRAPPED = {"ddp": ddp, "compiled": compiled, "both": lambda name: ddp(compiled(name)), "a part": compiled_stages}
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+@pytest.mark.parametrize("route", ["pt", "safetensors", "folder"])
+def test_names_of_wrappers_are_taken_off_and_said(how, route, saved, tmp_path):
+    path = saved("vie_slow", 7)[route]
+    file = saved_path(path) if route != "pt" else path
+    state = folder.read_tensors(saved_path(path))
+    wrapped = {WRAPPED[how](name): tensor for name, tensor in state.items()}
+    torch.save(wrapped, file) if route == "pt" else folder.write_tensors(file, wrapped)
+    with pytest.warns(UserWarning, match="_orig_mod" if how != "ddp" else "module"):
+        model = vie.create_model("vie_slow", checkpoint_path=path, num_classes=7, width=8)
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in state.items())
+
+
+def test_a_tensor_that_is_there_twice_is_refused(saved):
+    path = saved("vie_slow", None)["pt"]
+    state = torch.load(path)
+    torch.save({**state, "module.head.bias": state["head.bias"] + 1}, path)
+    with pytest.raises(vie.WeightsError, match="module"):
+        vie.create_model("vie_slow", checkpoint_path=path, width=8)
 
 
 @pytest.mark.parametrize("kind", ["tar", "prefix", "index", "folder"])
@@ -138,5 +198,5 @@ def test_a_torch_file_that_is_no_state_dict(content, tmp_path):
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt", "checkpoint-7"])
 def test_a_checkpoint_that_is_not_there(name, tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"no checkpoint at .*{name}|{name}.* does not exist"):
+    with pytest.raises(FileNotFoundError, match=f"{name} (is no folder and no file|does not exist)"):
         vie.create_model("vie_slow", checkpoint_path=tmp_path / name)

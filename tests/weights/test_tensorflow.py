@@ -81,7 +81,7 @@ def test_activations_and_bank_of_a_real_checkpoint(real):
 
 @pytest.mark.parametrize(
     ("message", "expected"),
-    [  # RFC 3720, B.4; the check value of CRC catalogues; LevelDB's crc32c_test.cc
+    [  # RFC 3720, B.4; the check value of CRC catalogs; LevelDB's crc32c_test.cc
         (bytes(32), 0x8A9136AA),
         (b"\xff" * 32, 0x62A8AB43),
         (bytes(range(32)), 0x46DD794E),

@@ -92,13 +92,16 @@ def test_every_way_to_load_gives_the_same_bits(video, tmp_path):
             x = clip_of(model, video)
             with torch.inference_mode():
                 want = {"x": x, "y": model(x)}
-            model.push_to_hub(f"org/{name}", endpoint=hub.url)
+            model.push_to_hub(f"org/{name}", model_card_kwargs={"license": "mit"}, endpoint=hub.url)
             published = hub.commits[hub.refs[f"org/{name}"]["main"]]
             (tmp_path / name).mkdir()
             for file, content in published.items():
                 (tmp_path / name / file).write_bytes(content)
             section = published[CARD].decode().partition(f"\n{USE}\n")[2].partition("\n## ")[0]
-            for kind, text in (("hub", section), ("local", "\n".join(use(f"./{name}", model, local=True)))):
+            for kind, text in (
+                ("hub", section),
+                ("local", "\n".join(use(f"./{name}", model)).replace("hf-hub:", "local-dir:")),
+            ):
                 card = tmp_path / f"{name}_{kind}.md"
                 card.write_text(text)
                 torch.save(want, f"{card}.pt")

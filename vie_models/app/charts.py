@@ -1,4 +1,4 @@
-"""Charts as HTML that follows the page's colours, light or dark, and its width. Every picture has a text for who cannot see it.
+"""Charts as HTML that follows the page's colors, light or dark, and its width. Every picture has a text for who cannot see it.
 
 The fragments hold numbers and names of ours. Any other text is escaped.
 """
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from ..colours import viridis
+from ..colors import viridis
 
 
 def picture(pixels: np.ndarray, kind: str = "png") -> str:
@@ -24,7 +24,7 @@ def picture(pixels: np.ndarray, kind: str = "png") -> str:
 
 
 def matrix(values: np.ndarray, title: str, down: np.ndarray, right: np.ndarray) -> str:
-    """Draws similarities, [M, N], as a coloured rectangle.
+    """Draws similarities, [M, N], as a colored rectangle.
 
     Args:
         values: cosine similarities of M moments (downwards) and N moments (to the right).

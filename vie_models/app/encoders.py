@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from ..names import is_two_pathway
+from ..models import model_entry
 from ..weights.catalog import CATALOG
 
 if TYPE_CHECKING:
@@ -46,4 +46,4 @@ def encoder(name: str) -> Encoder:
 
 def pathways(name: str) -> tuple[str, ...]:
     """Names of the parts of a model's embedding: its two pathways, or the whole."""
-    return BOTH if is_two_pathway(name) else (ALL,)
+    return BOTH if model_entry(name).two_pathway else (ALL,)

@@ -54,8 +54,8 @@ def shot(thing: str, motion: str, seed: int) -> np.ndarray:
         edge = radius * HEIGHT / 2  # pixels in the unit of u and v
         cover = np.clip(0.5 - shape(u, v) * edge, 0, 1)[..., None] * path.contrast[k]
         share = np.clip(0.5 + texture(u, v) * edge / 8, 0, 1)[..., None]
-        colour = share * np.array(first, np.float32) + (1 - share) * np.array(second, np.float32)
-        frames[k][here] = (behind[here] * (1 - cover) + colour * cover).round()
+        color = share * np.array(first, np.float32) + (1 - share) * np.array(second, np.float32)
+        frames[k][here] = (behind[here] * (1 - cover) + color * cover).round()
     return frames
 
 

@@ -19,15 +19,17 @@ class Votes:
     """Names for a video from the memory bank, as `vie predict` gives them."""
 
     names: list[tuple[str, float]]
-    """Up to five names with their fractions of all votes, most votes first. Empty if the nearest rows have no names."""
+    """Names with enough of all votes, and their shares. Empty if no name has enough."""
     known: list[str]
     """All names that rows of the bank have."""
     rows: int
     """Number of rows of the bank: the videos and photographs that the encoder learned from."""
     nearest: float
     """Cosine similarity of a clip and the bank's row nearest to it, averaged over 5 clips."""
-    usual: float
-    """Similarity that 95 % of the rows reach with their nearest other row. A video with less is unlike anything in the bank."""
+    agreement: float
+    """The largest share of the votes that a name has, also if that is not enough."""
+    least: float | None
+    """The share that a name needs. None: the names of this bank are not right often enough to be given at all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,10 +91,15 @@ def names_for(source: str | Path, name: str) -> Votes:
 
     predictor = load(name)
     (found,) = predictor.predict([source])
-    if found.nearest is None:
+    if found.nearest is None or found.agreement is None:
         raise ValueError(f"the video {found.reason}")
     return Votes(
-        names=found.names, known=predictor.known, rows=len(predictor.rows), nearest=found.nearest, usual=predictor.nearest
+        names=found.names,
+        known=predictor.known,
+        rows=len(predictor.rows),
+        nearest=found.nearest,
+        agreement=found.agreement,
+        least=predictor.least(),
     )
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from .. import colours
+from .. import colors
 from ..clip_spec import ClipSpec
 from ..datasets.encode import shrink
 from ..video.frames import Video
@@ -68,7 +68,7 @@ def layer_maps(source: str | Path, second: float, name: str, layer: str, channel
     net = encoders.encoder(name)
     frames, clip = moment_frames(source, second, net.clip_spec)
     with torch.inference_mode():
-        maps = net.forward_intermediates(clip_transform(net)(clip)[None], [layer])[layer][0]  # [C, T', H', W']
+        maps = net.forward_layers(clip_transform(net)(clip)[None], [layer])[layer][0]  # [C, T', H', W']
     if channel is not None and not 0 <= channel < len(maps):
         raise ValueError(f"{layer} has the channels 0 to {len(maps) - 1}, got {channel}")
     heat = maps.square().mean(0) if channel is None else maps[channel]
@@ -117,7 +117,7 @@ def moment_frames(source: str | Path, second: float, spec: ClipSpec) -> tuple[np
 
 
 def overlaid(frames: np.ndarray, heat: np.ndarray, spec: ClipSpec, most: int = PICTURES) -> list[np.ndarray]:
-    """Lays heat over grey frames: uint8 [T, h, w, 3], float [T', H', W'] -> at most `most` pictures, uint8 [h, w, 3].
+    """Lays heat over gray frames: uint8 [T, h, w, 3], float [T', H', W'] -> at most `most` pictures, uint8 [h, w, 3].
 
     A picture stands for its share of the moment: heat is averaged over it. Where the encoder does not look, outside the square
     crop, frames are dark. One scale holds for all pictures of a moment.
@@ -128,13 +128,13 @@ def overlaid(frames: np.ndarray, heat: np.ndarray, spec: ClipSpec, most: int = P
     pictures = []
     for number, part in enumerate(parts):
         frame = frames[int((number + 0.5) * len(frames) / len(parts))].astype(np.float32)
-        grey = np.repeat(frame.mean(2, keepdims=True), 3, 2)
+        gray = np.repeat(frame.mean(2, keepdims=True), 3, 2)
         scaled = np.clip((part - low) / max(float(high - low), 1e-12), 0, 1).astype(np.float32)
         warm = np.asarray(Image.fromarray(scaled).resize((side, side), Image.Resampling.BICUBIC)).clip(0, 1)
         here = np.s_[top : top + side, left : left + side]
         share = 0.85 * warm[..., None]
-        picture = 0.3 * grey
-        picture[here] = (1 - share) * grey[here] + share * colours.heat(warm)
+        picture = 0.3 * gray
+        picture[here] = (1 - share) * gray[here] + share * colors.heat(warm)
         pictures.append(picture.round().astype(np.uint8))
     return pictures
 

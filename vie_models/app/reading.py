@@ -12,7 +12,7 @@ import numpy as np
 
 from ..clip_spec import ClipSpec
 from ..features.extractor import Extractor
-from ..video.clips import window_offsets
+from ..video.clips import Clip, window_offsets
 from ..video.frames import GRID_FPS, Video
 from ..video.sampling import cropping
 from ..video.sources import open_video
@@ -25,9 +25,8 @@ BATCH = 4
 
 
 def window_of(name: str) -> float:
-    """Returns the length of the encoder's clip in seconds, with the interval after its last frame."""
-    spec = encoders.encoder(name).clip_spec
-    return spec.num_frames * spec.frame_interval / spec.fps
+    """Returns the length of the encoder's clip in seconds."""
+    return encoders.encoder(name).clip_spec.seconds
 
 
 def read(source: str | Path, name: str, times: Sequence[float] | np.ndarray | None = None, tell: Tell = silent) -> Moments:
@@ -64,9 +63,8 @@ def read(source: str | Path, name: str, times: Sequence[float] | np.ndarray | No
 
 def indices_at(second: float, num_frames: int, spec: ClipSpec) -> tuple[int, ...]:
     """Returns the grid indices of the frames that an encoder sees of the moment with this middle. A short video is repeated."""
-    length = spec.num_frames * spec.frame_interval
-    first = min(max(round(second * spec.fps - length / 2), 0), max(num_frames - length, 0))
-    return tuple((first + offset) % num_frames for offset in window_offsets(spec.num_frames, length))
+    first = min(max(round(second * spec.fps - spec.length / 2), 0), max(num_frames - spec.length, 0))
+    return Clip.of([first + offset for offset in window_offsets(spec.num_frames, spec.length)], num_frames).indices
 
 
 def _embed(

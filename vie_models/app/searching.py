@@ -6,10 +6,8 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from ..search import Example, build_index, find, open_index
-from ..search.examples import model_of
-from ..search.index import Index, Pathway
-from ..weights.errors import WeightsError
+from ..search import Example, Index, Pathway, build_index, find, load_encoder, open_index
+from ..weights import WeightsError
 from .moments import Tell, silent
 from .previews import write_preview
 
@@ -52,14 +50,13 @@ def about(features: str) -> tuple[int, int, str, list[str]]:
     """
     index = opened(features)
     try:
-        model_of(index.settings)  # now, and not at the first search
+        load_encoder(index)  # now, and not at the first search
     except (ValueError, WeightsError) as error:
         reason = str(error).splitlines()[0].split(": pass")[0].removesuffix(". You can")
         raise ValueError(f"the page searches in features of published weights only: {reason}") from error
     by = list(PATHWAYS) if index.pathways else ["both"]
-    array = index.facts.array
-    seer = str(index.settings["model"])
-    return len(index), len(index.table.videos), seer if array == "embedding" else f"the layer {array} of {seer}", by
+    encoder = str(index.settings["model"])
+    return len(index), len(index.videos), encoder if index.array == "embedding" else f"the layer {index.array} of {encoder}", by
 
 
 def search(

@@ -50,7 +50,7 @@ class MemoryBank:
         bound = (3 / dim) ** 0.5
         own = []
         for start in range(0, num_rows, BLOCK):  # every rank draws all rows and keeps its own
-            block = torch.rand(min(BLOCK, num_rows - start), dim, generator=generator) * (2 * bound) - bound
+            block = torch.rand(min(BLOCK, num_rows - start), dim, generator=generator, device="cpu") * (2 * bound) - bound
             own.append(block[(self.world.rank - start) % self.world.size :: self.world.size])
         self.rows = torch.cat(own).to(self.world.device)
 
@@ -126,7 +126,7 @@ class MemoryBank:
 
     @torch.no_grad()
     def update(self, indices: Tensor, v: Tensor) -> None:
-        """Sets row i to normalise(momentum * row + (1 - momentum) * v) for each i of this rank's `indices` [b] and `v` [b, D].
+        """Sets row i to normalize(momentum * row + (1 - momentum) * v) for each i of this rank's `indices` [b] and `v` [b, D].
 
         If an index occurs more than once in the global batch (the batches of all ranks, in order of rank), only its last `v`
         counts. Negative indices, of clips that could not be read, are ignored.
@@ -159,7 +159,7 @@ class MemoryBank:
                 "must have the same number of rows and all parts"
             )
         for part in parts:
-            indices = torch.arange(len(part["rows"])) * part["size"] + part["rank"]
+            indices = torch.arange(len(part["rows"]), device="cpu") * part["size"] + part["rank"]
             ours = indices % self.world.size == self.world.rank
             self.rows[(indices[ours] // self.world.size).to(self.rows.device)] = part["rows"][ours].to(self.rows)
 

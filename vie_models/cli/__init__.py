@@ -1,7 +1,7 @@
 """Video encoders learned without labels: weights, features of videos, training and evaluation.
 
-For the settings of a command, see `vie COMMAND --help`. Exit codes: 0 all done; 1 the job failed; 2 wrong arguments; 3 done,
-but some videos failed or are damaged; 130 stopped by Ctrl-C.
+For the settings of a command, see `vie COMMAND --help`. Exit codes: 0 all done; 1 the job failed, or nothing could be read;
+2 wrong arguments; 3 done, but some videos failed or are damaged; 130 stopped by Ctrl-C.
 """
 
 # Importing torch takes a second, so these modules import it (and whatever needs it) only inside the commands that use it.
@@ -23,7 +23,7 @@ from .extract import Extract
 from .flags import NamedCommand
 from .models import Info, List
 from .neuro import Neuro, neuro
-from .programs import ExportModel
+from .programs import Program
 from .search import Cluster, Duplicates, IndexFeatures, Search, Segment
 from .train import Finetune, Plot, Train, finetune, train
 from .weights import Card, Convert, Export, Join, Publish
@@ -42,7 +42,7 @@ GROUPS: dict[str, dict[str, Any]] = {
     "Evaluation": {"eval": Eval, "predict": Predict, "report": Report},
     "Networks and brains": {"neuro": Neuro},
     "Weights": {"export": Export, "convert": Convert, "join": Join, "card": Card, "publish": Publish},
-    "Other programs": {"export-model": ExportModel},
+    "Other programs": {"program": Program},
     "This machine": {"doctor": Doctor},
 }
 """The commands as `vie --help` lists them."""
@@ -108,7 +108,11 @@ def _overview() -> str:
 
 
 def _exit_code(error: Exception) -> int:
+    """A wrong argument is the user's; a video, checkpoint or list that turns out to be unreadable is not."""
+    from ..failures import TooManyFailuresError
+    from ..video.frames import VideoError
     from ..weights import CheckpointError
 
-    usage = isinstance(error, (ValueError, FileNotFoundError)) and not isinstance(error, CheckpointError)
-    return EXIT_USAGE if usage else EXIT_FAILED
+    usage = isinstance(error, (ValueError, FileNotFoundError))
+    failed = isinstance(error, (CheckpointError, TooManyFailuresError, VideoError))
+    return EXIT_USAGE if usage and not failed else EXIT_FAILED

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from ..failures import MAX_FAILED, check_max_failed
 from ..names import unknown_name
-from .exit_codes import EXIT_SOME_FAILED
+from .exit_codes import exit_code
 from .flags import parse
 
 
@@ -28,11 +29,16 @@ class _Lists:
     """Shorter side of the copies in pixels. Smaller videos keep their size."""
     workers: int = 4
     """Number of processes that read the videos."""
+    max_failed: float = MAX_FAILED
+    """Largest share of a split's videos that may be missing or unreadable, from 0 to 1."""
 
     def run(self) -> int:
         from ..datasets.write_lists import LEFT_OUT, write_lists
 
+        check_max_failed(self.max_failed)
         annotations, videos = self.annotated()
+        for note in annotations.notes:
+            print(note)
         counts = write_lists(
             annotations,
             videos,
@@ -40,6 +46,7 @@ class _Lists:
             encode=self.encode,
             short_side=self.short_side,
             workers=self.workers,
+            max_failed=self.max_failed,
             progress=True,
         )
         for count in counts:
@@ -51,7 +58,7 @@ class _Lists:
             f"{len(annotations.classes)} classes; {self.out / LEFT_OUT} names the videos left out; "
             f"use --root {self.encode or videos}"
         )
-        return EXIT_SOME_FAILED if any(count.written < count.listed for count in counts) else 0
+        return exit_code(sum(count.listed - count.written for count in counts))
 
     def annotated(self) -> tuple[Any, Path]:
         raise NotImplementedError
@@ -127,15 +134,18 @@ class Folder(_Lists):
     videos: Positional[Path]
     """Folder of the videos. Images work too."""
     val_share: float = 0.2
-    """Share of each class that is held out for validation if there is no val folder.
-    If several videos are cut from one recording, make a val folder instead: a random split puts them on both sides."""
+    """Share of each class that is held out for validation if there is no val folder."""
+    group_regex: str | None = None
+    r"""Regular expression that finds in a video's path, from FOLDER, the recording or person that it belongs to: 'subject\d+'.
+    What its parentheses match counts, or else the whole match. All videos of one stay on one side of the split, because videos
+    of one recording are alike. Default: '_g\d+_', as UCF101 names groups, if all names have it."""
     seed: int = 0
     """Seed for choosing the videos that are held out."""
 
     def annotated(self) -> tuple[Any, Path]:
         from ..datasets.class_folders import folder
 
-        return folder(self.videos, self.val_share, self.seed), self.videos
+        return folder(self.videos, self.val_share, self.seed, self.group_regex), self.videos
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -190,6 +200,8 @@ class Pack:
     """Quality of --coding jpeg, from 1 to 100."""
     workers: int = 4
     """Number of processes that decode."""
+    max_failed: float = MAX_FAILED
+    """Largest share of the videos that may be unreadable, from 0 to 1."""
 
     def run(self) -> int:
         from ..datasets.pack import Packing
@@ -201,7 +213,7 @@ class Pack:
             raise ValueError(f"give --short-side or --model, not both; got {self.short_side} and {self.model}")
         longest = short_sides(model_entry(self.model or "vie_single").clip_spec)[1]
         header = PackHeader(self.coding, self.short_side or longest, self.quality if self.coding == "jpeg" else None)
-        packing = Packing(self.list, self.out, root=self.root, header=header)
+        packing = Packing(self.list, self.out, root=self.root, header=header, max_failed=self.max_failed)
         size = packing.size()
         print(
             f"{size.videos} videos at short side {header.short_side}, {self.coding}: about {size.size / 1e9:.2g} GB (estimated "
@@ -216,7 +228,7 @@ class Pack:
             f"{sum(row.frames for row in rows)} frames, {sum(row.size for row in rows) / 1e9:.3g} GB: "
             f"`vie train ... --train-list {self.out}`"
         )
-        return EXIT_SOME_FAILED if failed or damaged else 0
+        return exit_code(len(failed) + len(damaged))
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -247,10 +259,13 @@ class PhotoMotion:
     """Seed that decides what the videos show."""
     workers: int = 2
     """Number of processes that render."""
+    max_failed: float = MAX_FAILED
+    """Largest share of the photographs that may be unreadable, from 0 to 1."""
 
     def run(self) -> int:
         from ..datasets import photo_motion
 
+        check_max_failed(self.max_failed)
         settings = photo_motion.PhotoMotion(
             videos=self.videos, frames=self.frames, size=self.size, level=self.level, seed=self.seed
         )
@@ -260,7 +275,9 @@ class PhotoMotion:
             f"{len(photos.names)} photographs in {len(photos.classes)} folders, {self.videos} videos of each: "
             f"{photo_motion.pack_size(photos, settings) / 1e9:.3g} GB; {shutil.disk_usage(there).free / 1e9:.3g} GB are free"
         )
-        rows = photo_motion.make_pack(photos, self.out, settings, workers=self.workers, progress=True)
+        rows = photo_motion.make_pack(
+            photos, self.out, settings, workers=self.workers, max_failed=self.max_failed, progress=True
+        )
         failed = {row.path.rpartition("#")[0]: row.damage for row in rows if row.damage}
         for path, reason in failed.items():
             print(f"failed: {path}: {reason}", file=sys.stderr)
@@ -268,7 +285,7 @@ class PhotoMotion:
             f"{sum(row.frames > 0 for row in rows)} videos, {sum(row.size for row in rows) / 1e9:.3g} GB; {len(failed)} "
             f"photographs skipped: `vie train ... --train-list {self.out}`"
         )
-        return EXIT_SOME_FAILED if failed else 0
+        return exit_code(len(failed))
 
 
 DATASETS: dict[str, Any] = {

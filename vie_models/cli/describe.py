@@ -21,7 +21,7 @@ def describe(name: str) -> str:
     lines = [
         name,
         f"  clip        {spec.num_frames} frames at {spec.fps:g} fps, interval {spec.frame_interval} ({spec.seconds:.2f} s); "
-        f"resized to short side {spec.resize} ({spec.interpolation}), centre crop {spec.crop}",
+        f"resized to short side {spec.resize} ({spec.interpolation}), center crop {spec.crop}",
         f"  sizes       {', '.join(f'{k}={v}' for k, v in model.model_args.items())}",
         f"  parameters  {count_parameters(model) / 1e6:.2f} M",
         f"  cost        {count_flops(model) / 1e9:.2f} GFLOP per clip (a multiply-add counts as two)",
@@ -41,7 +41,7 @@ def _describe_weights(record: WeightRecord) -> list[str]:
     return [
         f"  weights     {record.name}: {cache_state(record)}",
         f"    source    {source} ({size})",
-        f"    licence   {record.licence}",
+        f"    license   {record.license}",
         f"    origin    {record.provenance}",
         *(f"    measured  {metric.name}: {metric.value} % ({metric.source})" for metric in record.metrics),
     ]

@@ -6,13 +6,15 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from .exit_codes import EXIT_SOME_FAILED
+from ..clip_spec import Placement
+from ..failures import MAX_FAILED, NothingReadError, check_failures, check_max_failed
+from .exit_codes import exit_code
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -20,9 +22,9 @@ class Extract:
     """Writes features of videos: one file per video, and manifest.jsonl with one line per video.
 
     You can stop it at any time: the same command continues where it stopped. Exit code 3 means that some videos failed or are
-    damaged. The manifest says why, and features of whatever could be read are kept. Under torchrun, each process takes its
-    share of the videos on its own GPU, and the exit code is 0. Without torchrun, start several commands with different
-    values of --shard.
+    damaged, 1 that more failed than --max-failed allows. The manifest says why; features of what could be read are kept.
+    Under torchrun, each process takes its share of the videos on its own GPU, and the exit code is never 3. Without torchrun,
+    start several commands with different values of --shard.
     """
 
     videos: Annotated[Positional[tuple[str, ...]], arg(metavar="VIDEO ...")] = ()
@@ -42,7 +44,9 @@ class Extract:
     pool: Literal["avg", "none"] = "avg"
     """avg: average each layer over space and time. none: write its whole feature maps."""
     clips: int | None = None
-    """Number of clips per video, evenly spaced. Default: 5, unless --stride is given."""
+    """Number of clips per video. Default: 5, unless --stride is given."""
+    placement: Placement = "even"
+    """Where the clips lie. even: evenly spaced from the start of the video to its end. paper: as in the paper's evaluation."""
     stride: float | None = None
     """Use sliding windows instead of clips: seconds from the start of one window to the start of the next."""
     window: float | None = None
@@ -63,8 +67,8 @@ class Extract:
     """Compile the model with torch.compile."""
     time_limit: float = 300.0
     """Seconds without progress in decoding a video after which the video counts as failed."""
-    max_failures: int | None = None
-    """Number of videos that may fail; one more stops the job. Default: no limit."""
+    max_failed: float = MAX_FAILED
+    """Largest share of the videos that may fail, from 0 to 1. All are tried, and what could be read is kept, in any case."""
     shard: str | None = None
     """Share of the videos to process: i/N, with i from 0. All shards may write to one folder. Default: torchrun's, or all."""
     dry_run: bool = False
@@ -78,10 +82,15 @@ class Extract:
         from ..weights import create_model
         from ..weights.store import create_outline
 
-        videos = [*self.videos, *self._listed()]
+        check_max_failed(self.max_failed)
+        listed = list(self._listed())
+        videos = [*self.videos, *listed]
+        if not videos and self.list is not None:
+            raise NothingReadError(f"{self.list} names no video: it needs one path or address per line")
         if not videos:
             raise ValueError("no videos given: name at least one video or folder, or use --list")
-        if missing := [path for path in self.videos if not is_url(path) and not Path(self.root or "", path).exists()]:
+        # a link that leads nowhere gets a row; a name that nothing has is a slip
+        if missing := [path for path in self.videos if not is_url(path) and not os.path.lexists(Path(self.root or "", path))]:
             raise FileNotFoundError(f"no such file or folder: {', '.join(missing)}")
         shard = self._shard()
         if self.dry_run:
@@ -96,7 +105,6 @@ class Extract:
             self.out,
             root=self.root,
             format=self.format,
-            max_failures=self.max_failures,
             shard=shard,
             progress=True,
         )
@@ -105,9 +113,28 @@ class Extract:
                 print(f"{record.status}: {record.path}: {record.reason}", file=sys.stderr)
         count = {status: sum(r.status == status for r in records) for status in ("ok", "damaged", "failed", "skipped")}
         print(", ".join(f"{n} {status}" for status, n in count.items()) + f"; features and {MANIFEST} in {self.out}")
-        if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun takes any other code for a crash and stops all processes
-            return 0
-        return EXIT_SOME_FAILED if count["failed"] or count["damaged"] else 0
+        self._check(records if "TORCHELASTIC_RUN_ID" not in os.environ else self._all_records(videos))
+        return exit_code(count["failed"] + count["damaged"])
+
+    def _check(self, records: Sequence[Any]) -> None:
+        """Raises an error if too many of the videos failed."""
+        tried = [record for record in records if record.status != "skipped"]
+        if failed := [record for record in tried if record.status == "failed"]:
+            first = f"{failed[0].path}: {failed[0].reason}"
+            remedy = f"paths start from --root {self.root}" if self.root else ""
+            check_failures(len(failed), len(tried), self.max_failed, what="videos", first=first, remedy=remedy)
+
+    def _all_records(self, videos: Sequence[str]) -> list[Any]:
+        """Returns the records of all of torchrun's processes to the one that ends last, and none to the others.
+
+        An error ends all of them, so nobody may raise one while others are at work.
+        """
+        from ..features.folder import read_manifests
+        from ..features.jobs import jobs_of
+
+        jobs = {job.name for job in jobs_of(videos, self.root, self.out)}
+        records = [record for name, record in read_manifests(self.out).items() if name in jobs]
+        return records if len(records) == len(jobs) else []
 
     def _extractor(self, model: Any, **settings: Any) -> Any:
         from ..features.extractor import Extractor
@@ -117,6 +144,7 @@ class Extract:
             layers=self.layers,
             pool=None if self.pool == "none" else "avg",
             clips=self.clips,
+            placement=self.placement,
             window=self.window,
             stride=self.stride,
             batch_size=self.batch_size,
@@ -140,7 +168,11 @@ class Extract:
             f"about {found.clips} clips and {found.size / 1e6:.3g} MB of features; {found.free / 1e9:.3g} GB are free\n"
             "dry run: nothing was decoded or written"
         )
-        return EXIT_SOME_FAILED if found.unreadable else 0
+        if found.unreadable:
+            path, reason = found.unreadable[0]
+            tried = found.sampled + found.finished
+            check_failures(len(found.unreadable), tried, 1.0, what="videos", first=f"{path}: {reason}")
+        return exit_code(len(found.unreadable))
 
     def _listed(self) -> Iterator[str]:
         if self.list and not self.list.is_file():

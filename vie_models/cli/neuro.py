@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from .exit_codes import EXIT_SOME_FAILED
+from ..failures import MAX_FAILED, check_failures, check_max_failed
+from .exit_codes import exit_code
 from .extract import own_device
 from .flags import parse
 
@@ -68,6 +69,8 @@ class Features:
     """Device that runs the model, such as cpu or cuda:1. Default: the GPU if there is one."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the model's arithmetic. Features are always written as float32."""
+    max_failed: float = MAX_FAILED
+    """Largest share of the presentations that may fail, from 0 to 1. All are tried, and what could be read is kept."""
 
     def run(self) -> int:
         import torch
@@ -75,6 +78,7 @@ class Features:
         from ..neuro import stimulus_features
         from ..weights import create_model
 
+        check_max_failed(self.max_failed)
         model = create_model(self.model, pretrained=self.checkpoint is None, checkpoint_path=self.checkpoint)
         records = stimulus_features(
             self.table,
@@ -99,7 +103,10 @@ class Features:
         count = {status: sum(r.status == status for r in records) for status in ("ok", "damaged", "failed")}
         bins = sum(record.time_bins for record in records)
         print(", ".join(f"{n} {status}" for status, n in count.items()) + f"; {bins} time bins in {self.out}")
-        return EXIT_SOME_FAILED if count["failed"] or count["damaged"] else 0
+        if failed := [record for record in records if record.status == "failed"]:
+            first = f"{failed[0].stimulus}: {failed[0].reason}"
+            check_failures(len(failed), len(records), self.max_failed, what=f"presentations of {self.table}", first=first)
+        return exit_code(count["failed"] + count["damaged"])
 
 
 @dataclasses.dataclass(kw_only=True)

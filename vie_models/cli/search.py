@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,10 +17,10 @@ from .extract import own_device
 
 @dataclasses.dataclass(kw_only=True)
 class IndexFeatures:
-    """Builds an index over a folder of features, or takes in the videos that are new in it.
+    """Builds an index over a folder of features, and replaces the one that is there.
 
-    The index finds the clips nearest to a video, a moment or other clips. It is memory-mapped. You can stop the command at any
-    time: what was there before stays as it was.
+    The index finds the clips nearest to a video, a moment or other clips. It is memory-mapped. Run it again when there are new
+    features. You can stop it at any time: what was there before stays as it was.
     """
 
     features: Annotated[Positional[Path], arg(metavar="FEATURES")]
@@ -31,20 +32,14 @@ class IndexFeatures:
     auto is exact for up to a million rows, and then ivf."""
     out: Annotated[Path | None, arg(aliases=["-o"])] = None
     """Folder of the index. Default: FEATURES/index/ARRAY."""
-    rebuild: bool = False
-    """Build anew, as after features of indexed videos were removed."""
 
     def run(self) -> int:
         from ..search import build_index
-        from ..search.index import FOLDER
-        from ..search.store import FACTS, read_facts
 
-        folder = self.out or self.features / FOLDER / self.array
-        before = read_facts(folder).rows if (folder / FACTS).exists() and not self.rebuild else 0
-        index = build_index(self.features, self.array, self.kind, out=self.out, rebuild=self.rebuild, progress=True)
-        added = f", {len(index) - before} of them new" if before else ""
-        size = f"{len(index)} clips{added}, of {len(index.table.videos)} videos, {index.facts.dim} numbers each"
-        print(f"{index.kind} index of {size}: {index.folder}")
+        began = time.perf_counter()
+        index = build_index(self.features, self.array, self.kind, out=self.out, progress=True)
+        size = f"{len(index)} clips of {len(index.videos)} videos, {index.rows.shape[1]} numbers each"
+        print(f"{index.kind} index of {size}, built in {time.perf_counter() - began:.1f} s: {index.folder}")
         return 0
 
 
@@ -86,7 +81,7 @@ class Search:
     """PNG file to write, with a picture of every clip."""
     model: str | None = None
     """Name of the model or weight set that made the features. Default: the one in their manifest."""
-    checkpoint: Path | None = None
+    weights: Path | None = None
     """Your own weights, if they made the features."""
 
     def run(self) -> int:
@@ -96,7 +91,7 @@ class Search:
         examples += [Example(*_moment(word), window=None) for word in self.and_]
         examples += [Example(*_moment(word), minus=True) for word in self.minus]
         index = open_index(self.index, self.array)
-        model = _encoder(self.model or index.settings["model"], self.checkpoint) if self.model or self.checkpoint else None
+        model = _encoder(self.model or index.settings["model"], self.weights) if self.model or self.weights else None
         hits = find(
             index,
             examples,
@@ -184,7 +179,7 @@ class Cluster:
     """Groups the clips of an index by likeness, and draws the middle of each group.
 
     Writes clusters.csv, with the cluster of every clip, and a sheet of pictures for each cluster: the clips nearest to its
-    centre, of different videos if there are.
+    center, of different videos if there are.
     """
 
     index: Annotated[Positional[Path], arg(metavar="FEATURES")]
@@ -194,15 +189,14 @@ class Cluster:
     k: Annotated[int, arg(aliases=["-k"])] = 20
     """Number of clusters."""
     seed: int = 0
-    """Seed of the first centres."""
+    """Seed of the first centers."""
     pictures: bool = True
     """Draw the sheets; the videos must be where they were."""
     array: str | None = None
     """Which of the features' indexes to cluster. Default: that of the embedding, or the only one."""
 
     def run(self) -> int:
-        from ..search import cluster, open_index
-        from ..search.clusters import write_clusters
+        from ..search import cluster, open_index, write_clusters
 
         index = open_index(self.index, self.array)
         found = cluster(index, self.k, seed=self.seed)
@@ -211,7 +205,7 @@ class Cluster:
             [str(i), str(found.sizes[i]), str(found.videos[i]), hits[0].name if hits else ""]
             for i, hits in enumerate(found.medoids)
         ]
-        print(_table(["cluster", "clips", "videos", "nearest to the centre"], rows))
+        print(_table(["cluster", "clips", "videos", "nearest to the center"], rows))
         print(f"wrote {path}{' and a sheet for each cluster' * self.pictures}", file=sys.stderr)
         return 0
 
@@ -228,7 +222,7 @@ class Segment:
     """Path or http(s) address of a video."""
     model: str = "vie_twopathway_tiny"
     """Name of a model or weight set; `vie list` shows them."""
-    checkpoint: Path | None = None
+    weights: Path | None = None
     """Your own weights: a folder, .safetensors, TensorFlow checkpoint or PyTorch state_dict. Default: the published weights."""
     window: float | None = None
     """Length of a moment, in seconds. Default: the length of the model's clip."""
@@ -247,12 +241,11 @@ class Segment:
 
     def run(self) -> int:
         from ..features.jobs import name_of
-        from ..search import segment
-        from ..search.segment_picture import draw_segments
+        from ..search import draw_segments, segment
         from ..search.segments import KERNEL, THRESHOLD
         from ..video.sources import path_or_url
 
-        model = _encoder(self.model, self.checkpoint).to(self.device or own_device())
+        model = _encoder(self.model, self.weights).to(self.device or own_device())
         found = segment(
             self.video,
             model,
@@ -285,10 +278,10 @@ def _moment(word: str) -> tuple[str, float | None]:
         return word, None
 
 
-def _encoder(name: str, checkpoint: Path | None) -> Any:
+def _encoder(name: str, weights: Path | None) -> Any:
     from ..weights import create_model
 
-    return create_model(name, pretrained=checkpoint is None, checkpoint_path=checkpoint).eval()
+    return create_model(name, pretrained=weights is None, checkpoint_path=weights).eval()
 
 
 def _s(seconds: float) -> str:

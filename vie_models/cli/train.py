@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional, arg
 
+from .exit_codes import exit_code
 from .flags import parse
 
 
@@ -20,8 +21,9 @@ class Train:
 
     The paper's recipes are vie_single, vie_trn, vie_3dresnet, vie_slow and vie_slowfast; those of small encoders end in _tiny
     and _small. See `vie train RECIPE --help` for the settings. The paper's baselines are other objectives: --objective
-    supervised, rotation or order. You can stop a run at any time: the same command continues it from
-    its last checkpoint. On several GPUs or machines: `torchrun ... -m vie_models.cli train RECIPE ...`.
+    supervised, rotation or order. You can stop a run at any time: the same command continues it from its last checkpoint. Exit
+    code 3: some videos could not be read; RUN/failed_videos.jsonl says why. On several GPUs or machines:
+    `torchrun ... -m vie_models.cli train RECIPE ...`.
     """
 
     recipe: Annotated[Positional[str], arg(metavar="RECIPE ...")]
@@ -40,7 +42,7 @@ def train(name: str, flags: Sequence[str]) -> int:
 
 @dataclasses.dataclass(kw_only=True)
 class Finetune:
-    """Fine-tunes an encoder on labelled videos: `vie finetune MODEL --weights W --train-list L --val-list L -o RUN`.
+    """Fine-tunes an encoder on labeled videos: `vie finetune MODEL --weights W --train-list L --val-list L -o RUN`.
 
     Without --weights, it trains from scratch. `vie finetune MODEL --help` lists the settings; batch size, learning rate and
     weight decay are the paper's. This is `vie train` with objective=supervised: you can stop it, continue it with the same
@@ -70,19 +72,22 @@ def train_with(settings: dict[str, Any], name: str, flags: Sequence[str], prog: 
 
 def _train(default: Any, flags: Sequence[str], prog: str) -> int:
     """Trains with the settings of `default`; flags override them."""
-    from ..evaluate.results import RESULTS, summary
+    from ..evaluate.results import RESULTS, summary, unread_of
     from ..train.loop import pretrain
     from ..train.settings import TrainConfig
+    from ..train.state import count_failed
 
     config = parse(TrainConfig, flags, prog, default)
     if config.objective == "readout" and config.weights is None and config.resume is None:
         print("no --weights given: training readouts of an untrained encoder", file=sys.stderr)
     out = pretrain(config)
+    failed = count_failed(out)
     if (out / RESULTS).exists():
         print(summary(out))
+        failed += unread_of(out)
     export = "" if config.objective == "readout" else f"; `vie export {out} OUT` writes its weights"
     print(f"all steps are done; metrics and checkpoints are in {out}{export}")
-    return 0
+    return exit_code(failed)
 
 
 @dataclasses.dataclass(kw_only=True)

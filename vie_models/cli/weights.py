@@ -67,14 +67,14 @@ class Publish:
     tag: str | None = None
     """Tag of this version. Default: v1, or the next free number."""
     private: bool = False
-    """Make a new repository private."""
+    """Make a new repository private. Otherwise the organization's setting counts."""
     dry_run: bool = False
     """Check everything, but upload nothing."""
 
     def run(self) -> int:
         from ..weights.publish import publish
 
-        done = publish(self.folder, self.repo_id, tag=self.tag, private=self.private, dry_run=self.dry_run)
+        done = publish(self.folder, self.repo_id, tag=self.tag, private=self.private or None, dry_run=self.dry_run)
         files = ", ".join(f"{name} ({size:,} bytes)" for name, size in done.files.items())
         if self.dry_run:
             print(f"all checks pass; would be published as {done.repo_id}: {files}")
@@ -88,7 +88,7 @@ class Card:
     """Writes the model card (README.md) of a weight folder, which `vie publish` needs.
 
     It combines the folder, measured results and ABOUT, a JSON file with facts that only the author knows. ABOUT must have
-    licence (the Hub's identifier), licence_text, summary, training_data, procedure, intended_use and limits, and may have
+    license (the Hub's identifier), license_text, summary, training_data, procedure, intended_use and limits, and may have
     commands and evaluation.
     """
 
@@ -101,16 +101,16 @@ class Card:
 
     def run(self) -> int:
         from ..evaluate.report import measured_of, read_rows
-        from ..weights.card import CARD, About, write_card
+        from ..weights.card import CARD, stated, write_card
         from ..weights.folder import hash_of_weights, load_folder
 
         fields = self._stated()
         rows = read_rows(list(self.results)) if self.results else []
         measured = measured_of(hash_of_weights(load_folder(self.folder)), rows)
-        try:
-            about = About(name=self.folder.resolve().name, measured=measured, **{"commands": self._commands(), **fields})
-        except TypeError as error:
-            raise ValueError(f"{self.about} does not have the fields of a card: {error}") from error
+        if ours := sorted({"name", "measured"} & set(fields)):
+            raise ValueError(f"{self.about} has {ours[0]}, which comes from the folder and --results: leave it out")
+        name = self.folder.resolve().name
+        about = stated({"commands": self._commands(), **fields, "name": name, "measured": measured}, self.about)
         write_card(self.folder, about)
         print(f"{self.folder / CARD}: {len(measured)} measured numbers")
         return 0

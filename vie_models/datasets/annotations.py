@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..failures import NothingReadError
 from ..files import VIDEO_SUFFIXES
-from ..video.frames import FrameFolder
+from ..video.search import files_below
 from ..video.sources import IMAGE_SUFFIXES
 
 
@@ -32,12 +33,14 @@ class Annotations:
     """Class names; label i is the i-th."""
     splits: dict[str, list[Entry]]
     """The videos of each split, by the name of its list file, without .txt."""
+    notes: list[str] = dataclasses.field(default_factory=list)
+    """What is to be said about the splits, in sentences without a full stop."""
 
 
 def nonempty(annotations: Annotations, folder: Path, example: str) -> Annotations:
-    """Returns the annotations. Raises ValueError if they name no video."""
+    """Returns the annotations. Raises NothingReadError if they name no video."""
     if not any(annotations.splits.values()):
-        raise ValueError(f"{folder} has no {example}: is it the right folder?")
+        raise NothingReadError(f"{folder} has no {example}: is it the right folder?")
     return annotations
 
 
@@ -48,12 +51,10 @@ def lines_of(file: Path) -> list[str]:
 
 
 def videos_in(folder: Path) -> Iterator[Path]:
-    """Yields the video files, images and folders of %06d.jpg frames in a folder and its subfolders."""
-    for parent, folders, files in os.walk(folder):
-        if FrameFolder.is_one(Path(parent)):
-            folders.clear()
-            yield Path(parent)
-            continue
-        folders.sort()
-        paths = (Path(parent, name) for name in sorted(files))
-        yield from (path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES)
+    """Yields the video files, images and folders of %06d.jpg frames in a folder and its subfolders.
+
+    Links that lead nowhere, pipes and folders that may not be read are among them: whoever opens one says why it fails.
+    """
+    for path in files_below(folder):
+        if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES or os.path.isdir(path):  # noqa: PTH112
+            yield path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import Counter
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ..files import sha256_of
 from ..video.packed import INDEX, open_pack
+from ..video.remote import is_url
 from ..video.sources import PathOrURL, path_or_url
+from .parse import NO_LABEL, parse
 
 CLASSES = "classes.txt"
-NO_LABEL = -1
 
 
 class Paths(Sequence[PathOrURL]):
@@ -26,7 +27,7 @@ class Paths(Sequence[PathOrURL]):
     def __init__(self, paths: Iterable[PathOrURL]) -> None:
         names = [os.fsencode(path) for path in paths]
         self._bytes = torch.frombuffer(bytearray(b"".join(names) or b"."), dtype=torch.uint8)
-        self._ends = torch.tensor([0, *map(len, names)]).cumsum(0)
+        self._ends = torch.tensor([0, *map(len, names)], device="cpu").cumsum(0)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -76,7 +77,7 @@ class VideoList:
         """Returns a random fraction `share` of the videos, in the order of the list. Raises ValueError unless in (0, 1]."""
         if not 0 < share <= 1:
             raise ValueError(f"share must be in (0, 1], got {share}")
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed), device="cpu")
         return self[sorted(order[: max(round(share * len(self)), 1)].tolist())]
 
     def binned(self, longest: int = 130) -> VideoList:
@@ -96,14 +97,15 @@ class VideoList:
             for k in range(bins):
                 which.append(i)
                 stretches.append((frames * k // bins, frames * (k + 1) // bins))
-        return dataclasses.replace(self[which], stretches=torch.tensor(stretches))
+        return dataclasses.replace(self[which], stretches=torch.tensor(stretches, device="cpu"))
 
 
 def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") -> VideoList:
     """Reads a list file, with one line per video: `path frames label`, `path label` or `path`, the same on every line.
 
-    A path names a video file (also by its http(s) address), an image or a folder of `%06d.jpg` frames. It may have spaces.
-    Label -1 stands for a video without one. Empty lines are ignored.
+    A path names a video file (also by its http(s) address), an image or a folder of `%06d.jpg` frames. It may have spaces, and
+    tabs between columns make clear where it ends. Labels number the classes from 0; -1 stands for a video without one. The text
+    is UTF-8. Empty lines are ignored.
 
     Args:
         file: the list file; or a pack (`vie data pack`), which stands for the list that it was made of.
@@ -111,46 +113,75 @@ def read_list(file: str | os.PathLike[str], root: str | os.PathLike[str] = ".") 
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the list is empty, names a video twice, or has a label below -1.
+        ValueError: the list is empty or no text, names a video twice, or a line is not as it should be. The message says which
+            line, and what to do.
     """
-    if Path(file).is_dir():
-        return _packed_list(Path(file))
-    if not Path(file).exists():
-        raise FileNotFoundError(f"no list file {file}: give a text file with one video per line, or a pack (`vie data pack`)")
-    text = os.fsdecode(Path(file).read_bytes()).removeprefix("\ufeff")
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    if not lines:
-        raise ValueError(f"{file} names no video: it needs one line per video, such as `path frames label`")
-    columns = min(_trailing_numbers(line) for line in lines)
-    rows = [line.rsplit(maxsplit=columns) for line in lines]
-    paths = [path_or_url(row[0], root) for row in rows]
-    ((twice, times),) = Counter(paths).most_common(1)
-    if times > 1:
-        raise ValueError(f"{file} names {twice} twice: remove one, because each video is one instance")
-    labels = torch.tensor([int(row[-1]) if columns else NO_LABEL for row in rows])
-    if int(labels.min()) < NO_LABEL:
+    file = Path(file)
+    if (file / INDEX).is_file():
+        return _packed_list(file)
+    if file.is_dir():
         raise ValueError(
-            f"{file} has a label {int(labels.min())}: labels must be 0 or more, or {NO_LABEL} for a video without one"
+            f"{file} is a folder, and no finished pack: give a list file (`vie data folder` writes some for a folder with one "
+            "folder per class), or a pack (`vie data pack`)"
         )
-    return VideoList(Paths(paths), labels, torch.tensor([int(row[1]) for row in rows]) if columns == 2 else None)
+    if not file.exists():
+        raise FileNotFoundError(f"no list file {file}: give a text file with one video per line, or a pack (`vie data pack`)")
+    lines = parse(file, root)
+    paths = [path_or_url(line.path, root) for line in lines]
+    first: dict[PathOrURL, int] = {}
+    for path, line in zip(paths, lines, strict=True):
+        if (before := first.setdefault(path, line.number)) != line.number:
+            raise ValueError(
+                f"{file}, line {line.number}: {path} stands on line {before}, too: remove one: each video is one instance"
+            )
+    columns = len(lines[0].numbers)
+    return VideoList(
+        Paths(paths),
+        torch.tensor([line.numbers[-1] if columns else NO_LABEL for line in lines], device="cpu"),
+        torch.tensor([line.numbers[0] for line in lines], device="cpu") if columns == 2 else None,
+    )
 
 
 def _packed_list(folder: Path) -> VideoList:
     pack = open_pack(folder)
     labels, frames = ([getattr(row, name) for row in pack.rows] for name in ("label", "frames"))
-    return VideoList(Paths(map(pack.entry, range(len(pack.rows)))), torch.tensor(labels), torch.tensor(frames))
+    return VideoList(
+        Paths(map(pack.entry, range(len(pack.rows)))), torch.tensor(labels, device="cpu"), torch.tensor(frames, device="cpu")
+    )
+
+
+def warn_of_shared(train: VideoList, val: VideoList, *, root: Path, names: tuple[object, object]) -> None:
+    """Warns of videos that stand in both lists: accuracy on them says nothing about new videos.
+
+    Args:
+        train: the videos to learn from.
+        val: the videos to ask.
+        root: folder that the paths of both lists are relative to.
+        names: the two files, for the message.
+    """
+    known = {_name_in_list(train.paths.name(i), root) for i in range(len(train))}
+    shared = [name for i in range(len(val)) if _name_in_list(name := val.paths.name(i), root) in known]
+    if shared:
+        warnings.warn(
+            f"{len(shared)} of the {len(val)} videos of {names[1]} are in {names[0]}, too, such as {shared[0]}: accuracy on "
+            "them says nothing about new videos, so remove them from one of the lists",
+            stacklevel=3,
+        )
+
+
+def _name_in_list(path: str, root: Path) -> str:
+    """What tells a video from others, also where one list is a pack: its path from the root, or its address."""
+    _, packed, rest = path.partition(f"{os.sep}{INDEX}{os.sep}")
+    if packed:
+        return os.path.normpath(rest.partition(os.sep)[2])
+    if is_url(path):
+        return path
+    return os.path.normpath(path).removeprefix(os.path.join(os.path.normpath(root), "")).lstrip(os.sep)  # noqa: PTH118  faster
 
 
 def list_hash(file: Path) -> str:
     """SHA-256 of a list file, or of a pack's index, by which a run knows its videos again."""
     return sha256_of(file / INDEX if file.is_dir() else file)
-
-
-def _trailing_numbers(line: str) -> int:
-    """Returns how many integers follow the path at the end of a line: 0, 1 or 2."""
-    last = line.rsplit(maxsplit=2)[1:]
-    numbers = [field.lstrip("-").isdigit() for field in last]
-    return 2 if numbers == [True, True] else int(bool(numbers) and numbers[-1])
 
 
 def class_names(list_file: Path) -> list[str] | None:

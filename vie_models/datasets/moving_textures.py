@@ -30,7 +30,7 @@ SMALLEST, LARGEST = 0.28, 0.56
 """Smallest and largest radius of an object, in the same unit."""
 
 Field = Callable[[np.ndarray, np.ndarray], np.ndarray]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 SHAPES: dict[str, Field] = {  # negative inside the shape; coordinates in units of the object's radius
     "disc": lambda u, v: np.hypot(u, v) - 0.9,
@@ -42,7 +42,7 @@ SHAPES: dict[str, Field] = {  # negative inside the shape; coordinates in units 
     "bar": lambda u, v: np.maximum(abs(u) - 0.95, abs(v) - 0.35),
     "crescent": lambda u, v: np.maximum(np.hypot(u, v) - 0.9, 0.65 - np.hypot(u - 0.5, v)),
 }
-TEXTURES: dict[str, tuple[Field, Colour, Colour]] = {  # positive: first colour; negative: second colour
+TEXTURES: dict[str, tuple[Field, Color, Color]] = {  # positive: first color; negative: second color
     "stripes": (lambda u, v: np.sin(9 * u), (230, 60, 50), (250, 220, 200)),
     "checks": (lambda u, v: np.sin(7 * u) * np.sin(7 * v), (40, 90, 220), (220, 230, 250)),
     "dots": (lambda u, v: np.cos(11 * u) + np.cos(11 * v) - 0.7, (250, 240, 120), (40, 110, 60)),
@@ -140,9 +140,9 @@ def background(number: int) -> np.ndarray:
 
 
 def _muted(draws: np.random.Generator) -> np.ndarray:
-    """Returns a random colour, half grey."""
-    colour = draws.uniform(40, 210, 3)
-    return (colour + colour.mean()) / 2
+    """Returns a random color, half gray."""
+    color = draws.uniform(40, 210, 3)
+    return (color + color.mean()) / 2
 
 
 def render(factors: Factors) -> np.ndarray:
@@ -165,8 +165,8 @@ def render(factors: Factors) -> np.ndarray:
         edge = path.radius[k] * SIZE / 2  # pixels in the unit of u and v
         cover = np.clip(0.5 - shape(u, v) * edge, 0, 1)[..., None] * path.contrast[k]
         share = np.clip(0.5 + texture(u, v) * edge / 8, 0, 1)[..., None]
-        colour = share * np.array(first, np.float32) + (1 - share) * np.array(second, np.float32)
-        frames[k] = np.clip(picture * (1 - cover) + colour * cover + noise[k % 8], 0, 255).round()
+        color = share * np.array(first, np.float32) + (1 - share) * np.array(second, np.float32)
+        frames[k] = np.clip(picture * (1 - cover) + color * cover + noise[k % 8], 0, 255).round()
     return frames
 
 

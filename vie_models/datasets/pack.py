@@ -17,16 +17,18 @@ from typing import Any
 
 import numpy as np
 
+from ..failures import MAX_FAILED, check_failures, check_max_failed
 from ..files import sha256_of
 from ..video.frames import GRID_FPS, Video, VideoError
-from ..video.packed import PackHeader, PackRow
+from ..video.packed import INDEX, PackHeader, PackRow
 from ..video.sampling import ClipRead, VideoRead
-from ..video.sources import PathOrURL, open_video, path_or_url
+from ..video.sources import PathOrURL, decoding, open_video, path_or_url
 from ..video.workers import VideoReader
 from .encode import shrink
 from .lists import CLASSES, VideoList, read_list
 from .pack_writer import SHARD_BYTES, PackWriter, check_hash
 from .processes import map_in_processes
+from .readable import check_readable
 
 _CHUNK = 1 << 22  # bytes of raw frames that a worker sends at once
 
@@ -52,18 +54,33 @@ class Packing:
         out: folder of the pack.
         root: folder that the paths of the list are relative to.
         header: coding and size of the frames.
+        max_failed: largest share of the videos that may be unreadable, from 0 to 1.
         shard_bytes: a shard that has so many bytes is full.
+
+    Raises:
+        TooManyFailuresError: a larger share is not there, or no video can be read.
+        FileNotFoundError, ValueError: as `read_list`.
     """
 
     def __init__(
-        self, train_list: Path, out: Path, *, root: Path = Path(), header: PackHeader, shard_bytes: int = SHARD_BYTES
+        self,
+        train_list: Path,
+        out: Path,
+        *,
+        root: Path = Path(),
+        header: PackHeader,
+        max_failed: float = MAX_FAILED,
+        shard_bytes: int = SHARD_BYTES,
     ) -> None:
+        check_max_failed(max_failed)
         if header.short_side < 1:
             raise ValueError(f"short_side must be at least 1 pixel, got {header.short_side}")
         if (header.coding == "jpeg") != (header.quality is not None) or not 1 <= (header.quality or 1) <= 100:
             raise ValueError(f"quality must be from 1 to 100 for the coding jpeg, and None for raw, got {header.quality}")
         self.list, self.out, self.root, self.header, self.shard_bytes = train_list, out, root, header, shard_bytes
+        self.max_failed = max_failed
         self.videos: VideoList = read_list(train_list, root)
+        check_readable(self.videos, train_list, root, max_failed)
         self._reading = _Frames(header)
 
     def size(self, samples: int = 60) -> PackSize:
@@ -71,7 +88,8 @@ class Packing:
         which = range(0, len(self.videos), max(len(self.videos) // samples, 1))
         sizes = []
         for i in which:
-            with contextlib.suppress(VideoError, OSError), open_video(self.videos.paths[i], GRID_FPS, threads=1) as video:
+            path = self.videos.paths[i]
+            with contextlib.suppress(VideoError, OSError), decoding(path), open_video(path, GRID_FPS, threads=1) as video:
                 (frame,) = next(video.read([[0]]))
                 sizes.append(video.num_frames * len(self._reading.coded(frame)))
         there = next(folder for folder in (self.out, *self.out.absolute().parents) if folder.exists())
@@ -87,6 +105,7 @@ class Packing:
             progress: show a progress bar, or a line a minute where there is no terminal.
 
         Raises:
+            TooManyFailuresError: more videos than `max_failed` allows are unreadable; the pack is finished all the same.
             ValueError: the pack was begun with other settings or another list, or a source changed since.
             BlockingIOError: another process writes this pack.
             OSError: the pack could not be written; what was written is kept.
@@ -98,7 +117,20 @@ class Packing:
                 names = self.list.with_name(CLASSES)
                 classes = names.read_bytes() if names.exists() else None
                 writer.write(self._packed(writer, workers, time_limit), classes=classes, progress=progress)
+            self._check_failures(writer.rows)
         return writer.rows
+
+    def _check_failures(self, rows: list[PackRow]) -> None:
+        if failed := [row for row in rows if not row.frames]:
+            check_failures(
+                len(failed),
+                len(rows),
+                self.max_failed,
+                what=f"videos of {self.list}",
+                first=f"{failed[0].path}: {failed[0].damage}",
+                remedy=f"paths in the list start from --root {self.root}, and {self.out / INDEX} has all reasons (remove "
+                f"{self.out} before you pack repaired videos)",
+            )
 
     def _check_sources(self, rows: list[PackRow], workers: int, progress: bool) -> None:
         """ValueError where a video is not the file that was packed."""
@@ -209,8 +241,10 @@ def _hash(path: PathOrURL) -> str | None:
     if isinstance(path, str):
         return None
     try:
-        if not path.is_dir():
+        if path.is_file():
             return sha256_of(path)
+        if not path.is_dir():  # reading a pipe could block for ever
+            return None
         digest = hashlib.sha256()
         for file in sorted(path.glob("*.jpg")):
             digest.update(f"{file.name} {sha256_of(file)}\n".encode())

@@ -21,10 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..failures import MAX_FAILED, NothingReadError, check_failures
 from ..files import replacing, sha256_of
 from ..video.packed import PackHeader, PackRow
-from .lists import NO_LABEL, read_list
+from .lists import read_list
 from .pack_writer import PackWriter, check_hash
+from .parse import NO_LABEL
 from .photo_scenes import LEVELS, PhotoMotion, Scene, draw, render
 from .processes import map_in_processes
 
@@ -75,17 +77,18 @@ def find_photos(source: Path, root: Path = Path()) -> Photos:
 
     Raises:
         FileNotFoundError: there is no such folder or file.
-        ValueError: the folder has no photographs, or the list is empty or names one twice.
+        NothingReadError: the folder has no photographs, or the list is empty.
+        ValueError: the list names one twice.
     """
     if not source.is_dir():
         paths = [
             path.relative_to(root) if path.is_relative_to(root) else path for path in map(Path, read_list(source, root).paths)
         ]
         return Photos(root, tuple(path.as_posix() for path in paths), source)
-    files = (path for path in source.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    files = (path for path in source.rglob("*") if path.suffix.lower() in _SUFFIXES and not path.is_dir())
     names = sorted(path.relative_to(source).as_posix() for path in files)
     if not names:
-        raise ValueError(
+        raise NothingReadError(
             f"{source} holds no photographs: it needs files named {', '.join(sorted(_SUFFIXES))}, in it or below it"
         )
     return Photos(source, tuple(names), source)
@@ -96,7 +99,15 @@ def pack_size(photos: Photos, settings: PhotoMotion) -> int:
     return len(photos.names) * settings.videos * settings.frames * settings.size**2 * 3
 
 
-def make_pack(photos: Photos, out: Path, settings: PhotoMotion, *, workers: int = 2, progress: bool = False) -> list[PackRow]:
+def make_pack(
+    photos: Photos,
+    out: Path,
+    settings: PhotoMotion,
+    *,
+    workers: int = 2,
+    max_failed: float = MAX_FAILED,
+    progress: bool = False,
+) -> list[PackRow]:
     """Renders `settings.videos` videos of each photograph into a raw pack, or what is missing of it.
 
     A photograph that cannot be read keeps its rows, with the reason and without frames.
@@ -106,12 +117,14 @@ def make_pack(photos: Photos, out: Path, settings: PhotoMotion, *, workers: int 
         out: folder of the pack.
         settings: what to render.
         workers: processes that render; 0 renders in this process.
+        max_failed: largest share of the photographs that may be unreadable, from 0 to 1.
         progress: show progress bars, or a line a minute where there is no terminal.
 
     Returns:
         The rows of the pack's index.
 
     Raises:
+        TooManyFailuresError: more photographs are unreadable, or all are; nothing is rendered then.
         ValueError: the pack was begun with other settings or photographs; or a level that needs two photographs has fewer.
         BlockingIOError: another process writes this pack.
         OSError: the pack could not be written; what was written is kept.
@@ -125,6 +138,9 @@ def make_pack(photos: Photos, out: Path, settings: PhotoMotion, *, workers: int 
         for number, row in enumerate(writer.rows):
             photo = number // settings.videos
             check_hash(Path(photos.root, photos.names[photo]), row.sha256, read[photo].sha256)
+        if failed := [(name, photo) for name, photo in zip(photos.names, read, strict=True) if photo.reason]:
+            first = f"{failed[0][0]}: {failed[0][1].reason}"
+            check_failures(len(failed), len(read), max_failed, what=f"photographs of {photos.source}", first=first)
         if settings.level >= 3 and sum(photo.reason is None for photo in read) == 1:
             raise ValueError(
                 f"level {settings.level} cuts things out of other photographs, but only 1 can be read: add some, or lower it"
@@ -185,6 +201,8 @@ def _read_photo(path: Path, decode: bool) -> _Read:
     """A photograph, upright, its short side at most 256 pixels."""
     from PIL import Image, ImageOps
 
+    if path.exists() and not path.is_file():  # reading a pipe could block for ever
+        return _Read(None, "is not a file")
     try:
         found = sha256_of(path)
     except OSError as error:

@@ -229,7 +229,7 @@ def render(photo: np.ndarray, others: Sequence[np.ndarray], scene: Scene, frames
     times = np.arange(frames) * step
     if len(scene.camera.keys) == 1 and scene.camera.waves is None and not layers:
         times = times[:1]  # nothing moves
-    video = torch.empty(len(times), size, size, 3, dtype=torch.uint8)
+    video = torch.empty(len(times), size, size, 3, dtype=torch.uint8, device="cpu")
     exposed = scene.shutter * step * ((np.arange(moments) + 0.5) / moments - 0.5)  # moments around a frame's time
 
     def picture(at: np.ndarray) -> Tensor:
@@ -332,8 +332,8 @@ def _cut_out(photo: np.ndarray, cutout: Cutout, size: int) -> Callable[[Tensor, 
 
 def _grid(x: np.ndarray, y: np.ndarray, side: int) -> Tensor:
     """Places to sample, float32 [N, side, side, 2]. `x` and `y` [3, N] are the factors of column and row, and what is added."""
-    axis = (torch.arange(side) * 2 + 1) / side - 1
-    grid = torch.empty(x.shape[1], side, side, 2)
+    axis = (torch.arange(side, device="cpu") * 2 + 1) / side - 1
+    grid = torch.empty(x.shape[1], side, side, 2, device="cpu")
     for k, factors in enumerate((x, y)):
         column, row, constant = torch.from_numpy(factors).float()[..., None, None]
         torch.add(column * axis, row * axis[:, None] + constant, out=grid[..., k])

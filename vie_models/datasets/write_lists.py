@@ -13,9 +13,10 @@ import os
 from collections import defaultdict
 from pathlib import Path
 
+from ..failures import MAX_FAILED, check_failures
 from ..files import replacing
 from ..video.frames import GRID_FPS, VideoError
-from ..video.sources import IMAGE_SUFFIXES, open_video
+from ..video.sources import IMAGE_SUFFIXES, decoding, open_video
 from .annotations import Annotations, Entry, videos_in
 from .encode import encode_video
 from .lists import CLASSES
@@ -54,6 +55,7 @@ def write_lists(
     encode: Path | None = None,
     short_side: int = 320,
     workers: int = 4,
+    max_failed: float = MAX_FAILED,
     progress: bool = False,
 ) -> list[Count]:
     """Writes the list files of a dataset. Paths in them are relative to `videos`, or to `encode` if it is given.
@@ -68,12 +70,14 @@ def write_lists(
         encode: folder for re-encoded videos: H.264, 25 frames per second. Existing files are kept. Default: no re-encoding.
         short_side: longest short side of re-encoded videos, in pixels.
         workers: number of processes that read videos.
+        max_failed: largest share of a split's videos that may be missing or unreadable, from 0 to 1.
         progress: show a progress bar, or a line a minute where there is no terminal.
 
     Returns:
         The counts of each split.
 
     Raises:
+        TooManyFailuresError: of a split, more videos are missing or unreadable, or all are. Only left_out.txt is written then.
         ValueError: `encode` is given, and one of the files is an image.
     """
     found = _Finder(videos)
@@ -85,7 +89,7 @@ def write_lists(
     results = dict(zip(sources, map_in_processes(_measure, jobs, workers, progress=progress), strict=True))
     root = encode or videos
     out.mkdir(parents=True, exist_ok=True)
-    counts, left_out = [], []
+    counts, left_out, lists = [], [], {}
     for split, listed in annotations.splits.items():
         lines, missing, unreadable = [], 0, 0
         for entry in listed:
@@ -99,13 +103,23 @@ def write_lists(
             else:
                 path, frames = result
                 lines.append(f"{path.relative_to(root)} {frames} {entry.label}\n")
-        with replacing(out / f"{split}.txt") as file:
-            file.write_bytes(os.fsencode("".join(lines)))
+        lists[f"{split}.txt"] = lines
         counts.append(Count(split, len(listed), missing, unreadable))
-    for name, content in ((CLASSES, annotations.classes), (LEFT_OUT, left_out)):
-        with replacing(out / name) as file:
-            file.write_bytes(os.fsencode("".join(f"{line}\n" for line in content)))
+    _write(out / LEFT_OUT, [f"{line}\n" for line in left_out])
+    for count in counts:
+        if failed := count.listed - count.written:
+            split, name, reason = next(line for line in left_out if line.startswith(f"{count.split}\t")).split("\t", 2)
+            remedy = f"{out / LEFT_OUT} names all"
+            what, first = f"videos of the split {split}, looked for in {videos},", f"{name}: {reason}"
+            check_failures(failed, count.listed, max_failed, what=what, first=first, remedy=remedy)
+    for name, lines in {**lists, CLASSES: [f"{name}\n" for name in annotations.classes]}.items():
+        _write(out / name, lines)
     return counts
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    with replacing(path) as file:
+        file.write_bytes(os.fsencode("".join(lines)))
 
 
 class _Finder:
@@ -115,11 +129,11 @@ class _Finder:
         self._root = videos
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in videos_in(videos):
-            self._by_stem[path.stem if path.is_file() else path.name].append(path)
+            self._by_stem[path.name if path.is_dir() else path.stem].append(path)
 
     def __call__(self, entry: Entry) -> Path | None:
         direct = self._root / entry.name
-        if direct.exists():
+        if os.path.lexists(direct):  # a link that leads nowhere is found, too, and then said to be unreadable
             return direct
         found = self._by_stem.get(entry.name, [])
         of_class = [path for path in found if entry.folder in path.parent.parts]
@@ -143,7 +157,7 @@ def _measure(job: _Job) -> _Result:
             return path, 1
         if target is not None and not target.exists():
             encode_video(path, target, short_side)
-        with open_video(target or path, GRID_FPS, threads=1) as video:
+        with decoding(path), open_video(target or path, GRID_FPS, threads=1) as video:
             frames = video.num_frames
             next(video.read([[0]]))
             return target or path, frames

@@ -5,12 +5,14 @@ V videos, C clips each, K classes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ..bank.ranks import World
+from ..clip_spec import Placement
 from ..datasets.lists import VideoList
 from ..evaluate.results import UNREAD
 from ..features.extractor import Extractor
@@ -24,6 +26,7 @@ def clip_outputs(
     which: Sequence[int],
     *,
     clips: int = 5,
+    placement: Placement = "even",
     workers: int = 0,
     dtype: str = "float32",
     device: torch.device | None = None,
@@ -31,27 +34,38 @@ def clip_outputs(
 ) -> dict[int, Tensor]:
     """Returns the outputs of the network for some videos, [C, ...] for each video that can be read, by its index.
 
-    The network is in evaluation mode afterwards.
+    Says on stderr which videos cannot be read, and why. The network is in evaluation mode afterwards.
 
     Args:
         network: the encoder, or a network around one.
         videos: the list.
         which: indices of the videos to read.
-        clips: C, number of evenly spaced clips per video.
+        clips: C, number of clips per video.
+        placement: where they lie, as in `Extractor`.
         workers: number of processes that read videos. At most 4 are used.
         dtype: precision of the network's arithmetic, "float32" or "bfloat16".
         device: device of the network.
         progress: show a progress bar, or a line a minute where there is no terminal.
     """
     extractor = Extractor(
-        network, pool=None, clips=clips, workers=min(workers, 4), dtype=getattr(torch, dtype), device=device
-    )  # fmt: skip
-    found = {}
+        network,
+        pool=None,
+        clips=clips,
+        placement=placement,
+        workers=min(workers, 4),
+        dtype=getattr(torch, dtype),
+        device=device,
+    )
+    found, failed = {}, []
     with Progress(len(which), "video", show=progress) as bar:
-        for number, _, arrays in extractor.results([videos.paths[i] for i in which]):
+        for number, record, arrays in extractor.results([videos.paths[i] for i in which]):
             bar.update()
-            if arrays is not None:
+            if arrays is None:
+                failed.append(f"failed: {record.path}: {record.reason}")
+            else:
                 found[which[number]] = torch.from_numpy(arrays["embedding"])
+    for line in failed:
+        print(line, file=sys.stderr)
     return {i: found[i] for i in sorted(found)}
 
 
@@ -65,7 +79,7 @@ def gather_top(which: Sequence[int], scores: dict[str, Tensor], num_videos: int,
         ranks: the processes that share the videos.
     """
     best = {name: found.topk(min(5, found.shape[1])).indices.cpu() for name, found in scores.items()}
-    top = {name: torch.full((num_videos, rows.shape[1]), UNREAD) for name, rows in best.items()}
+    top = {name: torch.full((num_videos, rows.shape[1]), UNREAD, device="cpu") for name, rows in best.items()}
     for indices, rows in ranks.gather_objects((list(which), best)):
         for name, found in rows.items():
             top[name][indices] = found

@@ -14,9 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..bank.knn import knn_of_rows
 from ..bank.ranks import World, world
-from ..datasets.lists import VideoList, class_names, read_list
+from ..bank.voting import knn_of_rows
+from ..clip_spec import Placement
+from ..datasets.lists import VideoList, class_names, read_list, warn_of_shared
+from ..datasets.readable import check_readable
+from ..failures import MAX_FAILED, check_failures, check_max_failed
 from ..models import Encoder
 from ..weights import create_model, list_weights, load_memory_bank
 from ..weights.folder import BANK, hash_of_weights, read_bank
@@ -37,18 +40,20 @@ class Evaluation:
     seed: int = 0
     """Seed for the weights of an untrained encoder."""
     train_list: Path | None = None
-    """List file of labelled training videos, one per line: `path frames label` or `path label`."""
+    """List file of labeled training videos, one per line: `path frames label` or `path label`."""
     bank: bool = False
     """kNN: use the memory bank that came with the weights instead of a training list."""
     val_list: Path
-    """List file of labelled test videos to classify, in the same format."""
+    """List file of labeled test videos to classify, in the same format."""
     root: Path = Path()
     """Folder that the paths in the lists are relative to."""
     out: Path
     """Folder for results.json and the confusion matrix."""
     clips: int = 5
     """Number of clips per video."""
-    neighbours: int = 10
+    placement: Placement = "even"
+    """Where the clips lie. even: evenly spaced from the start of the video to its end. paper: as in the paper's evaluation."""
+    neighbors: int = 10
     """kNN: number of rows that vote for each clip."""
     temperature: float = 0.07
     """kNN: temperature of the votes."""
@@ -58,42 +63,52 @@ class Evaluation:
     """Precision of the encoder's arithmetic."""
     device: Literal["cpu", "cuda"] | None = None
     """Device to evaluate on. Default: cuda if there is a GPU, or else cpu."""
+    max_failed: float = MAX_FAILED
+    """Largest share of the videos of each list that may be unreadable, from 0 to 1. With more, there is no result."""
+
+    def __post_init__(self) -> None:
+        check_max_failed(self.max_failed)
 
 
 def evaluate_knn(config: Evaluation) -> Results:
     """Classifies the videos of val_list by kNN and writes results.json. Under torchrun, all processes call it.
 
-    The neighbours are rows of the memory bank that came with the weights, or the videos of train_list. The embedding of a
-    training video is the mean over its clips, normalised to unit length. An unreadable training video is left out; an
-    unreadable test video counts as wrong.
+    The neighbors are rows of the memory bank that came with the weights, or the videos of train_list. The embedding of a
+    training video is the mean over its clips, normalized to unit length. An unreadable training video is left out; an
+    unreadable test video counts as wrong. results.json counts both, as `train_unread` and `unread`.
 
     Raises:
+        TooManyFailuresError: a larger share of a list than `max_failed` is unreadable, or all of it.
         ValueError: a list has no labels, or there is neither a training list nor a bank.
         FileNotFoundError: a list, the weights or their memory bank does not exist.
     """
     with world(config.device) as ranks:
         model = encoder(config.model, config.weights, config.seed)
-        val = _labelled(config.val_list, config.root)
+        val = _labeled(config.val_list, config.root, config.max_failed)
         if config.bank:
             rows, labels = memory_bank(config.model, config.weights)
+            unread = 0
         else:
-            rows, labels = _means(model, _train_videos(config), config, ranks)
+            train = _train_videos(config, val, ranks)
+            rows, labels = _means(model, train, config, ranks)
+            unread = len(train) - len(rows)
         outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
-        blank = torch.zeros(0, config.clips, rows.shape[1])
+        blank = torch.zeros(0, config.clips, rows.shape[1], device="cpu")
         values = torch.stack(list(outputs.values())) if outputs else blank
         num_classes = int(max(labels.max(), val.labels.max())) + 1
-        found = knn_of_rows(values, rows, labels, config.neighbours, config.temperature, num_classes, ranks)
-        return _finished(config, "knn", hash_of_weights(model), val, list(outputs), found.scores, ranks)
+        found = knn_of_rows(values, rows, labels, config.neighbors, config.temperature, num_classes, ranks)
+        return _finished(config, "knn", hash_of_weights(model), val, list(outputs), found.scores, ranks, unread)
 
 
 def evaluate_logistic(config: Evaluation) -> Results:
     """Classifies the videos of val_list by logistic regression on pooled features and writes results.json.
 
     This is the standard fit for few videos. Under torchrun, all processes call it. Features are averaged over a video's clips
-    and standardised. The strength of the L2 penalty is chosen by cross-validation on the training videos, with up to 5 folds
+    and standardized. The strength of the L2 penalty is chosen by cross-validation on the training videos, with up to 5 folds
     (scikit-learn).
 
     Raises:
+        TooManyFailuresError: a larger share of a list than `max_failed` is unreadable, or all of it.
         ValueError: a list has no labels, there is no training list, or a class has only one training video.
         FileNotFoundError: a list or the weights do not exist.
         ImportError: scikit-learn is not installed.
@@ -109,8 +124,9 @@ def evaluate_logistic(config: Evaluation) -> Results:
         model = encoder(config.model, config.weights, config.seed)
         weights = hash_of_weights(model)
         model.reset_classifier(0)
-        val = _labelled(config.val_list, config.root)
-        rows, labels = _means(model, _train_videos(config), config, ranks, unit=False)
+        val = _labeled(config.val_list, config.root, config.max_failed)
+        train = _train_videos(config, val, ranks)
+        rows, labels = _means(model, train, config, ranks, unit=False)
         folds = min(5, int(torch.bincount(labels)[labels.unique()].min()))
         if folds < 2:
             raise ValueError(f"{config.train_list} has a class with one video, but cross-validation needs at least two")
@@ -120,18 +136,19 @@ def evaluate_logistic(config: Evaluation) -> Results:
         outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
         features = np.stack([x.mean(0).numpy() for x in outputs.values()]) if outputs else np.zeros((0, rows.shape[1]))
         num_classes = int(max(labels.max(), val.labels.max())) + 1
-        scores = torch.zeros(len(features), num_classes)
+        scores = torch.zeros(len(features), num_classes, device="cpu")
         if len(features):
             scores[:, torch.from_numpy(fit.classes_)] = torch.from_numpy(fit.predict_proba(features)).float()
-        return _finished(config, "logistic", weights, val, list(outputs), scores, ranks)
+        return _finished(config, "logistic", weights, val, list(outputs), scores, ranks, len(train) - len(rows))
 
 
 def encoder(name: str, weights: Path | None, seed: int = 0) -> Encoder:
     """Returns a model by name, in evaluation mode, with weights as in `Evaluation`, or untrained if `weights` is None."""
-    if weights is None:
+    with torch.device("cpu"):  # whatever the default device is
+        if weights is not None:
+            return load_weights(name, weights)
         torch.manual_seed(seed)
         return create_model(name).eval()
-    return load_weights(name, weights)
 
 
 def memory_bank(name: str, weights: Path | None) -> tuple[Tensor, Tensor]:
@@ -147,17 +164,21 @@ def memory_bank(name: str, weights: Path | None) -> tuple[Tensor, Tensor]:
     return bank["memory_bank"], bank["labels"]
 
 
-def _labelled(file: Path, root: Path) -> VideoList:
+def _labeled(file: Path, root: Path, max_failed: float) -> VideoList:
     videos = read_list(file, root)
+    check_readable(videos, file, root, max_failed)
     if int(videos.labels.min()) < 0:
         raise ValueError(f"{file} has no labels: give lines `path frames label` or `path label`")
     return videos
 
 
-def _train_videos(config: Evaluation) -> VideoList:
+def _train_videos(config: Evaluation, val: VideoList, ranks: World) -> VideoList:
     if config.train_list is None:
-        raise ValueError("give a train list of labelled videos (or, for kNN, bank=True to use the weights' memory bank)")
-    return _labelled(config.train_list, config.root)
+        raise ValueError("give a train list of labeled videos (or, for kNN, bank=True to use the weights' memory bank)")
+    train = _labeled(config.train_list, config.root, config.max_failed)
+    if ranks.is_first:
+        warn_of_shared(train, val, root=config.root, names=(config.train_list, config.val_list))
+    return train
 
 
 def _share(videos: VideoList, ranks: World) -> range:
@@ -167,6 +188,7 @@ def _share(videos: VideoList, ranks: World) -> range:
 def _reading(config: Evaluation, ranks: World) -> dict[str, Any]:
     return {
         "clips": config.clips,
+        "placement": config.placement,
         "workers": config.workers,
         "dtype": config.dtype,
         "device": ranks.device,
@@ -178,20 +200,37 @@ def _means(model: Encoder, videos: VideoList, config: Evaluation, ranks: World, 
     """Returns the model's outputs averaged over the clips of each readable video, [N, D], and the labels, [N]."""
     own = {i: x.mean(0) for i, x in clip_outputs(model, videos, _share(videos, ranks), **_reading(config, ranks)).items()}
     found = {i: x for part in ranks.gather_objects(own) for i, x in part.items()}
-    if not found:
-        raise ValueError(f"none of the videos of {config.train_list} can be read; the first is {videos.paths[0]}")
+    check_failures(len(videos) - len(found), len(videos), config.max_failed, **_list_of(config, config.train_list))
     which = sorted(found)
     rows = torch.stack([found[i] for i in which])
     return F.normalize(rows, dim=1) if unit else rows, videos.labels[which]
 
 
+def _list_of(config: Evaluation, file: Path | None) -> dict[str, str]:
+    return {"what": f"videos of {file}", "remedy": f"paths start from --root {config.root}"}
+
+
 def _finished(
-    config: Evaluation, protocol: str, weights: str, val: VideoList, which: list[int], scores: Tensor, ranks: World
+    config: Evaluation,
+    protocol: str,
+    weights: str,
+    val: VideoList,
+    which: list[int],
+    scores: Tensor,
+    ranks: World,
+    train_unread: int,
 ) -> Results:
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(config).items()}
-    about = {"task": protocol, "model": config.model, "weights": weights, "settings": settings}
+    about = {
+        "task": protocol,
+        "model": config.model,
+        "weights": weights,
+        "settings": settings,
+        "train_unread": train_unread,
+    }
     top = gather_top(which, {protocol: scores}, len(val), ranks)
     results = Results(about, [str(path) for path in val.paths], val.labels, top, class_names(config.val_list))
+    check_failures(results.unread, len(val), config.max_failed, **_list_of(config, config.val_list))
     if ranks.is_first:
         write_results(config.out, results)
     return results

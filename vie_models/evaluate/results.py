@@ -37,6 +37,11 @@ class Results:
     classes: list[str] | None = None
     """Class names; label i is the i-th. None: unknown."""
 
+    @property
+    def unread(self) -> int:
+        """Number of videos that could not be read."""
+        return int((next(iter(self.top.values()))[:, 0] == UNREAD).sum())
+
     def hits(self, protocol: str, k: int = 1) -> np.ndarray:
         """Returns whether the label is among the first k classes, bool [V]. A video that could not be read counts as wrong."""
         return (self.top[protocol][:, :k] == self.labels[:, None]).any(1).numpy()
@@ -61,7 +66,7 @@ class Results:
         return {
             **self.about,
             "num_videos": len(self.paths),
-            "unread": int((next(iter(self.top.values()))[:, 0] == UNREAD).sum()),
+            "unread": self.unread,
             "protocols": {protocol: self.summary(protocol) for protocol in self.top},
             "classes": self.classes,
             "videos": [
@@ -102,11 +107,11 @@ def write_results(folder: Path, results: Results) -> None:
 
 
 def _confusion(figure: Any, results: Results, predictions: Tensor, title: str) -> None:
-    """Draws a confusion matrix. Each row is a label, normalised to a distribution over predictions."""
+    """Draws a confusion matrix. Each row is a label, normalized to a distribution over predictions."""
     read = predictions != UNREAD
     size = int(max(results.labels.max(), predictions.max())) + 1
-    counts = torch.zeros(size, size)
-    counts.index_put_((results.labels[read], predictions[read]), torch.ones(int(read.sum())), accumulate=True)
+    counts = torch.zeros(size, size, device="cpu")
+    counts.index_put_((results.labels[read], predictions[read]), torch.ones(int(read.sum()), device="cpu"), accumulate=True)
     axes = figure.subplots()
     axes.set(title=title, xlabel="predicted", ylabel="label")
     figure.colorbar(
@@ -118,6 +123,12 @@ def _confusion(figure: Any, results: Results, predictions: Tensor, title: str) -
         axes.set_yticks(range(size), names, fontsize="x-small")
 
 
+def unread_of(folder: Path) -> int:
+    """Returns how many test and training videos of a folder's results.json could not be read."""
+    results = json.loads((folder / RESULTS).read_text())
+    return int(results["unread"] + results.get("train_unread", 0))
+
+
 def summary(folder: Path) -> str:
     """Returns a short text of a folder's results.json: accuracies with 95 % intervals, and the number of unreadable videos."""
     results = json.loads((folder / RESULTS).read_text())
@@ -127,4 +138,6 @@ def summary(folder: Path) -> str:
         accuracy = f"top-1 {100 * found['top1']:.1f} % (95 %: {low:.1f} to {high:.1f}), top-5 {100 * found['top5']:.1f} %"
         lines.append(f"{protocol}: {accuracy}")
     unread = f"{results['unread']} of them could not be read"
+    if results.get("train_unread"):
+        unread += f", nor could {results['train_unread']} training videos"
     return "\n".join([*lines, f"{results['num_videos']} videos, {unread}; details are in {folder / RESULTS}"])

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..clip_spec import Placement
+from ..files import identity
 from ..models import Encoder
 from ..models.precision import WrongArithmeticError, check_convolutions
 from ..progress import Progress
@@ -28,12 +30,8 @@ from ..video.sources import PathOrURL, Source, open_video
 from ..video.transforms import clip_transform
 from ..video.workers import Message, VideoReader
 from ..weights.folder import hash_of_weights
-from .folder import FeatureFolder, Format, VideoRecord, identity
+from .folder import FeatureFolder, Format, VideoRecord
 from .jobs import jobs_of, name_of
-
-
-class TooManyFailuresError(RuntimeError):
-    """More videos failed than `max_failures` allows."""
 
 
 class Extractor:
@@ -43,7 +41,9 @@ class Extractor:
         model: the encoder. It is set to evaluation mode, and moved to `device` if that is given.
         layers: names of layers to extract besides the embedding (see `model.layer_names`).
         pool: "avg" averages each layer over space and time, [C]; None keeps whole feature maps, [C, T, H, W].
-        clips: number of clips per video, evenly spaced (default: 5, or sliding windows if `stride` is given).
+        clips: number of clips per video (default: 5, or sliding windows if `stride` is given).
+        placement: where the clips lie: "even", evenly spaced from the start of the video to its end; "paper", as in the paper's
+            evaluation of the model.
         window: length of a sliding window in seconds (default: the model's clip); its T frames are spread evenly over it.
         stride: seconds from the start of one sliding window to the start of the next.
         batch_size: number of clips per forward pass (default: 4 on CPU, 32 on other devices).
@@ -67,6 +67,7 @@ class Extractor:
         layers: Sequence[str] = (),
         pool: Literal["avg"] | None = "avg",
         clips: int | None = None,
+        placement: Placement = "even",
         window: float | None = None,
         stride: float | None = None,
         batch_size: int | None = None,
@@ -90,7 +91,7 @@ class Extractor:
                 raise ValueError(f"{name} must be >= {least}, got {value}")
         if not time_limit > 0:
             raise ValueError(f"time_limit must be > 0 seconds, got {time_limit}")
-        self.sampling = Sampling(spec=model.clip_spec, clips=clips, window=window, stride=stride)
+        self.sampling = Sampling(spec=model.clip_spec, clips=clips, placement=placement, window=window, stride=stride)
         self.model, self.layers, self.pool = model.eval(), list(dict.fromkeys(layers)), pool
         if device is not None:
             self.model.to(device)
@@ -105,7 +106,7 @@ class Extractor:
             except WrongArithmeticError as error:
                 warnings.warn(f"computing features in float32: {error}", stacklevel=2)
                 self.dtype = torch.float32
-        self._normalise = clip_transform(model).normalise
+        self._normalize = clip_transform(model).normalize
         self._run = torch.compile(self._maps) if compile else self._maps
         self._frozen = compile and self.device.type == "cpu"
 
@@ -120,7 +121,8 @@ class Extractor:
         Returns:
             (arrays, record). The arrays are `embedding` [clips, D]; one array per layer, [clips, C] or [clips, C, T, H, W];
             `start` and `end` [clips] and `frame_times` [clips, T], in seconds after the video's first frame; and `looped`
-            [clips], which is true where a clip reached the end of the video and started again.
+            [clips], which is true where a clip reached the end of the video and started again. A clip ends
+            `clip_spec.seconds` (or a window's length) after its start, but at most at the end of the video.
 
         Raises:
             FileNotFoundError: the file does not exist.
@@ -140,7 +142,6 @@ class Extractor:
         *,
         root: str | os.PathLike[str] | None = None,
         format: Format = "npz",
-        max_failures: int | None = None,
         shard: tuple[int, int] = (0, 1),
         progress: bool = False,
     ) -> list[VideoRecord]:
@@ -157,21 +158,18 @@ class Extractor:
             out_dir: folder for the features and the manifest.
             root: folder that contains all paths; relative paths start there. Features go to OUT/<path in root>.npz.
             format: "npz", or "parquet" for one row per clip (needs the extra `parquet`; pooled layers only).
-            max_failures: number of videos that may fail; one more stops the job (default: no limit).
             shard: (i, N) processes part i of N of the videos. All N jobs may write to one folder.
             progress: show a progress bar, or a line a minute where there is no terminal.
 
         Returns:
-            The records of all videos of this shard, in order.
+            The records of all videos of this shard, in order. A bad video stops nothing: its record says why it failed.
 
         Raises:
-            ValueError: there is no video, two videos would get the same file, a path lies outside `root`, or `out_dir` has
-                features made with other settings or weights, or from another file of the same name.
+            NothingReadError: there is no video.
+            ValueError: two videos would get the same file, a path lies outside `root`, or `out_dir` has features made with
+                other settings or weights, or from another file of the same name.
             BlockingIOError: another run is writing to `out_dir`.
-            TooManyFailuresError: more than `max_failures` videos failed.
         """
-        if max_failures is not None and max_failures < 0:
-            raise ValueError(f"max_failures must be >= 0, got {max_failures}")
         if format == "parquet" and self.layers and self.pool is None:
             raise ValueError("Parquet holds pooled layers only: use pool='avg' or format='npz'")
         out_dir = Path(out_dir)
@@ -197,11 +195,6 @@ class Extractor:
                     made, failures = made + record.clips, failures + (record.status == "failed")
                     bar.note(f"{made / max(bar.seconds, 1e-9):.1f} clips/s, {failures} failed")
                     bar.update()
-                    if max_failures is not None and failures > max_failures:
-                        raise TooManyFailuresError(
-                            f"{failures} videos failed, but max_failures is {max_failures}. The last one is {record.path}: "
-                            f"{record.reason}. Finished features are kept in {out_dir}"
-                        )
         return [records[number] for number in sorted(records)]
 
     def settings(self) -> dict[str, Any]:
@@ -218,6 +211,7 @@ class Extractor:
                 "std": list(self.sampling.spec.std),
             },
             "clips": self.sampling.clips,
+            "placement": None if self.sampling.clips is None else self.sampling.placement,
             "window": self.sampling.window,
             "stride": self.sampling.stride,
             "layers": self.layers,
@@ -332,7 +326,7 @@ class Extractor:
         # without freezing, compiled code converts the layout of every weight at every call
         freezing = torch._inductor.config.patch(freezing=True) if self._frozen else contextlib.nullcontext()
         with torch.inference_mode(), half, freezing:
-            return self._run(self._normalise(pixels.to(self.device, non_blocking=True)))
+            return self._run(self._normalize(pixels.to(self.device, non_blocking=True)))
 
     def outputs(self, clips: Iterable[np.ndarray], name: str = "output") -> Iterator[np.ndarray]:
         """Yields what `forward` returns by a name for clips, each uint8 [T, 3, crop, crop]: float32 [n, ...] for each batch."""
@@ -341,7 +335,7 @@ class Extractor:
             yield self.forward(batch)[name][: len(batch)].float().cpu().numpy()
 
     def _maps(self, x: Tensor) -> dict[str, Tensor]:
-        maps = self.model.forward_intermediates(x, [*self.layers, "output"])
+        maps = self.model.forward_layers(x, [*self.layers, "output"])
         if self.pool is None:
             return maps
         return {name: value if value.ndim == 2 else value.mean((2, 3, 4)) for name, value in maps.items()}

@@ -24,9 +24,11 @@ from typing import Any, Literal
 import numpy as np
 from filelock import FileLock, Timeout
 
+from ..failures import NothingReadError
+from ..files import identity
+
 Format = Literal["npz", "parquet"]
 MANIFEST = "manifest.jsonl"
-_PROBE = 1 << 16  # bytes read at the start, middle and end of a file to recognise it
 
 
 @dataclasses.dataclass
@@ -209,30 +211,6 @@ class FeatureFolder:
             temporary.unlink(missing_ok=True)
 
 
-def identity(path: Path | str) -> tuple[int | None, str]:
-    """Returns (size in bytes, fingerprint) of a video.
-
-    The fingerprint of a folder of frames covers the names of its files and the content of the first; that of an address,
-    which is text, is of the address alone, and its size is None: the server is not asked again.
-    """
-    if isinstance(path, str):
-        return None, hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
-    if path.is_dir():
-        files = sorted(path.glob("*.jpg"))
-        digest = hashlib.sha256("\n".join(file.name for file in files).encode("utf-8", "surrogateescape"))
-        digest.update(files[0].read_bytes() if files else b"")
-        return sum(file.stat().st_size for file in files), digest.hexdigest()
-    if not path.is_file():  # reading a pipe could block forever
-        raise FileNotFoundError(f"no file at {path}")
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for position in sorted({0, max(size // 2 - _PROBE // 2, 0), max(size - _PROBE, 0)}):
-            file.seek(position)
-            digest.update(file.read(_PROBE))
-    return size, digest.hexdigest()
-
-
 def read_manifest(manifest: Path) -> dict[str, VideoRecord]:
     """Returns the last record of each name. Skips an unfinished last line, which a killed run leaves.
 
@@ -302,6 +280,21 @@ def records_with_features(folder: Path) -> dict[str, VideoRecord]:
         FileNotFoundError: the folder has no manifest.
         ValueError: no video has features, or a manifest is not valid.
     """
+    records = read_manifests(folder)
+    found = {name: records[name] for name in sorted(records) if records[name].features}
+    if not found:
+        why = next((f": {name}: {record.reason}" for name, record in records.items() if record.reason), "")
+        raise NothingReadError(f"none of the {len(records)} videos in the manifest of {folder} has features{why}")
+    return found
+
+
+def read_manifests(folder: Path) -> dict[str, VideoRecord]:
+    """Returns the record of each video from the manifests of all shards, one with features if there is any.
+
+    Raises:
+        FileNotFoundError: the folder has no manifest.
+        ValueError: a manifest is not valid.
+    """
     manifests = sorted(folder.glob("manifest*.jsonl"))
     if not manifests:
         raise FileNotFoundError(f"no {MANIFEST} in {folder}: is it the output folder of `vie extract`?")
@@ -310,10 +303,7 @@ def records_with_features(folder: Path) -> dict[str, VideoRecord]:
         for name, record in read_manifest(manifest).items():
             if name not in records or (record.features and (folder / record.features).exists()):
                 records[name] = record
-    found = {name: records[name] for name in sorted(records) if records[name].features}
-    if not found:
-        raise ValueError(f"no video in {folder} has features; {manifests[0].name} says why")
-    return found
+    return records
 
 
 def load_video_features(folder: Path, record: VideoRecord, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:

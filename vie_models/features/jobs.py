@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ..failures import NothingReadError
 from ..files import VIDEO_SUFFIXES
-from ..video.frames import FrameFolder
 from ..video.remote import is_url, url_name
+from ..video.search import files_below
 from ..video.sources import PathOrURL, path_or_url
 from .folder import is_output
 
@@ -39,12 +40,10 @@ def jobs_of(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], ro
         path = given if root is None else root / given
         if root is not None and (not path.is_relative_to(root) or ".." in given.parts):
             raise ValueError(f"paths must lie in the root {root}, got {given}")
-        if path.is_dir() and not FrameFolder.is_one(path):
-            jobs += _search(path, root or path, out_dir, [])
-        elif root is not None:
-            jobs.append(Job(path.relative_to(root).as_posix(), path))
+        if os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises where the folder above may not be read
+            jobs += _search(path, root or path, out_dir)
         else:
-            jobs.append(Job(path.name if path.name not in ("", "..") else path.resolve().name, path))
+            jobs.append(Job(_name(path, root or path), path))
     given_by_name = {job.path for job in jobs if job.is_video}
     jobs = [job for job in jobs if job.is_video or job.path not in given_by_name]
     if not any(job.is_video for job in jobs):
@@ -67,8 +66,8 @@ def videos_of(paths: Iterable[str | os.PathLike[str]]) -> list[PathOrURL]:
     found: list[PathOrURL] = []
     others: list[Job] = []
     for path in sources:
-        if isinstance(path, Path) and path.is_dir() and not FrameFolder.is_one(path):
-            jobs = list(_search(path, path, None, []))
+        if isinstance(path, Path) and os.path.isdir(path):  # noqa: PTH112
+            jobs = list(_search(path, path, None))
             found += [job.path for job in jobs if job.is_video]
             others += [job for job in jobs if not job.is_video]
         else:
@@ -83,28 +82,26 @@ def name_of(source: PathOrURL) -> str:
     return url_name(source) if is_url(source) else Path(source).name
 
 
-def _nothing_found(sources: list[PathOrURL], others: list[Job]) -> ValueError:
+def _nothing_found(sources: list[PathOrURL], others: list[Job]) -> NothingReadError:
     where = ", ".join(map(str, sources[:3])) + (f" and {len(sources) - 3} others" if len(sources) > 3 else "")
     there = f" (there are {len(others)} other files, such as {others[0].name})" if others else ""
-    return ValueError(
+    return NothingReadError(
         f"no videos found in {where or 'an empty list'}{there}: a folder is searched for files with a video suffix (.mp4, ...) "
         "and for folders of %06d.jpg frames; give any other file by its own path"
     )
 
 
-def _search(folder: Path, top: Path, out_dir: Path | None, above: list[os.stat_result]) -> Iterator[Job]:
-    """Yields the files and folders of frames in a folder, sorted by name, except hidden ones and our own output."""
-    here = folder.stat()
-    if any(os.path.samestat(here, other) for other in above):  # a link to a folder above
-        return
-    for path in sorted(folder.iterdir()):
-        name = path.relative_to(top).as_posix()
-        if path.name.startswith("."):
-            continue
-        if path.is_dir() and not FrameFolder.is_one(path):
-            if not (out_dir and out_dir.exists() and out_dir.samefile(path)):
-                yield from _search(path, top, out_dir, [*above, here])
-        elif path.is_dir() or path.is_file():
-            is_ours = is_output(path) and out_dir and out_dir.exists() and out_dir.samefile(top)
-            if not is_ours:
-                yield Job(name, path, path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES)
+def _search(folder: Path, top: Path, out_dir: Path | None) -> Iterator[Job]:
+    """Yields what is in a folder, but for our own output: as a video, if it is named like one or is a folder."""
+    is_out = bool(out_dir and out_dir.exists() and out_dir.samefile(top))
+    for path in files_below(folder, None if is_out else out_dir):
+        if not (is_out and is_output(path)):
+            is_video = path.suffix.lower() in VIDEO_SUFFIXES or os.path.isdir(path)  # noqa: PTH112
+            yield Job(_name(path, top), path, is_video)
+
+
+def _name(path: Path, top: Path) -> str:
+    """Returns a path in a folder as text, or the name of the folder itself."""
+    if path != top:
+        return path.relative_to(top).as_posix()
+    return path.name if path.name not in ("", "..") else path.resolve().name

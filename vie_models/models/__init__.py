@@ -6,8 +6,11 @@ from ..lazy import lazy_names
 from .registry import MODELS, build_model, list_models, model_entry
 
 if TYPE_CHECKING:
+    from .cost import layer_shapes, output_size
     from .encoder import Encoder
     from .twopathway import two_pathway
 
-__all__ = ["MODELS", "Encoder", "build_model", "list_models", "model_entry", "two_pathway"]
-__getattr__ = lazy_names(__name__, {"Encoder": ".encoder", "two_pathway": ".twopathway"})
+__getattr__, _lazy = lazy_names(
+    __name__, {".cost": ["layer_shapes", "output_size"], ".encoder": ["Encoder"], ".twopathway": ["two_pathway"]}
+)
+__all__ = ["MODELS", "build_model", "list_models", "model_entry", *_lazy]

@@ -165,7 +165,7 @@ def _checkpointed(block: nn.Module, x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _running_statistics_held(module: nn.Module) -> Iterator[None]:
-    """Lets BatchNorm normalise as in training but keep its running statistics: a recomputation is not a new step."""
+    """Lets BatchNorm normalize as in training but keep its running statistics: a recomputation is not a new step."""
     norms = [m for m in module.modules() if isinstance(m, NormAct)]
     momenta = [norm.momentum for norm in norms]
     counts = [norm.num_batches_tracked for norm in norms]
@@ -229,7 +229,7 @@ class Trunk(nn.Module):
 
 
 def init_convolutions(model: nn.Module) -> None:
-    """Initialises convolutions with He normal, fan in. Norms are ones and zeros already. Skips the meta device."""
+    """Initializes convolutions with He normal, fan in. Norms are ones and zeros already. Skips the meta device."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")

@@ -2,7 +2,8 @@
 
 For inference on CPU, oneDNN needs each weight in a blocked layout of its own. At every call, torch.nn converts the weight or
 uses a much slower kernel. With one clip per batch, that costs several times as much as the convolution. torch.compile keeps the
-converted ("packed") weight when it freezes a model; so do these modules, without a compiler. A stem with few output channels is
+converted ("packed") weight when it freezes a model; so do these modules, without a compiler, in calls of enough work to gain by
+it (`LEAST_WORK`). A stem with few output channels is
 slow in any layout, so it is computed differently (`_convolve_narrow`). Training, GPUs, autocast, torch.compile and torch.export
 use plain torch.nn convolutions, and state_dict holds only the plain weight.
 
@@ -34,7 +35,7 @@ class _PackedConv:
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Proxy):
             return traced_module(self, x)
-        if _can_pack(self, x):
+        if _pays(self, x) and _can_pack(self, x):
             return _convolve_narrow(self, x) if _is_narrow(self) else _convolve(self, x, self._packed_weight(x))
         return super().forward(x)  # type: ignore[misc,no-any-return]
 
@@ -83,6 +84,18 @@ def is_plain_inference(x: Tensor) -> bool:
         and not torch.jit.is_tracing()
         and torch._C._len_torch_dispatch_stack() == 0  # a mode (FLOP counter, fake tensors) must see the real operator
     )
+
+
+LEAST_WORK = 10_000_000
+"""Multiplications in a call from which packing pays.
+
+With fewer, the checksum and the calls cost more than packing saves, with AVX-512 as with AVX2 (docs/performance.md).
+"""
+
+
+def _pays(conv: Any, x: Tensor) -> bool:
+    """Whether this call has at least `LEAST_WORK` multiplications."""
+    return x.numel() * conv.weight.numel() >= LEAST_WORK * conv.in_channels * math.prod(conv.stride)
 
 
 def _can_pack(conv: Any, x: Tensor) -> bool:
@@ -165,10 +178,10 @@ def _packing_works(dtype: torch.dtype) -> bool:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):  # keeps the caller's random state
             for cls, axes in ((nn.Conv2d, 2), (nn.Conv3d, 3)):
-                conv = cls(3, 16, 3, 2, 1, bias=False)
-                conv.weight.copy_(torch.randn(conv.weight.shape, generator=generator))
+                conv = cls(3, 16, 3, 2, 1, bias=False, device="cpu")
+                conv.weight.copy_(torch.randn(conv.weight.shape, generator=generator, device="cpu"))
                 conv = conv.to(dtype)
-                x = torch.randn(2, 3, *[7] * axes, generator=generator).to(dtype)
+                x = torch.randn(2, 3, *[7] * axes, generator=generator, device="cpu").to(dtype)
                 y = _convolve(conv, x, _pack(conv, x, conv.weight.detach()))
                 tolerance = 1e-4 if dtype == torch.float32 else 0.5
                 if not torch.allclose(y, conv(x), rtol=1e-2, atol=tolerance):

@@ -36,7 +36,7 @@ def count_flops(model: Encoder) -> int:
 
 def layer_shapes(model: Encoder) -> dict[str, list[int]]:
     """Returns the shape [C, T, H, W] of each layer for one clip of the model's clip_spec."""
-    maps = without_memory(model).forward_intermediates(meta_clip(model), model.layer_names)
+    maps = without_memory(model).forward_layers(meta_clip(model), model.layer_names)
     return {name: list(found.shape[1:]) for name, found in maps.items()}
 
 

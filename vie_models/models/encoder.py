@@ -26,7 +26,7 @@ FeatureMaps = Any  # a tensor, or a tuple of tensors for several pathways: the i
 
 
 class Encoder(HubMethods, nn.Module):
-    """Base class of all encoders. Takes one normalised clip tensor; returns an embedding, logits or pooled features.
+    """Base class of all encoders. Takes one normalized clip tensor; returns an embedding, logits or pooled features.
 
     Subclasses build their trunk, call `_set_head`, and define `_stages`, `_finish`, `_pool` and `layer_modules`.
     Input is float [B, 3, T, H, W]. T, H and W may differ from `clip_spec`; only VIE-TRN fixes T.
@@ -97,58 +97,83 @@ class Encoder(HubMethods, nn.Module):
         """[B, 3, T, H, W] -> [B, 128] unit-norm embedding, [B, num_classes] logits, or [B, F] pooled features."""
         return self.forward_head(self.forward_features(x))
 
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        layers: str | int | Iterable[str] | Iterable[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-        *,
-        indices: int | Iterable[int] | None = None,
-    ) -> Any:
+    def forward_layers(self, x: Tensor, layers: str | Iterable[str]) -> dict[str, Tensor]:
         """Returns the activations of the named layers, each [B, C, T', H', W'], as a dict in the order given.
 
         The name "output" stands for what `forward` returns, from the same pass. Without it, the head is not run.
 
-        With numbers instead of names, or none, it does what timm's models do: it returns `(forward_features(x), maps)`, where
-        maps are those of `feature_info`, before the norms that follow them.
+        Args:
+            x: clips [B, 3, T, H, W].
+            layers: names of layers: see `layer_names`.
+
+        Raises:
+            ValueError: there is no such layer.
+        """
+        names = self.check_layers(layers)
+        features, maps = self._features_and_layers(x, [name for name in names if name != OUTPUT])
+        if OUTPUT in names:
+            maps[OUTPUT] = self.forward_head(features)
+        return {name: maps[name] for name in names}
+
+    def _features_and_layers(self, x: Tensor, layers: Sequence[str]) -> tuple[FeatureMaps, dict[str, Tensor]]:
+        """Returns `forward_features(x)` and the maps of the named layers, from one pass."""
+        with self._recording(layers) as outputs:
+            features = self.forward_features(x)
+        return features, {name: self._clip_maps(output, x.shape[0]) for name, output in outputs.items()}
+
+    def _clip_maps(self, output: Tensor, batch: int) -> Tensor:
+        """Output of a layer's module for `batch` clips -> [B, C, T', H', W']."""
+        return output
+
+    def check_layers(self, layers: str | Iterable[str]) -> list[str]:
+        """Returns names of layers as a list. Raises ValueError for one that the encoder does not have."""
+        layers = [layers] if isinstance(layers, str) else list(layers)
+        if unknown := [name for name in layers if name not in self.layer_modules and name != OUTPUT]:
+            raise ValueError(
+                f"{self.model_name} has no layer {', '.join(map(repr, unknown))}; it has {', '.join(self.layer_modules)}"
+            )
+        return layers
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """Returns `(forward_features(x), maps)`, as timm's models do: the maps of `feature_info`, from input to output.
 
         Args:
             x: clips [B, 3, T, H, W].
-            layers: names of layers; or, as `indices`, numbers of maps: a list (negative numbers count from the end), n for
-                the last n, None for all.
-            norm: numbers only: apply the final norm to the last stage's map.
-            stop_early: numbers only: run no stage after the last that is wanted. The first result is then its map.
-            output_fmt: numbers only: "NCHW" for maps [B, C, T', H', W'], "NHWC" for [B, T', H', W', C].
-            intermediates_only: numbers only: return the list of maps alone. No stage after the last that is wanted is run.
-            indices: timm's name for `layers`.
+            indices: numbers of maps (negative ones count from the end), n for the last n, None for all.
+            norm: apply the final norm to the last stage's map. All other maps are those before the norm that follows them.
+            stop_early: run no stage after the last that is wanted. The first result is then its map.
+            output_fmt: "NCHW" for maps [B, C, T', H', W'], "NHWC" for [B, T', H', W', C].
+            intermediates_only: return the list of maps alone.
 
         Raises:
-            ValueError: an unknown name, number or format, or timm's arguments beside names.
+            ValueError: there is no such number or format.
         """
-        layers = indices if layers is None else layers
-        if layers is not None and not isinstance(layers, int):
-            layers = [layers] if isinstance(layers, str) else list(layers)  # type: ignore[assignment]
-        if isinstance(layers, list) and not (layers and all(isinstance(layer, int) for layer in layers)):
-            if norm or stop_early or intermediates_only or output_fmt != "NCHW":
-                raise ValueError(
-                    "norm=, stop_early=, output_fmt= and intermediates_only= are timm's and go with numbers of stages, "
-                    f"got the names {layers}; leave them out, or give numbers as indices="
-                )
-            return self._named_maps(x, self._checked(layers))
         if output_fmt not in ("NCHW", "NHWC"):
             raise ValueError(f'output_fmt must be "NCHW" (channels first) or "NHWC" (channels last), got {output_fmt!r}')
-        wanted = self._stage_numbers(layers)
-        result, maps = self._run_stages(x, wanted, norm, stop_early or intermediates_only)
-        if output_fmt == "NHWC":
-            maps = {number: found.movedim(1, -1) for number, found in maps.items()}
-        found = [maps[number] for number in wanted]
-        return found if intermediates_only else (result, found)
+        wanted, batch, last = self.stage_indices(indices), x.shape[0], len(self.stage_modules) - 1
+        end = max(wanted) if stop_early or intermediates_only else last
+        maps: dict[int, Tensor] = {}
+        for number, stage in enumerate(self._stages(x)):
+            if number in wanted:
+                maps[number] = self._stage_map(stage, batch)
+            if number == end:
+                break
+        features = self._finish(stage, batch) if end == last else maps[end]
+        if norm and last in maps:
+            maps[last] = self._last_map(features)
+        found = [found.movedim(1, -1) if output_fmt == "NHWC" else found for found in maps.values()]
+        return found if intermediates_only else (features, found)
 
-    def _stage_numbers(self, indices: Any) -> list[int]:
-        """Returns the numbers of the maps that timm's `indices` stand for."""
+    def stage_indices(self, indices: int | Sequence[int] | None) -> list[int]:
+        """Returns the numbers of the maps that timm's `indices` stand for: see `forward_intermediates`."""
         count = len(self.stage_modules)
         if indices is None:
             return list(range(count))
@@ -156,49 +181,12 @@ class Encoder(HubMethods, nn.Module):
             if not 1 <= indices <= count:
                 raise ValueError(f"a whole number asks for the last 1 to {count} maps, got {indices}; give [{indices}] for one")
             return list(range(count - indices, count))
-        if wrong := [index for index in indices if not -count <= index < count]:
-            raise ValueError(f"{self.model_name} has the maps 0 to {count - 1}, got {wrong[0]}; see feature_info")
-        return [index % count for index in indices]
-
-    def _run_stages(self, x: Tensor, wanted: list[int], norm: bool, stop: bool) -> tuple[FeatureMaps, dict[int, Tensor]]:
-        """Returns `forward_features(x)`, or the last map if `stop`, and the wanted maps by their numbers."""
-        batch, last, found = x.shape[0], len(self.stage_modules) - 1, {}
-        for number, maps in enumerate(self._stages(x)):
-            if number in wanted:
-                found[number] = self._stage_map(maps, batch)
-            if stop and number == max(wanted):
-                break
-        if stop and not (norm and last in wanted):
-            return found[max(wanted)], found
-        features = self._finish(maps, batch)
-        if norm and last in wanted:
-            found[last] = self._last_map(features)
-        return features, found
-
-    def _named_maps(self, x: Tensor, layers: list[str]) -> dict[str, Tensor]:
-        """Returns the maps of the named layers, and what `forward` returns if "output" is among them."""
-        features, maps = self._features_and_maps(x, [name for name in layers if name != OUTPUT])
-        if OUTPUT in layers:
-            maps[OUTPUT] = self.forward_head(features)
-        return {name: maps[name] for name in layers}
-
-    def _features_and_maps(self, x: Tensor, layers: Sequence[str]) -> tuple[FeatureMaps, dict[str, Tensor]]:
-        """Returns `forward_features(x)` and the maps of the named layers, from one pass."""
-        with self._recording(layers) as outputs:
-            features = self.forward_features(x)
-        return features, {name: self._layer_maps(output, x.shape[0]) for name, output in outputs.items()}
-
-    def _layer_maps(self, output: Tensor, batch: int) -> Tensor:
-        """Output of a layer's module for `batch` clips -> [B, C, T', H', W']."""
-        return output
-
-    def _checked(self, layers: str | Iterable[str]) -> list[str]:
-        layers = [layers] if isinstance(layers, str) else list(layers)
-        if unknown := [name for name in layers if name not in self.layer_modules and name != OUTPUT]:
+        if not len(indices) or not all(isinstance(index, int) and -count <= index < count for index in indices):
             raise ValueError(
-                f"{self.model_name} has no layer {', '.join(map(repr, unknown))}; it has {', '.join(self.layer_modules)}"
+                f"{self.model_name} has the maps 0 to {count - 1} (see feature_info), got {list(indices)!r}; "
+                "for named layers use forward_layers"
             )
-        return layers
+        return [index % count for index in indices]
 
     @contextlib.contextmanager
     def _recording(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
@@ -233,7 +221,7 @@ class Encoder(HubMethods, nn.Module):
 
     @property
     def layer_names(self) -> list[str]:
-        """Names of the layers for `forward_intermediates`, from input to output."""
+        """Names of the layers for `forward_layers`, from input to output."""
         return list(self.layer_modules)
 
     def get_classifier(self) -> nn.Module:
@@ -295,7 +283,7 @@ class Encoder(HubMethods, nn.Module):
         return copied.requires_grad_(False)
 
     def parameter_groups(self, weight_decay: float, bias_weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """Returns the parameter groups for an optimiser: weights, biases and norms. Norms never decay.
+        """Returns the parameter groups for an optimizer: weights, biases and norms. Norms never decay.
 
         The reference decays everything except BatchNorm, so its `bias_weight_decay` equals its `weight_decay`.
         """
@@ -342,7 +330,7 @@ def check_clip(x: Tensor, name: str, frames: int | None = None, images: bool = F
     if x.ndim != 5 or x.shape[1] != 3 or min(x.shape[2:]) < 1:
         raise ValueError(f"{name} takes clips [B, 3, T, H, W], got {list(x.shape)}; see ClipSpec and clip_transform")
     if not x.is_floating_point():
-        raise ValueError(f"{name} takes normalised float clips, got {x.dtype}; pass frames through clip_transform first")
+        raise ValueError(f"{name} takes normalized float clips, got {x.dtype}; pass frames through clip_transform first")
     if frames is not None and x.shape[2] != frames:
         raise ValueError(
             f"{name} takes exactly {frames} frames, got T = {x.shape[2]}; "

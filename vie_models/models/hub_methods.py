@@ -19,10 +19,10 @@ class HubMethods:
 
     @classmethod
     def from_pretrained(cls, repo_or_folder: str | os.PathLike[str], **options: Any) -> Self:
-        """Loads the encoder of a Hub repository ("org/name") or a folder, in evaluation mode. Loading is strict.
+        """Loads the encoder of a folder, a weight set or a Hub repository ("org/name"), in evaluation mode. Loading is strict.
 
         Args:
-            repo_or_folder: an existing folder; anything else is a repository id.
+            repo_or_folder: as in `vie_models.from_pretrained`.
             **options: those of `vie_models.from_pretrained`: revision, token, cache_dir, force_download, local_files_only,
                 num_classes.
 
@@ -47,7 +47,7 @@ class HubMethods:
             save_directory: folder to write. It may exist.
             repo_id: Hub repository ("org/name") for `push_to_hub`.
             push_to_hub: publish it too.
-            model_card_kwargs: what the card says, as fields of about.json of `vie card`: licence, summary, ...
+            model_card_kwargs: what the card says, as fields of about.json of `vie card`: license, summary, ...
             **push_to_hub_kwargs: further arguments of the method `push_to_hub`.
 
         Returns:
@@ -64,8 +64,8 @@ class HubMethods:
 
         Args:
             repo_id: "org/name"; created if it does not exist.
-            model_card_kwargs: what the card says, as fields of about.json of `vie card`: licence, summary, ... Without a
-                licence, the card says that it is unknown.
+            model_card_kwargs: what the card says, as fields of about.json of `vie card`: license, summary, ... The license
+                must be there: nothing is published without one.
             **publish_kwargs: private, token, tag, commit_message, endpoint.
         """
         return _hub_mixin().push(self, repo_id, model_card_kwargs, publish_kwargs)

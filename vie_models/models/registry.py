@@ -37,6 +37,8 @@ class ModelEntry:
     """Name of the model in the original release, or "" if it has none."""
     summary: str
     """One-line description for listings."""
+    two_pathway: bool = False
+    """Whether the model joins a static and a dynamic pathway: the halves of its embedding, in this order."""
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     """Sizes that differ from the builder's defaults."""
 
@@ -58,7 +60,7 @@ def _smaller(entry: ModelEntry, resize: int, crop: int, **sizes: int) -> ModelEn
     """Returns the same model with other sizes."""
     spec = dataclasses.replace(entry.clip_spec, resize=resize, crop=crop)
     summary = f"{entry.summary}; base width {sizes['width']}, {crop}-pixel crop"
-    return ModelEntry(entry.builder, spec, "", summary, sizes)
+    return dataclasses.replace(entry, clip_spec=spec, reference="", summary=summary, sizes=sizes)
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -69,10 +71,14 @@ MODELS: dict[str, ModelEntry] = {
     "vie_fast": ModelEntry("resnet3d.VIEFast", FAST, "fast_a4", "fast pathway by itself: 16 frames, 4 apart, few channels"),
     "vie_slowfast": ModelEntry("slowfast.VIESlowfast", FAST, "slowfast_a4", "slow and fast pathways with lateral connections"),
     "vie_twopathway_slow": ModelEntry(
-        "twopathway.with_slow", SLOW, "slowsingle_avg", "static (Single) and dynamic (Slow) pathways"
+        "twopathway.with_slow", SLOW, "slowsingle_avg", "static (Single) and dynamic (Slow) pathways", two_pathway=True
     ),
     "vie_twopathway": ModelEntry(
-        "twopathway.with_slowfast", FAST, "slowfastsingle_avg", "static (Single) and dynamic (Slowfast) pathways"
+        "twopathway.with_slowfast",
+        FAST,
+        "slowfastsingle_avg",
+        "static (Single) and dynamic (Slowfast) pathways",
+        two_pathway=True,
     ),
 }
 for _name in ("single", "3dresnet", "slowfast", "twopathway"):

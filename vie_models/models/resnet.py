@@ -27,21 +27,21 @@ class _FrameEncoder(Encoder):
         self.clip_spec = clip_spec
         self.layer_modules = layer_modules()
 
-    def _checked_clip(self, x: Tensor) -> Tensor:
+    def _check_clip(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
     def _stages(self, x: Tensor) -> Iterator[Tensor]:
-        x = self.stem(self._checked_clip(x).transpose(1, 2).flatten(0, 1))  # [B*T, C, H', W'], each frame on its own
+        x = self.stem(self._check_clip(x).transpose(1, 2).flatten(0, 1))  # [B*T, C, H', W'], each frame on its own
         yield x
         for stage in self.stages:
             x = stage(x)
             yield x
 
     def _finish(self, maps: Tensor, batch: int) -> Tensor:
-        return self._layer_maps(self.norm(maps), batch)
+        return self._clip_maps(self.norm(maps), batch)
 
     def _stage_map(self, maps: Tensor, batch: int) -> Tensor:
-        return self._layer_maps(maps, batch)
+        return self._clip_maps(maps, batch)
 
 
 class VIESingle(_FrameEncoder):
@@ -57,13 +57,13 @@ class VIESingle(_FrameEncoder):
         super().__init__(clip_spec, width)
         self._set_head(num_classes)
 
-    def _checked_clip(self, x: Tensor) -> Tensor:
+    def _check_clip(self, x: Tensor) -> Tensor:
         return check_clip(x, "vie_single", images=True)
 
     def _pool(self, features: Tensor) -> Tensor:
         return features.mean((2, 3, 4))
 
-    def _layer_maps(self, output: Tensor, batch: int) -> Tensor:
+    def _clip_maps(self, output: Tensor, batch: int) -> Tensor:
         return _clips(output, batch).mean(2, keepdim=True)
 
 
@@ -78,13 +78,13 @@ class VIETRN(_FrameEncoder):
         self.num_features *= clip_spec.num_frames
         self._set_head(num_classes)
 
-    def _checked_clip(self, x: Tensor) -> Tensor:
+    def _check_clip(self, x: Tensor) -> Tensor:
         return check_clip(x, "vie_trn", frames=self.clip_spec.num_frames)
 
     def _pool(self, features: Tensor) -> Tensor:
         return features.mean((3, 4)).transpose(1, 2).flatten(1)  # [B, T*C], time order
 
-    def _layer_maps(self, output: Tensor, batch: int) -> Tensor:
+    def _clip_maps(self, output: Tensor, batch: int) -> Tensor:
         return _clips(output, batch)
 
 

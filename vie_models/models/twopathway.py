@@ -8,7 +8,7 @@ B batch, C channels, T time, H height, W width, F features.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -87,17 +87,18 @@ class VIETwoPathway(Encoder):
         maps = (self.static._last_map(features[0]), self.dynamic._last_map(features[1]))
         return torch.cat([m.mean((2, 3, 4)) for m in maps], dim=1)
 
-    def _named_maps(self, x: Tensor, layers: list[str]) -> dict[str, Tensor]:
-        """Runs only the pathways that `layers` need."""
+    def forward_layers(self, x: Tensor, layers: str | Iterable[str]) -> dict[str, Tensor]:
+        """As `Encoder.forward_layers`. Runs only the pathways that `layers` need."""
+        names = self.check_layers(layers)
         features, maps = {}, {}
         for role, pathway in self._pathways().items():
-            own = [name.removeprefix(f"{role}.") for name in layers if name.startswith(f"{role}.")]
-            if own or OUTPUT in layers:
-                features[role], found = pathway._features_and_maps(x, own)
-                maps.update({f"{role}.{name}": m for name, m in found.items()})
-        if OUTPUT in layers:
+            of_pathway = [name.removeprefix(f"{role}.") for name in names if name.startswith(f"{role}.")]
+            if of_pathway or OUTPUT in names:
+                features[role], found = pathway._features_and_layers(x, of_pathway)
+                maps.update({f"{role}.{name}": found_map for name, found_map in found.items()})
+        if OUTPUT in names:
             maps[OUTPUT] = self.forward_head((features["static"], features["dynamic"]))
-        return {name: maps[name] for name in layers}
+        return {name: maps[name] for name in names}
 
     def _set_head(self, num_classes: int | None) -> None:
         """Sets the head. Embeddings come from the pathways' own heads, which logits and pooled features do without."""

@@ -10,14 +10,12 @@ if TYPE_CHECKING:
     from .table import load_stimulus_features
     from .windows import layer_windows
 
-__all__ = ["Presentation", "layer_windows", "load_stimulus_features", "read_stimuli", "stimulus_features"]
-__getattr__ = lazy_names(
+__getattr__, __all__ = lazy_names(
     __name__,
     {
-        "Presentation": ".stimuli",
-        "layer_windows": ".windows",
-        "load_stimulus_features": ".table",
-        "read_stimuli": ".stimuli",
-        "stimulus_features": ".features",
+        ".features": ["stimulus_features"],
+        ".stimuli": ["Presentation", "read_stimuli"],
+        ".table": ["load_stimulus_features"],
+        ".windows": ["layer_windows"],
     },
 )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..failures import check_failures
 from ..features.extractor import Extractor
 from ..files import replacing
 from ..models import Encoder
@@ -93,6 +94,7 @@ def stimulus_features(
         What became of each presentation, in the order of the table.
 
     Raises:
+        NothingReadError: no presentation has values; there is no table then.
         FileNotFoundError: there is no such table or video.
         ValueError: a row of the table or an argument is invalid.
         ImportError: the extra `neuro` is not installed.
@@ -108,7 +110,7 @@ def stimulus_features(
     layers = list(dict.fromkeys(layers))
     spec = model.clip_spec
     if stride is None:
-        stride = window if window is not None else spec.num_frames * spec.frame_interval / spec.fps
+        stride = window if window is not None else spec.seconds
     kept = [layer for layer in layers if layer != EMBEDDING]
     extractor = Extractor(
         model,
@@ -139,6 +141,9 @@ def stimulus_features(
         writer = TableWriter(netcdf, presentations, blocks, most, about)
         stack.callback(writer.close)
         _fill(writer, extractor, reading, reducers, records, progress)
+        if all(record.status == "failed" for record in records):
+            first = f"{records[0].stimulus}: {records[0].reason}"
+            check_failures(len(records), len(records), 1.0, what=f"presentations of {table}", first=first)
         grid = np.array([bin_start(k, reading.sampling) for k in range(max(r.time_bins for r in records))])
         starts = grid.reshape(-1, 1) * 1000 / spec.fps
         presented = {
@@ -186,7 +191,7 @@ def _fill(
             with torch.inference_mode():
                 values = torch.cat([reducer(maps).float() for reducer in reducers], 1).cpu().numpy()
         begin = 0
-        for end in range(1, len(batch) + 1):  # neighbours in time are written together
+        for end in range(1, len(batch) + 1):  # neighbors in time are written together
             last, following = batch[end - 1], batch[end] if end < len(batch) else None
             if following and (following.presentation, following.bin) == (last.presentation, last.bin + 1):
                 continue

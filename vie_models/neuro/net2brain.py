@@ -61,7 +61,7 @@ class VIE(NetSetBase):  # type: ignore[misc]
 
     def video_preprocessing(self, frame: np.ndarray, model_name: str, device: str) -> Tensor:
         """uint8 [T, 3, crop, crop] -> [1, 3, T, crop, crop]."""
-        return clip_transform(self.loaded_model.encoder).normalise(torch.from_numpy(frame))[None].to(device)
+        return clip_transform(self.loaded_model.encoder).normalize(torch.from_numpy(frame))[None].to(device)
 
     def image_preprocessing(self, image: Any, model_name: str, device: str) -> Tensor:
         """PIL image -> [1, 3, 1, crop, crop], repeated by the model."""

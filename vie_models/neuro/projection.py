@@ -36,7 +36,7 @@ class SparseProjection:
         places = np.stack([np.repeat(np.arange(components), counts), np.concatenate(columns)])
         values = torch.from_numpy(signs * (density * components) ** -0.5).float()
         self.matrix = torch.sparse_coo_tensor(
-            torch.from_numpy(places), values, (components, size), is_coalesced=True, check_invariants=True
+            torch.from_numpy(places), values, (components, size), is_coalesced=True, check_invariants=True, device="cpu"
         )
 
     def __call__(self, x: Tensor) -> Tensor:

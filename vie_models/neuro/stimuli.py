@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..video.clips import window_offsets
+from ..failures import NothingReadError
+from ..video.clips import Clip, window_offsets
 from ..video.frames import Video
 from ..video.sampling import ClipRead, Sampling, cropping
 
@@ -74,7 +75,7 @@ def read_stimuli(table: str | os.PathLike[str], root: str | os.PathLike[str] | N
                 raise FileNotFoundError(f"{where}: there is no video {path}")
             found.append(Presentation(stimulus=stimulus, path=path, onset=onset or 0.0, duration=duration))
     if not found:
-        raise ValueError(f"{table} has no rows")
+        raise NothingReadError(f"{table} has no rows: it needs one for each presentation")
     return found
 
 
@@ -104,7 +105,7 @@ class PresentedClip(ClipRead):
 class PresentationReading:
     """Reads the sliding windows of all presentations of a video in one pass, so memory does not grow with its length.
 
-    A window lies within its presentation. A presentation that is shorter than a window gives one clip, which loops.
+    A window lies within its presentation. A presentation that is shorter than a window gives one clip, which loops if need be.
     """
 
     sampling: Sampling
@@ -155,9 +156,10 @@ class PresentationReading:
             room = min(end, video.num_frames) - first
             if number in done or room < 1:
                 continue
-            indices = tuple(first + offset % int(room) for offset in offsets)
+            alone = Clip.of(offsets, int(room))
+            indices = tuple(first + k for k in alone.indices)
             pixels = video.whole(functools.partial(repeated, indices))
-            yield clip(number, 0, 0, indices, True, pixels)
+            yield clip(number, 0, 0, indices, alone.looped, pixels)
 
     def _windows(self, number: int, first: int, end: float) -> Iterator[tuple[int, int, int, int]]:
         """Yields (grid index, presentation, bin, grid index after the onset) of each window of a presentation."""

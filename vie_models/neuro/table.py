@@ -24,7 +24,7 @@ _ROWS = 1024  # rows of Parquet written at once
 
 @dataclasses.dataclass(kw_only=True)
 class Block:
-    """Neighbouring neuroids: one time step of a layer's map, or the layer averaged over time."""
+    """Neighboring neuroids: one time step of a layer's map, or the layer averaged over time."""
 
     layer: str
     step: int

@@ -41,11 +41,11 @@ def frames_seen(model: Encoder, layers: Sequence[str]) -> dict[str, np.ndarray]:
             if (bias := getattr(module, "bias", None)) is not None:
                 nn.init.zeros_(bias)
     frames = model.clip_spec.num_frames
-    x = torch.zeros(frames, 3, frames, _SIDE, _SIDE, dtype=torch.float64)
+    x = torch.zeros(frames, 3, frames, _SIDE, _SIDE, dtype=torch.float64, device="cpu")
     x[range(frames), :, range(frames)] = 1
     seen = {}
     with torch.no_grad():
-        maps = twin.forward_intermediates(x, [layer for layer in layers if layer != EMBEDDING])
+        maps = twin.forward_layers(x, [layer for layer in layers if layer != EMBEDDING])
         for layer in layers:
             if layer == EMBEDDING:
                 values = twin.forward_head(twin.forward_features(x), pre_logits=True)[:, None]  # [T, 1, F]
@@ -68,7 +68,7 @@ def layer_windows(model: Encoder, layers: Sequence[str], *, window: float | None
         ValueError: the model has no such layer, or the window is too short for the clip's frames.
     """
     spec = model.clip_spec
-    length = spec.num_frames * spec.frame_interval if window is None else round(window * spec.fps)
+    length = spec.length if window is None else round(window * spec.fps)
     offsets = np.array(window_offsets(spec.num_frames, length))
     found = {}
     for layer, seen in frames_seen(model, layers).items():
@@ -80,7 +80,7 @@ def layer_windows(model: Encoder, layers: Sequence[str], *, window: float | None
 def windows_page(model: Encoder) -> str:
     """Returns the table that `vie neuro windows` prints: a line a layer, for the step in the middle of the clip."""
     spec = model.clip_spec
-    span = spec.num_frames * spec.frame_interval * 1000 / spec.fps
+    span = spec.seconds * 1000
     lines = [
         f"{model.model_name}: {spec.num_frames} frames, {spec.frame_interval} apart at {spec.fps:g} fps: "
         f"a clip covers {span:g} ms. Times are in ms.",

@@ -5,45 +5,23 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .clusters import Clusters, cluster
+    from .clusters import Clusters, cluster, write_clusters
     from .duplicates import Duplicate, find_duplicates
-    from .examples import Example, find
-    from .index import Hit, Index, build_index, open_index
+    from .examples import Example, embed_example, find, load_encoder
+    from .index import Hit, Index, Pathway, build_index, open_index
     from .pictures import contact_sheet, thumbnail
+    from .segment_picture import draw_segments
     from .segments import Segmentation, segment
 
-__all__ = [
-    "Clusters",
-    "Duplicate",
-    "Example",
-    "Hit",
-    "Index",
-    "Segmentation",
-    "build_index",
-    "cluster",
-    "contact_sheet",
-    "find",
-    "find_duplicates",
-    "open_index",
-    "segment",
-    "thumbnail",
-]
-__getattr__ = lazy_names(
+__getattr__, __all__ = lazy_names(
     __name__,
     {
-        "Clusters": ".clusters",
-        "Duplicate": ".duplicates",
-        "Example": ".examples",
-        "Hit": ".index",
-        "Index": ".index",
-        "Segmentation": ".segments",
-        "build_index": ".index",
-        "cluster": ".clusters",
-        "contact_sheet": ".pictures",
-        "find": ".examples",
-        "find_duplicates": ".duplicates",
-        "open_index": ".index",
-        "segment": ".segments",
-        "thumbnail": ".pictures",
+        ".clusters": ["Clusters", "cluster", "write_clusters"],
+        ".duplicates": ["Duplicate", "find_duplicates"],
+        ".examples": ["Example", "embed_example", "find", "load_encoder"],
+        ".index": ["Hit", "Index", "Pathway", "build_index", "open_index"],
+        ".pictures": ["contact_sheet", "thumbnail"],
+        ".segment_picture": ["draw_segments"],
+        ".segments": ["Segmentation", "segment"],
     },
 )

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..bank.kmeans import kmeans
+from ..bank import kmeans
 from ..files import replacing
 from .index import Hit, Index
 from .pictures import contact_sheet
@@ -28,14 +28,14 @@ class Clusters:
 
     labels: np.ndarray
     """Cluster of each row, int32 [N]."""
-    centres: np.ndarray
+    centers: np.ndarray
     """Their unit means, float32 [K, D]."""
     sizes: np.ndarray
     """Number of rows of each, int64 [K]."""
     videos: np.ndarray
     """Number of videos that have a row in each, int64 [K]."""
     medoids: list[list[Hit]]
-    """For each cluster the clips nearest to its centre, one of a video as far as possible; similarity is to the centre."""
+    """For each cluster the clips nearest to its center, one of a video as far as possible; similarity is to the center."""
 
 
 def cluster(index: Index, k: int = 20, *, medoids: int = 10, iterations: int = 50, seed: int = 0) -> Clusters:
@@ -47,8 +47,8 @@ def cluster(index: Index, k: int = 20, *, medoids: int = 10, iterations: int = 5
         index: the index.
         k: number of clusters.
         medoids: clips to describe each cluster by.
-        iterations: most iterations of k-means.
-        seed: for the first centres.
+        iterations: largest number of iterations of k-means.
+        seed: for the first centers.
 
     Raises:
         ValueError: k is not from 1 to the number of rows, or another number is < 1.
@@ -58,40 +58,40 @@ def cluster(index: Index, k: int = 20, *, medoids: int = 10, iterations: int = 5
     if medoids < 1:
         raise ValueError(f"medoids must be >= 1, got {medoids}")
     rows = torch.from_numpy(index.rows)
-    centres = F.normalize(kmeans(rows, k, iterations=iterations, seed=seed).centroids, dim=1)
-    labels = torch.empty(len(rows), dtype=torch.int64)
-    nearness = torch.empty(len(rows))
+    centers = F.normalize(kmeans(rows, k, iterations=iterations, seed=seed).centroids, dim=1)
+    labels = torch.empty(len(rows), dtype=torch.int64, device="cpu")
+    similarity = torch.empty(len(rows), device="cpu")
     for start in range(0, len(rows), _BLOCK):
         part = slice(start, start + _BLOCK)
-        nearness[part], labels[part] = (rows[part] @ centres.T).max(1)
+        similarity[part], labels[part] = (rows[part] @ centers.T).max(1)
     counts = torch.bincount(labels, minlength=k)
     order = counts.argsort(descending=True, stable=True)
     renumbered = torch.empty_like(order)
-    renumbered[order] = torch.arange(k)
+    renumbered[order] = torch.arange(k, device="cpu")
     found = renumbered[labels].numpy().astype(np.int32)
-    own = [np.flatnonzero(found == c) for c in range(k)]
+    members = [np.flatnonzero(found == c) for c in range(k)]
     return Clusters(
         found,
-        centres[order].numpy(),
+        centers[order].numpy(),
         counts[order].numpy(),
-        np.array([len(np.unique(index.table.video[rows_of])) for rows_of in own]),
-        [_middle(index, rows_of, nearness.numpy(), medoids) for rows_of in own],
+        np.array([len(np.unique(index.video[rows_of])) for rows_of in members]),
+        [_middle(index, rows_of, similarity.numpy(), medoids) for rows_of in members],
     )
 
 
-def _middle(index: Index, rows: np.ndarray, nearness: np.ndarray, most: int) -> list[Hit]:
-    """Returns the rows nearest to the centre: first the nearest of each video, then others, apart in time if possible."""
-    ordered = rows[np.argsort(-nearness[rows], kind="stable")]
-    video, start, end = index.table.video[ordered], index.table.start[ordered], index.table.end[ordered]
-    chosen = np.sort(np.unique(video, return_index=True)[1])[:most].tolist()
+def _middle(index: Index, rows: np.ndarray, similarity: np.ndarray, count: int) -> list[Hit]:
+    """Returns the rows nearest to the center: first the nearest of each video, then others, apart in time if possible."""
+    ordered = rows[np.argsort(-similarity[rows], kind="stable")]
+    video, start, end = index.video[ordered], index.start[ordered], index.end[ordered]
+    chosen = np.sort(np.unique(video, return_index=True)[1])[:count].tolist()
     for place in range(len(ordered)):
-        if len(chosen) == most:
+        if len(chosen) == count:
             break
         same = [other for other in chosen if video[other] == video[place]]
         if not any(start[place] < end[other] and end[place] > start[other] for other in same):
             chosen.append(place)
-    chosen += [place for place in range(min(len(ordered), 2 * most)) if place not in chosen][: most - len(chosen)]
-    return [index.hit(int(ordered[place]), float(nearness[ordered[place]])) for place in chosen]
+    chosen += [place for place in range(min(len(ordered), 2 * count)) if place not in chosen][: count - len(chosen)]
+    return [index.hit(int(ordered[place]), float(similarity[ordered[place]])) for place in chosen]
 
 
 def write_clusters(index: Index, found: Clusters, out: str | os.PathLike[str], *, pictures: bool = True) -> Path:
@@ -105,10 +105,9 @@ def write_clusters(index: Index, found: Clusters, out: str | os.PathLike[str], *
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(["name", "path", "start", "end", "cluster"])
-        table = index.table
         for row, label in enumerate(found.labels.tolist()):
-            video = table.videos[table.video[row]]
-            writer.writerow([video.name, video.path, float(table.start[row]), float(table.end[row]), label])
+            video = index.videos[index.video[row]]
+            writer.writerow([video.name, video.path, float(index.start[row]), float(index.end[row]), label])
     for old in out.glob("cluster-*.png"):
         if old.stem.removeprefix("cluster-").isdigit():
             old.unlink()
@@ -116,6 +115,6 @@ def write_clusters(index: Index, found: Clusters, out: str | os.PathLike[str], *
         for number, hits in enumerate(found.medoids):
             if hits:
                 size, videos = int(found.sizes[number]), int(found.videos[number])
-                title = f"cluster {number}: {size} clips of {videos} video{'s' * (videos > 1)}; nearest to its centre"
+                title = f"cluster {number}: {size} clips of {videos} video{'s' * (videos > 1)}; nearest to its center"
                 contact_sheet(hits, out / f"cluster-{number:03d}.png", title=title)
     return path

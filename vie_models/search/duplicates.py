@@ -70,18 +70,20 @@ def find_duplicates(
     if matches < 1:
         raise ValueError(f"matches must be >= 1, got {matches}")
     rows, values = _links(index, threshold, ratio, progress)
-    video, middle = index.table.video, (np.asarray(index.table.start) + np.asarray(index.table.end)) / 2
-    pair = video[rows[:, 0]].astype(np.int64) * len(index.table.videos) + video[rows[:, 1]]
+    video, middle = index.video, (np.asarray(index.start) + np.asarray(index.end)) / 2
+    pair = video[rows[:, 0]].astype(np.int64) * len(index.videos) + video[rows[:, 1]]
     order = np.argsort(pair, kind="stable")
     found = []
-    for own in np.split(order, np.flatnonzero(np.diff(pair[order])) + 1):
-        if not len(own):
+    for links in np.split(order, np.flatnonzero(np.diff(pair[order])) + 1):
+        if not len(links):
             continue
-        one, two = (int(video[row]) for row in rows[own[0]])
-        kept, speed = aligned(middle[rows[own, 0]], middle[rows[own, 1]], values[own], tolerance=_tolerance(index, one, two))
-        if len(kept) >= min(matches, *(index.table.videos[number].rows for number in (one, two))):
-            first, second = (_stretch(index, rows[own[kept], side]) for side in (0, 1))
-            found.append(Duplicate(first, second, float(values[own[kept]].mean()), len(kept), speed))
+        one, two = (int(video[row]) for row in rows[links[0]])
+        kept, speed = aligned(
+            middle[rows[links, 0]], middle[rows[links, 1]], values[links], tolerance=_tolerance(index, one, two)
+        )
+        if len(kept) >= min(matches, *(index.videos[number].rows for number in (one, two))):
+            first, second = (_stretch(index, rows[links[kept], side]) for side in (0, 1))
+            found.append(Duplicate(first, second, float(values[links[kept]].mean()), len(kept), speed))
     return sorted(found, key=lambda pair: (-pair.similarity, pair.first.name, pair.second.name))
 
 
@@ -103,12 +105,12 @@ def aligned(first: np.ndarray, second: np.ndarray, values: np.ndarray, tolerance
         ends = np.searchsorted(shift[order], shift[order] + 2 * tolerance + 1e-9, side="right")
         sums = np.concatenate([[0.0], np.cumsum(values[order])])
         begin = int(np.argmax(sums[ends] - sums[:-1]))
-        near = order[begin : ends[begin]]
+        chosen = order[begin : ends[begin]]
         for times in (first, second):  # the most similar link of each clip
-            near = near[np.argsort(-values[near], kind="stable")]
-            near = near[np.unique(times[near], return_index=True)[1]]
-        if values[near].sum() > best[0] + 1e-9:
-            best = float(values[near].sum()), near, speed
+            chosen = chosen[np.argsort(-values[chosen], kind="stable")]
+            chosen = chosen[np.unique(times[chosen], return_index=True)[1]]
+        if values[chosen].sum() > best[0] + 1e-9:
+            best = float(values[chosen].sum()), chosen, speed
     return best[1][np.argsort(first[best[1]], kind="stable")], best[2]
 
 
@@ -117,7 +119,7 @@ def _links(index: Index, threshold: float, ratio: float, progress: bool) -> tupl
     background = np.full(len(index), -np.inf)
     rows, others, values = [], [], []
     with Progress(len(index), "clip", show=progress) as bar:
-        for begin, best, row, other, similarity in (_exact if index.near is None else _near)(index, threshold):
+        for begin, best, row, other, similarity in (_exact if index.faiss is None else _approximate)(index, threshold):
             if best.shape[1] >= BACKGROUND:
                 background[begin : begin + len(best)] = -np.partition(-best, BACKGROUND - 1, axis=1)[:, BACKGROUND - 1]
             rows.append(row + begin)
@@ -128,8 +130,8 @@ def _links(index: Index, threshold: float, ratio: float, progress: bool) -> tupl
     links, which = np.unique(links, axis=0, return_index=True)
     found = np.concatenate(values)[which]
     # rounding must not make equal rows of many videos nearer to one another than to the tenth
-    near = ((1 - found).clip(_EQUAL) <= ratio * (1 - background[links].mean(1))) | (ratio == 1)
-    return links[near], found[near]
+    alike = ((1 - found).clip(_EQUAL) <= ratio * (1 - background[links].mean(1))) | (ratio == 1)
+    return links[alike], found[alike]
 
 
 _Block = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -138,7 +140,7 @@ the links of the block: rows counted from the first, rows of other videos, simil
 
 
 def _exact(index: Index, threshold: float) -> Iterator[_Block]:
-    _, firsts, video = np.unique(index.table.video, return_index=True, return_inverse=True)  # videos that have rows
+    _, firsts, video = np.unique(index.video, return_index=True, return_inverse=True)  # videos that have rows
     ends = np.append(firsts[1:], len(index))
     rows = np.asarray(index.rows)
     size = max(min(_VALUES // len(index), 512), 1)
@@ -148,17 +150,17 @@ def _exact(index: Index, threshold: float) -> Iterator[_Block]:
         best[np.arange(len(best)), video[begin : begin + size]] = -np.inf
         row, other = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for query, number in np.argwhere(best >= threshold).tolist():
-            own = dots[query, firsts[number] : ends[number]]
-            least = max(threshold, 1 - _TIE * (1 - own.max()) - 1e-6)
-            found = np.flatnonzero(own >= least)[:_TIES] + firsts[number]
+            dots_of_video = dots[query, firsts[number] : ends[number]]
+            floor = max(threshold, 1 - _TIE * (1 - dots_of_video.max()) - 1e-6)
+            found = np.flatnonzero(dots_of_video >= floor)[:_TIES] + firsts[number]
             row.append(np.full(len(found), query))
             other.append(found)
         which, to = np.concatenate(row), np.concatenate(other)
         yield begin, best, which, to, dots[which, to]
 
 
-def _near(index: Index, threshold: float) -> Iterator[_Block]:
-    video = index.table.video
+def _approximate(index: Index, threshold: float) -> Iterator[_Block]:
+    video = index.video
     for begin in range(0, len(index), 1 << 10):
         part = slice(begin, begin + (1 << 10))
         dots, rows = index.nearest_rows(index.rows[part], _FOUND)
@@ -179,12 +181,12 @@ def _tolerance(index: Index, one: int, two: int) -> float:
     """
     gaps = [0.2]
     for number in (one, two):
-        first, last = np.searchsorted(index.table.video, [number, number + 1])
+        first, last = np.searchsorted(index.video, [number, number + 1])
         if last - first > 1:
-            gaps.append(float(np.median(np.diff(index.table.start[first:last]))))
+            gaps.append(float(np.median(np.diff(index.start[first:last]))))
     return 0.48 * max(gaps)
 
 
 def _stretch(index: Index, rows: np.ndarray) -> Hit:
     hit = index.hit(int(rows[0]))
-    return dataclasses.replace(hit, start=float(index.table.start[rows].min()), end=float(index.table.end[rows].max()))
+    return dataclasses.replace(hit, start=float(index.start[rows].min()), end=float(index.end[rows].max()))

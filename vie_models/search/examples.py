@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..features.extractor import Extractor
+from ..clip_spec import ClipSpec, Placement
+from ..features import Extractor
 from ..models import Encoder
-from ..video.clips import regular_clip
-from ..video.frames import Video, VideoError
-from ..video.sampling import cropping
-from ..video.sources import open_video, path_or_url
-from ..weights.folder import hash_of_weights
+from ..video import Clip, Video, VideoError, cropping, decoding, open_video, path_or_url, regular_clip, window_offsets
+from ..weights import create_model, hash_of_weights
+from .index import Hit, Index, Pathway
 
-if TYPE_CHECKING:
-    from .index import Hit, Index, Pathway
-
-_MOST_CLIPS = 32  # of a long moment
+_MAX_CLIPS = 32  # of a long moment
+_PLACEMENT_BEFORE: Placement = "paper"  # of features that do not say it, which an earlier version made
 _THREADS = 2  # of a decoder; each holds some frames, and a 4K frame takes 12 MB
 
 
@@ -94,7 +92,8 @@ def find(
         raise ValueError("at least one example must be given that is not subtracted")
     if k < 1:
         raise ValueError(f"k must be >= 1, got {k}")
-    vectors = {example: index.embed(example, model) for example in examples}
+    model = model or load_encoder(index)
+    vectors = {example: embed_example(index, example, model) for example in examples}
     query = np.mean([vectors[example] for example in examples if not example.minus], 0)
     if any(example.minus for example in examples):
         query = query - np.mean([vectors[example] for example in examples if example.minus], 0)
@@ -103,16 +102,16 @@ def find(
     if videos:
         exclude = [(path, -math.inf, math.inf) for path, _ in own]
         left_out = {number for path, _ in own for number in index.numbers_of(path)}
-        most = min(k, sum(video.rows > 0 and number not in left_out for number, video in enumerate(index.table.videos)))
+        enough = min(k, sum(video.rows > 0 and number not in left_out for number, video in enumerate(index.videos)))
     else:
         exclude = [(path, *_own_span(index, path, example, clip)) for path, example in own]
-        most = k
-    every = overlaps and not videos
-    asked = k if every else 4 * k
+        enough = k
+    keep_all = overlaps and not videos
+    asked = k if keep_all else 4 * k
     while True:
         hits = index.nearest(query, min(asked, len(index)), exclude, pathway=pathway)
-        kept = hits if every else one_each(hits) if videos else apart(hits)
-        if len(kept) >= most or asked >= len(index) or every:
+        kept = hits if keep_all else best_of_each_video(hits) if videos else without_overlaps(hits)
+        if len(kept) >= enough or asked >= len(index) or keep_all:
             return kept[:k]
         asked *= 4
 
@@ -120,7 +119,7 @@ def find(
 def _own_span(index: Index, path: str | os.PathLike[str], example: Example, clip: float) -> tuple[float, float]:
     """Returns the seconds that the example's clips cover: near an end of the video, a moment is moved into it."""
     start, end = example.span(clip)
-    ends = index.table.end[index.rows_in(path)]
+    ends = index.end[index.rows_in(path)]
     if example.at is None or not len(ends):
         return start, end
     if start < 0:
@@ -128,19 +127,16 @@ def _own_span(index: Index, path: str | os.PathLike[str], example: Example, clip
     return start - max(end - float(ends.max()), 0), end
 
 
-def apart(hits: Sequence[Hit]) -> list[Hit]:
+def without_overlaps(hits: Sequence[Hit]) -> list[Hit]:
     """Leaves out the hits that overlap an earlier one of the same video."""
-    kept: dict[str, list[Hit]] = {}
-    found = []
+    kept: list[Hit] = []
     for hit in hits:
-        own = kept.setdefault(hit.name, [])
-        if not any(hit.start < other.end and hit.end > other.start for other in own):
-            own.append(hit)
-            found.append(hit)
-    return found
+        if not any(hit.name == other.name and hit.start < other.end and hit.end > other.start for other in kept):
+            kept.append(hit)
+    return kept
 
 
-def one_each(hits: Iterable[Hit]) -> list[Hit]:
+def best_of_each_video(hits: Iterable[Hit]) -> list[Hit]:
     """Keeps the first hit of each video."""
     best: dict[str, Hit] = {}
     for hit in hits:
@@ -148,35 +144,50 @@ def one_each(hits: Iterable[Hit]) -> list[Hit]:
     return list(best.values())
 
 
-def model_of(settings: dict[str, Any]) -> Encoder:
-    """Loads the encoder that made features, by its name.
+def load_encoder(index: Index) -> Encoder:
+    """Loads the encoder that made the features of an index, by its name.
 
     Raises:
         ValueError: the published weights are others than those that made the features.
     """
-    from ..weights import create_model
-
-    name = str(settings["model"])
-    model = create_model(name, pretrained=True)
-    _check_weights(model, settings)
+    model = _load(str(index.settings["model"]))
+    _check_weights(model, index)
     return model
 
 
-def embed(example: Example, model: Encoder, settings: dict[str, Any], array: str) -> np.ndarray:
-    """Embeds an example with the encoder, sampling and layer of features: a unit vector, float32 [D]. See `Index.embed`."""
-    _check_weights(model, settings)
+@functools.lru_cache(maxsize=2)
+def _load(name: str) -> Encoder:
+    return create_model(name, pretrained=True)
+
+
+def embed_example(index: Index, example: Example, model: Encoder | None = None) -> np.ndarray:
+    """Embeds an example as the features of an index were made: a unit vector, float32 [D].
+
+    Args:
+        index: the index.
+        example: a video, or a moment of it.
+        model: the encoder that made the features (default: it is loaded by the name in their manifest).
+
+    Raises:
+        FileNotFoundError: the video does not exist.
+        VideoError: the video cannot be read.
+        ValueError: the moment does not lie in the video, or the model or its weights are others than the features'.
+    """
+    model = model or load_encoder(index)
+    _check_weights(model, index)
     extractor = Extractor(
         model,
-        layers=[] if array == "embedding" else [array],
-        clips=settings["clips"],
-        window=settings["window"],
-        stride=settings["stride"],
+        layers=[] if index.array == "embedding" else [index.array],
+        clips=index.settings["clips"],
+        placement="even" if index.settings["clips"] is None else index.settings.get("placement", _PLACEMENT_BEFORE),
+        window=index.settings["window"],
+        stride=index.settings["stride"],
         workers=0,
     )
     if example.at is None:
-        values = extractor.features(path_or_url(example.path))[0][array]
+        values = extractor.features(path_or_url(example.path))[0][index.array]
     else:
-        values = _moment(example, extractor, array)
+        values = _moment(example, extractor, index.array)
     values = values.astype(np.float64)
     mean = (values / np.linalg.norm(values, axis=1, keepdims=True).clip(1e-30)).mean(0)
     return (mean / max(np.linalg.norm(mean), 1e-30)).astype(np.float32)
@@ -184,8 +195,7 @@ def embed(example: Example, model: Encoder, settings: dict[str, Any], array: str
 
 def clip_seconds(settings: dict[str, Any]) -> float:
     """Returns how much of a video a clip of the features covers, in seconds."""
-    spec = settings["clip_spec"]
-    return settings["window"] or spec["num_frames"] * spec["frame_interval"] / spec["fps"]
+    return float(settings["window"] or ClipSpec.from_dict(settings["clip_spec"]).seconds)
 
 
 def _moment(example: Example, extractor: Extractor, array: str) -> np.ndarray:
@@ -201,7 +211,7 @@ def _moment(example: Example, extractor: Extractor, array: str) -> np.ndarray:
             )
         return list(video.read(_clips(example, extractor, video.num_frames), convert))
 
-    with open_video(path_or_url(example.path), fps, threads=_THREADS) as video:
+    with decoding(example.path), open_video(path_or_url(example.path), fps, threads=_THREADS) as video:
         try:
             pixels = video.whole(lambda: read(video))
         except OSError as error:
@@ -211,25 +221,24 @@ def _moment(example: Example, extractor: Extractor, array: str) -> np.ndarray:
 
 def _clips(example: Example, extractor: Extractor, num_frames: int) -> list[tuple[int, ...]]:
     """Returns the grid indices of the clips that cover a moment, in a video of `num_frames` grid points."""
-    from ..video.clips import window_offsets
-
     sampling, fps = extractor.sampling, extractor.sampling.fps
     assert example.at is not None
     length = sampling.window_length
     covered = max(round((example.window or 0) * fps), length)
     first = round(example.at * fps - covered / 2)
-    count = min(math.ceil(covered / length), _MOST_CLIPS)
+    count = min(math.ceil(covered / length), _MAX_CLIPS)
     last = max(num_frames - length, 0)
     starts = sorted({min(max(first + round(i * (covered - length) / max(count - 1, 1)), 0), last) for i in range(count)})
     if sampling.window is None and sampling.stride is None:
         return [regular_clip(num_frames, sampling.spec, start).indices for start in starts]
     offsets = window_offsets(sampling.spec.num_frames, length)
-    return [tuple((start + offset) % num_frames for offset in offsets) for start in starts]
+    return [Clip.of([start + offset for offset in offsets], num_frames).indices for start in starts]
 
 
-def _check_weights(model: Encoder, settings: dict[str, Any]) -> None:
-    if model.model_name != settings["model"] or hash_of_weights(model) != settings["weights"]:
+def _check_weights(model: Encoder, index: Index) -> None:
+    made_by = index.settings["model"]
+    if model.model_name != made_by or hash_of_weights(model) != index.settings["weights"]:
         raise ValueError(
-            f"the features were made by {settings['model']} with other weights than these of {model.model_name}: pass the "
-            "encoder that made them (model=; --model and --checkpoint)"
+            f"the features were made by {made_by} with other weights than these of {model.model_name}: pass the "
+            "encoder that made them (model=; --model and --weights)"
         )

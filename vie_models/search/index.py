@@ -1,42 +1,42 @@
-"""An index over a folder of features, which finds the rows nearest to a vector. It grows.
+"""An index over a folder of features, which finds the rows nearest to a vector.
 
-N rows, D dimensions, Q queries."""
+    FEATURES/index/ARRAY/
+      index.json            what the index is of, and the names of the other files; renamed into place when they are complete
+      rows-BUILD.npy        unit rows, float32 [N, D]
+      times-BUILD.npy       start and end of each row in seconds, float64 [N, 2]
+      videos-BUILD.jsonl    a line per video: its name, path, identity and number of rows
+      neighbors-BUILD.faiss faiss's index of the rows, unless the kind is exact
+
+A build writes files of new names, so an index that is open stays as it is, and a killed build leaves what was there.
+
+N rows, D dimensions, Q queries.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
-from collections.abc import Iterable
+import uuid
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
-from ..features.folder import identity, records_with_features
-from ..names import is_two_pathway
-from ..video.sources import path_or_url
-from .neighbours import SLACK, Near, exact_ranked, kind_for, ranked
-from .store import (
-    FACTS,
-    Facts,
-    IndexedVideo,
-    Kind,
-    append,
-    last_generation,
-    new_records,
-    read_facts,
-    read_videos,
-    write_facts,
-    writing,
-)
+from ..features import VideoRecord, load_video_features, records_with_features
+from ..files import identity, locked, replacing
+from ..models import MODELS
+from ..progress import Progress
+from ..video import is_url, path_or_url
+from .neighbors import MAX_EXACT, SLACK, FaissIndex, Kind, exact_ranked, rank
 
-if TYPE_CHECKING:
-    from ..models import Encoder
-    from .examples import Example
-
-FOLDER = "index"  # of the indexes in a folder of features; each has the name of its array
+FOLDER = "index"
+"""Folder of the indexes in a folder of features; each has the name of its array."""
 Pathway = Literal["static", "dynamic"]
-_RETRAIN = 2.0  # growth beyond this many times the rows that faiss's lists were trained for trains them again
+_HEADER = "index.json"
+_FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,29 +57,37 @@ class Hit:
     """Cosine similarity to the query."""
 
 
-class Table:
-    """Where each row comes from.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IndexedVideo:
+    """A video of an index."""
 
-    Attributes:
-        videos: the videos in the order of their rows.
-        video: number of each row's video, int32 [N].
-        start, end: seconds, float64 [N], memory-mapped.
-    """
+    name: str
+    """Its name in the manifest."""
+    path: str
+    """Where it was read from: an absolute path, if it was there when it was indexed; or its address."""
+    size: int | None
+    """Bytes of the file."""
+    fingerprint: str | None
+    """Recognizes the content of the file: see the manifest."""
+    rows: int
+    """Number of its rows, which follow one another."""
 
-    def __init__(self, videos: list[IndexedVideo], times: np.ndarray) -> None:
-        self.videos = videos
-        self.video = np.repeat(np.arange(len(videos), dtype=np.int32), [video.rows for video in videos])
-        self.start, self.end = times[:, 0], times[:, 1]
 
-    @property
-    def name(self) -> np.ndarray:
-        """Name of each row's video, [N]."""
-        return np.array([video.name for video in self.videos])[self.video]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Header:
+    """What index.json holds."""
 
-    @property
-    def path(self) -> np.ndarray:
-        """Path of each row's video, [N]."""
-        return np.array([video.path for video in self.videos])[self.video]
+    array: str
+    kind: Kind
+    features: str
+    """The folder of features, relative to that of the index."""
+    settings: dict[str, Any]
+    build: str
+    """A word in the names of the other files."""
+
+    def file(self, folder: Path, what: Literal["rows", "times", "videos", "neighbors"]) -> Path:
+        suffixes = {"rows": "npy", "times": "npy", "videos": "jsonl", "neighbors": "faiss"}
+        return folder / f"{what}-{self.build}.{suffixes[what]}"
 
 
 class Index:
@@ -87,73 +95,53 @@ class Index:
 
     Attributes:
         folder: where it lies.
+        features: the folder of features that it was built of.
+        array: name of the features that are indexed: "embedding" or a layer.
+        kind: how neighbors are found: "exact", "ivf" or "hnsw".
+        settings: what the features depend on: model, weights, clips, layers and so on, as in their manifest.
         rows: unit rows, float32 [N, D], memory-mapped. Changes to them stay in memory.
-        table: the videos and times of the rows.
-        near: faiss's index, or None if the kind is exact. `near.probes` trades speed for recall.
+        videos: the videos in the order of their rows.
+        video: number of each row's video, int32 [N].
+        start, end: seconds of each row's clip, float64 [N], memory-mapped.
+        faiss: faiss's index, or None if the kind is exact. `faiss.probes` trades speed for recall.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._model: Encoder | None = None
         try:
             self._read()
-        except (OSError, ValueError):  # a rebuild that ended just now removed the files that it replaced
+        except (OSError, ValueError):  # a build that ended just now removed the files that it replaced
             self._read()
 
     def _read(self) -> None:
-        facts = self.facts = read_facts(self.folder)
-        shape = (facts.rows, facts.dim)
-        self.rows = np.memmap(facts.file(self.folder, "rows"), np.float32, "c", shape=shape)
-        times = np.memmap(facts.file(self.folder, "times"), np.float64, "r", shape=(facts.rows, 2))
-        self.table = Table(read_videos(self.folder, facts), times)
-        self.near = Near.open(self.folder / facts.near, facts.kind) if facts.near else None
+        header = _read_header(self.folder)
+        self.array, self.kind, self.settings = header.array, header.kind, header.settings
+        self.features = Path(os.path.normpath(self.folder / header.features))
+        try:
+            self.rows = np.load(header.file(self.folder, "rows"), mmap_mode="c", allow_pickle=False)
+            times = np.load(header.file(self.folder, "times"), mmap_mode="r", allow_pickle=False)
+            lines = header.file(self.folder, "videos").read_text("utf-8", "surrogateescape").splitlines()
+            self.videos = [IndexedVideo(**json.loads(line)) for line in lines]
+            counts = [video.rows for video in self.videos]
+            if self.rows.ndim != 2 or times.shape != (len(self.rows), 2) or sum(counts) != len(self.rows):
+                raise ValueError(f"rows {self.rows.shape}, times {times.shape} and {sum(counts)} rows of videos do not agree")
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"the index in {self.folder} is damaged ({error}): {_REMEDY}") from error
+        self.video = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        self.start, self.end = times[:, 0], times[:, 1]
+        self.faiss = None if self.kind == "exact" else FaissIndex.open(header.file(self.folder, "neighbors"), self.kind)
 
     def __len__(self) -> int:
-        return self.facts.rows
-
-    @property
-    def kind(self) -> Kind:
-        """How neighbours are found: "exact", "ivf" or "hnsw"."""
-        return self.facts.kind
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What the features depend on: model, weights, clips, layers and so on, as in their manifest."""
-        return self.facts.settings
-
-    @property
-    def features(self) -> Path:
-        """The folder of features."""
-        return Path(os.path.normpath(self.folder / self.facts.features))
+        return len(self.rows)
 
     @property
     def pathways(self) -> dict[str, slice]:
         """The part of a row that belongs to each pathway of a two-pathway model; empty for other models and for layers."""
-        if self.facts.array != "embedding" or not is_two_pathway(self.settings.get("model", "")) or self.facts.dim % 2:
+        entry = MODELS.get(self.settings["model"])
+        if self.array != "embedding" or entry is None or not entry.two_pathway:
             return {}
-        half = self.facts.dim // 2
+        half = self.rows.shape[1] // 2
         return {"static": slice(0, half), "dynamic": slice(half, 2 * half)}
-
-    def grow(self, *, progress: bool = False) -> int:
-        """Takes in the videos that are new in the folder of features, and returns the number of rows that were added.
-
-        The new rows follow the old ones, sorted by name. They equal those of a new build, and an exact index finds the same.
-        faiss puts them into the lists of the first build, until there are twice as many rows; then it trains new lists.
-
-        Raises:
-            ValueError: features of indexed videos were removed, or come from another file or other settings now.
-            BlockingIOError: another job is writing to the index.
-        """
-        with writing(self.folder):
-            self._read()
-            records = records_with_features(self.features)
-            new = new_records(self.table.videos, records, self.facts)
-            before = len(self)
-            if new:
-                facts = append(self.folder, self.facts, self.features, new, total=len(new), progress=progress)
-                write_facts(self.folder, _with_near(self.folder, facts, self.near))
-                self._read()
-            return len(self) - before
 
     def nearest_rows(
         self, queries: np.ndarray, k: int = 20, *, excluded: np.ndarray | None = None, pathway: Pathway | None = None
@@ -184,13 +172,13 @@ class Index:
             raise ValueError(f"k must be >= 1, got {k}")
         queries = self._units(np.asarray(queries, np.float32), pathway)
         leave_out = None if excluded is None or not len(excluded) else np.unique(excluded)
-        if self.near is None:
+        if self.faiss is None:
             return exact_ranked(self.rows, queries, k, leave_out)
         wanted = 4 * k + SLACK + (0 if leave_out is None else len(leave_out))
-        found = self.near.nearest(queries, min(wanted, len(self)))
+        found = self.faiss.nearest(queries, min(wanted, len(self)))
         if leave_out is not None:
             found = np.where(np.isin(found, leave_out), -1, found)
-        return ranked(self.rows, queries, found)
+        return rank(self.rows, queries, found)
 
     def nearest(
         self,
@@ -215,63 +203,40 @@ class Index:
             ValueError: as `nearest_rows`.
         """
         query = np.asarray(query, np.float32)
-        if query.shape != (self.facts.dim,):
-            raise ValueError(f"a query must be [{self.facts.dim}], as the rows are, got {list(query.shape)}")
+        if query.shape != self.rows.shape[1:]:
+            raise ValueError(f"a query must be [{self.rows.shape[1]}], as the rows are, got {list(query.shape)}")
         spans = [self.rows_in(*span) for span in exclude or ()]
         excluded = np.concatenate(spans) if spans else None
         (dots,), (rows,) = self._ranked(query[None], k, excluded, pathway)
-        least = dots[min(k, len(dots)) - 1]
-        near = zip(rows.tolist(), dots.tolist(), strict=True)
-        hits = [self.hit(row, dot) for row, dot in near if row >= 0 and dot >= least]
+        kth = dots[min(k, len(dots)) - 1]
+        hits = [self.hit(row, dot) for row, dot in zip(rows.tolist(), dots.tolist(), strict=True) if row >= 0 and dot >= kth]
         return sorted(hits, key=lambda hit: (-hit.similarity, hit.name, hit.start))[:k]
 
     def hit(self, row: int, similarity: float = 1.0) -> Hit:
         """Describes a row."""
-        video = self.table.videos[self.table.video[row]]
-        return Hit(row, video.name, video.path, float(self.table.start[row]), float(self.table.end[row]), similarity)
+        video = self.videos[self.video[row]]
+        return Hit(row, video.name, video.path, float(self.start[row]), float(self.end[row]), similarity)
 
     def rows_in(self, path: str | os.PathLike[str], start: float = -np.inf, end: float = np.inf) -> np.ndarray:
-        """Returns the numbers of a video's rows that overlap a span of seconds. The file is recognised by its content."""
-        wanted = self.numbers_of(path)
-        first = np.searchsorted(self.table.video, wanted)
-        last = np.searchsorted(self.table.video, wanted, side="right")
-        rows = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)] or [np.empty(0, np.int64)])
-        return rows[(self.table.start[rows] < end) & (self.table.end[rows] > start)]
+        """Returns the numbers of a video's rows that overlap a span of seconds. The file is recognized by its content."""
+        rows = np.flatnonzero(np.isin(self.video, self.numbers_of(path)))
+        return rows[(self.start[rows] < end) & (self.end[rows] > start)]
 
     def numbers_of(self, path: str | os.PathLike[str]) -> list[int]:
         """Returns the numbers of the indexed videos that are this file, by its content; or by its path if it is gone."""
         try:
-            size, fingerprint = identity(path_or_url(path))
+            same = identity(path_or_url(path))
         except OSError:
-            return [number for number, video in enumerate(self.table.videos) if video.path == str(path)]
-        same = (size, fingerprint)
-        return [number for number, video in enumerate(self.table.videos) if (video.size, video.fingerprint) == same]
-
-    def embed(self, example: Example, model: Encoder | None = None) -> np.ndarray:
-        """Embeds an example as the features were made: a unit vector, float32 [D].
-
-        Args:
-            example: a video, or a moment of it.
-            model: the encoder that made the features (default: it is loaded by the name in their manifest, once).
-
-        Raises:
-            FileNotFoundError: the video does not exist.
-            VideoError: the video cannot be read.
-            ValueError: the moment does not lie in the video, or the model or its weights are others than the features'.
-        """
-        from .examples import embed, model_of
-
-        if model is None:
-            model = self._model = self._model or model_of(self.settings)
-        return embed(example, model, self.settings, self.facts.array)
+            return [number for number, video in enumerate(self.videos) if video.path == str(path)]
+        return [number for number, video in enumerate(self.videos) if (video.size, video.fingerprint) == same]
 
     def _units(self, queries: np.ndarray, pathway: Pathway | None) -> np.ndarray:
         """Returns the queries with unit length; for a pathway, such that dot products are its cosine similarities."""
-        if queries.ndim != 2 or queries.shape[1] != self.facts.dim:
-            raise ValueError(f"queries must be [Q, {self.facts.dim}], as the rows are, got {list(queries.shape)}")
+        if queries.ndim != 2 or queries.shape[1] != self.rows.shape[1]:
+            raise ValueError(f"queries must be [Q, {self.rows.shape[1]}], as the rows are, got {list(queries.shape)}")
         if pathway is not None:
             if pathway not in self.pathways:
-                here = f"{self.facts.array} of {self.settings.get('model')}"
+                here = f"{self.array} of {self.settings.get('model')}"
                 raise ValueError(f"pathway must be one of {list(self.pathways) or None}, as {here} has, got {pathway!r}")
             part = np.zeros_like(queries)
             part[:, self.pathways[pathway]] = queries[:, self.pathways[pathway]]
@@ -289,59 +254,121 @@ def build_index(
     kind: Literal["auto", "exact", "ivf", "hnsw"] = "auto",
     *,
     out: str | os.PathLike[str] | None = None,
-    rebuild: bool = False,
     progress: bool = False,
 ) -> Index:
-    """Builds an index over a folder of features; or if there is one, takes in the new videos.
-
-    A killed build leaves what was there before.
+    """Builds an index over a folder of features, and replaces the one that is there.
 
     Args:
         features: the output folder of `vie extract`.
-        array: "embedding" or the name of a layer, averaged over space and time. Rows are normalised.
+        array: "embedding" or the name of a layer, averaged over space and time. Rows are normalized.
         kind: "exact" compares with all rows. "ivf" and "hnsw" look only at some, by way of faiss, whose rows take a quarter of
             the memory. "auto": exact up to a million rows, then ivf.
         out: folder of the index (default: FEATURES/index/ARRAY).
-        rebuild: build anew, even if there is an index.
         progress: show a progress bar.
 
     Raises:
         FileNotFoundError: there are no features.
-        ValueError: the features are whole maps, are not finite, or differ in their settings; the index that is there is
-            damaged, or has another kind; features of indexed videos were removed or changed.
+        ValueError: the features are whole maps, are not finite, or differ in their settings.
         ImportError: the kind needs faiss, which is not installed.
-        BlockingIOError: another job is writing to the index.
+        BlockingIOError: another job is building this index.
     """
     if kind not in ("auto", "exact", "ivf", "hnsw"):
         raise ValueError(f"kind must be auto, exact, ivf or hnsw, got {kind!r}")
     source = Path(features)
     folder = Path(out) if out is not None else source / FOLDER / array
-    if (folder / FACTS).exists() and not rebuild:
-        index = Index(folder)
-        if kind not in ("auto", index.kind) or array != index.facts.array or not _same(index.features, source):
-            raise ValueError(
-                f"{folder} is an index of {index.facts.array} of {index.features} of kind {index.kind}: choose another folder, "
-                "or build it anew with rebuild=True (--rebuild)"
-            )
-        index.grow(progress=progress)
-        return index
     records = records_with_features(source)
-    layers = (next(iter(records.values())).settings or {}).get("layers")
-    if layers is not None and array not in ("embedding", *layers):
+    settings = next(iter(records.values())).settings or {}
+    if (layers := settings.get("layers")) is not None and array not in ("embedding", *layers):
         raise ValueError(f"array must be one of {', '.join(['embedding', *layers])}, which {source} has, got {array!r}")
-    with writing(folder):
-        facts = Facts(
-            array=array,
-            dim=0,
-            kind="exact" if kind == "auto" else kind,
-            chosen=kind != "auto",
-            features=os.path.relpath(source, folder),
-            settings=next(iter(records.values())).settings or {},
-            generation=last_generation(folder) + 1,
-        )
-        facts = append(folder, facts, source, records.values(), total=len(records), progress=progress)
-        write_facts(folder, _with_near(folder, facts, None))
+    if kind == "auto":
+        kind = "exact" if sum(record.clips for record in records.values()) <= MAX_EXACT else "ivf"
+    features_path, build = os.path.relpath(source, folder), uuid.uuid4().hex[:12]
+    header = _Header(array=array, kind=kind, features=features_path, settings=settings, build=build)
+    with locked(folder / ".lock", f"another job is building the index in {folder}: wait for it"):
+        try:
+            rows = _write_rows(folder, header, source, list(records.values()), progress)
+            if kind != "exact":
+                FaissIndex.build(kind, rows).write(header.file(folder, "neighbors"))
+            with replacing(folder / _HEADER) as temporary:
+                temporary.write_text(json.dumps({"format": _FORMAT, **dataclasses.asdict(header)}, indent=1) + "\n")
+        except BaseException:
+            _remove_files(folder, lambda name: build in name)
+            raise
+        _remove_files(folder, lambda name: build not in name)
     return Index(folder)
+
+
+def _write_rows(folder: Path, header: _Header, features: Path, records: list[VideoRecord], progress: bool) -> np.ndarray:
+    """Writes rows, times and videos, and returns the rows."""
+    if (total := sum(record.clips for record in records)) == 0:
+        raise ValueError(f"no video in {features} has clips: extract features of others too")
+    rows = times = None
+    written = 0
+    with header.file(folder, "videos").open("w", encoding="utf-8", errors="surrogateescape") as lines:
+        with Progress(len(records), "video", show=progress) as bar:
+            for record in records:
+                values, spans = _rows_of(features, record, header)
+                if rows is None or times is None:
+                    shape = (total, values.shape[1])
+                    rows = open_memmap(header.file(folder, "rows"), "w+", np.float32, shape)
+                    times = open_memmap(header.file(folder, "times"), "w+", np.float64, (total, 2))
+                if values.shape[1] != rows.shape[1]:
+                    raise ValueError(
+                        f"{record.name} has {header.array} of {values.shape[1]} numbers, but others have {rows.shape[1]}: "
+                        "extract all of them again"
+                    )
+                rows[written : written + len(values)], times[written : written + len(values)] = values, spans
+                written += len(values)
+                video = IndexedVideo(
+                    name=record.name,
+                    path=_absolute(record.path),
+                    size=record.size,
+                    fingerprint=record.fingerprint,
+                    rows=len(values),
+                )
+                lines.write(json.dumps(dataclasses.asdict(video)) + "\n")
+                bar.update()
+    for array in (rows, times):
+        assert array is not None
+        array.flush()
+    return rows
+
+
+def _rows_of(features: Path, record: VideoRecord, header: _Header) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the unit rows of a video, float32 [n, D], and their times, float64 [n, 2]."""
+    if record.settings != header.settings:
+        raise ValueError(
+            f"the features of {record.name} were made with other settings than those before: extract all of them again"
+        )
+    arrays = load_video_features(features, record, [header.array])
+    values = np.ascontiguousarray(arrays[header.array], np.float32)
+    if values.ndim != 2:
+        raise ValueError(
+            f"{header.array} of {record.name} has whole maps, {list(values.shape[1:])} per clip, but an index takes vectors: "
+            "extract with --pool avg"
+        )
+    if len(values) != record.clips:
+        raise ValueError(
+            f"{header.array} of {record.name} has {len(values)} clips, but its manifest says {record.clips}: remove its "
+            "features and extract them again"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError(f"{header.array} of {record.name} is not finite: remove its features and extract them again")
+    lengths = np.sqrt(np.square(values, dtype=np.float64).sum(1, keepdims=True))
+    values = (values / np.maximum(lengths, 1e-30)).astype(np.float32)
+    return values, np.stack([arrays["start"], arrays["end"]], 1).astype(np.float64)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute()) if not is_url(path) and Path(path).exists() else path
+
+
+def _remove_files(folder: Path, which: Callable[[str], bool]) -> None:
+    """Removes the files of builds whose names `which` accepts."""
+    for pattern in ("rows-*.npy", "times-*.npy", "videos-*.jsonl", "neighbors-*.faiss"):
+        for file in folder.glob(pattern):
+            if which(file.name):
+                file.unlink(missing_ok=True)
 
 
 def open_index(path: str | os.PathLike[str], array: str | None = None) -> Index:
@@ -357,12 +384,12 @@ def open_index(path: str | os.PathLike[str], array: str | None = None) -> Index:
         ImportError: the index needs faiss, which is not installed.
     """
     folder = Path(path)
-    if (folder / FACTS).exists():
+    if (folder / _HEADER).exists():
         index = Index(folder)
-        if array not in (None, index.facts.array):
-            raise ValueError(f"{folder} is an index of {index.facts.array}, got array {array}: name the folder of features")
+        if array not in (None, index.array):
+            raise ValueError(f"{folder} is an index of {index.array}, got array {array}: name the folder of features")
         return index
-    there = sorted(file.parent.relative_to(folder / FOLDER).as_posix() for file in (folder / FOLDER).rglob(FACTS))
+    there = sorted(file.parent.relative_to(folder / FOLDER).as_posix() for file in (folder / FOLDER).rglob(_HEADER))
     if array is None:
         if len(there) > 1 and "embedding" not in there:
             raise ValueError(f"{folder} has indexes of {', '.join(there)}: choose one with array (--array)")
@@ -372,24 +399,20 @@ def open_index(path: str | os.PathLike[str], array: str | None = None) -> Index:
     return Index(folder / FOLDER / array)
 
 
-def _with_near(folder: Path, facts: Facts, near: Near | None) -> Facts:
-    """Returns the facts with faiss's file of all rows, which it writes, if the kind is not exact."""
-    kind = facts.kind if facts.chosen else kind_for(facts.rows)
-    if kind == "exact":
-        return dataclasses.replace(facts, kind=kind, near=None, near_bytes=0)
-    rows = np.memmap(facts.file(folder, "rows"), np.float32, "r", shape=(facts.rows, facts.dim))
-    trained_rows = facts.trained_rows
-    if near is None or near.kind != kind or facts.rows > _RETRAIN * trained_rows:
-        filled, trained_rows = Near.trained(kind, rows), facts.rows
-    else:
-        assert facts.near
-        filled = Near.open(folder / facts.near, kind, mapped=False)
-    filled.add(rows[len(filled) :])
-    name = f"near-{facts.generation}-{facts.rows}.faiss"
-    filled.write(folder / name)
-    size = (folder / name).stat().st_size
-    return dataclasses.replace(facts, kind=kind, near=name, near_bytes=size, trained_rows=trained_rows)
+def _read_header(folder: Path) -> _Header:
+    path = folder / _HEADER
+    if not path.is_file():
+        raise FileNotFoundError(f"no index in {folder}: `vie index FEATURES` makes one of a folder of features")
+    try:
+        content = json.loads(path.read_text())
+        if content.pop("format") != _FORMAT:
+            raise ValueError("another version of vie_models wrote it")
+        header = _Header(**content)
+        if not header.build.isalnum():  # it becomes part of file names
+            raise ValueError(f"build is {header.build!r}")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): {_REMEDY}") from error
+    return header
 
 
-def _same(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
+_REMEDY = "run `vie index` on the features again"

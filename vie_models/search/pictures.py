@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..files import replacing
-from ..video.frames import GRID_FPS, Video
-from ..video.sources import open_video, path_or_url
+from ..video import GRID_FPS, Video, VideoError, decoding, open_video, path_or_url
 
 if TYPE_CHECKING:
     from .index import Hit
@@ -24,7 +23,7 @@ TEXT = 13
 
 
 def thumbnail(path: str | os.PathLike[str], at: float, height: int = HEIGHT) -> Image.Image:
-    """Reads a frame of a video as a small picture, upright; a grey one that says why, where that is not possible.
+    """Reads a frame of a video as a small picture, upright; a gray one that says why, where that is not possible.
 
     Args:
         path: path or http(s) address of the video.
@@ -49,15 +48,15 @@ def thumbnails(path: str | os.PathLike[str], seconds: Sequence[float], height: i
         return [found[k] for k in wanted]
 
     try:
-        with open_video(path_or_url(path), GRID_FPS, threads=1) as video:
+        with decoding(path), open_video(path_or_url(path), GRID_FPS, threads=1) as video:
             frames = video.whole(lambda: read(video))
-    except (OSError, ValueError, RuntimeError, LookupError, ArithmeticError, MemoryError, TypeError) as error:
+    except (OSError, VideoError) as error:
         missing = isinstance(error, FileNotFoundError)
-        return [_grey(height, "the file is gone" if missing else "cannot be read")] * len(seconds)
+        return [_gray(height, "the file is gone" if missing else "cannot be read")] * len(seconds)
     return [Image.fromarray(frame) for frame in frames]
 
 
-def _grey(height: int, why: str) -> Image.Image:
+def _gray(height: int, why: str) -> Image.Image:
     tile = Image.new("RGB", (round(height * WIDTH / HEIGHT), height), (128, 128, 128))
     ImageDraw.Draw(tile).text((6, height // 2 - TEXT), why, fill="white", font=letters())
     return tile
@@ -104,25 +103,25 @@ def sheet(tiles: Sequence[tuple[Image.Image, str]], columns: int, title: str | N
     below = 2 * (TEXT + 3) + GAP
     top = GAP + (TEXT + 10 if title else 0)
     size = (GAP + columns * (WIDTH + GAP), top + -(-len(tiles) // columns) * (HEIGHT + below))
-    whole = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(whole)
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
     if title:
         draw.text((GAP, GAP), fitting(title, size[0] - 2 * GAP, TEXT + 2), fill="black", font=letters(TEXT + 2))
     for i, (picture, text) in enumerate(tiles):
         x, y = GAP + i % columns * (WIDTH + GAP), top + i // columns * (HEIGHT + below)
-        paste(whole, picture, (x, y), (WIDTH, HEIGHT))
+        paste(canvas, picture, (x, y), (WIDTH, HEIGHT))
         lines = [fitting(line, WIDTH) for line in text.splitlines()[:2]]
         draw.multiline_text((x, y + HEIGHT + 2), "\n".join(lines), fill="black", font=letters(), spacing=2)
-    return whole
+    return canvas
 
 
-def paste(whole: Image.Image, picture: Image.Image, place: tuple[int, int], size: tuple[int, int]) -> None:
+def paste(canvas: Image.Image, picture: Image.Image, place: tuple[int, int], size: tuple[int, int]) -> None:
     """Puts a picture into the middle of a black box of a size, whole."""
     box = Image.new("RGB", size, (24, 24, 24))
     scale = min(size[0] / picture.width, size[1] / picture.height)
     fitted = picture.resize((max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)))
     box.paste(fitted, ((size[0] - fitted.width) // 2, (size[1] - fitted.height) // 2))
-    whole.paste(box, place)
+    canvas.paste(box, place)
 
 
 def fitting(text: str, width: int, size: int = TEXT) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..colours import viridis
+from ..colors import viridis
 from .pictures import GAP, TEXT, clock, fitting, letters, paste, save, thumbnails
 from .segments import Segmentation
 
@@ -34,11 +34,11 @@ def draw_segments(found: Segmentation, path: str | os.PathLike[str]) -> Path:
     strip = (right - left) // _FRAMES
     tall = strip * 9 // 16
     height = GAP + _LINE + tall + _LINE + _LINE + _CURVE + _LINE + GAP + _LINE + _SIDE + _LINE + GAP
-    whole = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(whole)
+    canvas = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(canvas)
 
-    def text(x: float, y: float, words: str, colour: str | tuple[int, int, int] = "black") -> None:
-        draw.text((x, y), words, fill=colour, font=letters())
+    def text(x: float, y: float, words: str, color: str | tuple[int, int, int] = "black") -> None:
+        draw.text((x, y), words, fill=color, font=letters())
 
     def across(seconds: float) -> float:
         return left + (right - left) * seconds / max(found.duration, 1e-9)
@@ -49,7 +49,7 @@ def draw_segments(found: Segmentation, path: str | os.PathLike[str]) -> Path:
     y = GAP + _LINE
     seconds = [(i + 0.5) / _FRAMES * found.duration for i in range(_FRAMES)]
     for i, picture in enumerate(thumbnails(found.path, seconds, tall)):
-        paste(whole, picture, (left + i * strip, y), (strip - 1, tall))
+        paste(canvas, picture, (left + i * strip, y), (strip - 1, tall))
     y += tall
     for number, (start, end) in enumerate(segments, 1):
         draw.rectangle((across(start), y, across(end), y + _LINE - 3), fill=_BARS[number % 2])
@@ -74,8 +74,8 @@ def draw_segments(found: Segmentation, path: str | os.PathLike[str]) -> Path:
             last = x + length + 6
     y += _LINE + GAP
     for i, (name, similarity) in enumerate(matrices.items()):
-        _draw_matrix(whole, found, similarity, _TITLES[name], (left + i * (_SIDE + GAP), y))
-    return save(whole, path)
+        _draw_matrix(canvas, found, similarity, _TITLES[name], (left + i * (_SIDE + GAP), y))
+    return save(canvas, path)
 
 
 def _draw_novelty(draw: ImageDraw.ImageDraw, found: Segmentation, across: Callable[[float], float], y: int) -> None:
@@ -97,14 +97,14 @@ def _draw_novelty(draw: ImageDraw.ImageDraw, found: Segmentation, across: Callab
     draw.text((across(0) + 4, level - TEXT - 4), words, fill=(90, 90, 90), font=letters())
 
 
-def _draw_matrix(whole: Image.Image, found: Segmentation, similarity: np.ndarray, title: str, place: tuple[int, int]) -> None:
+def _draw_matrix(canvas: Image.Image, found: Segmentation, similarity: np.ndarray, title: str, place: tuple[int, int]) -> None:
     """Draws how alike all moments are: time runs to the right and down."""
     x, y = place
-    draw = ImageDraw.Draw(whole)
+    draw = ImageDraw.Draw(canvas)
     low = float(similarity.min())
     draw.text((x, y), f"{title}: cosine {low:.2f} (dark) to 1 (bright)", fill="black", font=letters())
     y += _LINE
-    whole.paste(_heat(similarity, low), (x, y))
+    canvas.paste(_heat(similarity, low), (x, y))
     scale = _SIDE / max(len(found.times), 1)
     for boundary in found.boundaries:
         at = float(np.searchsorted(found.times, boundary)) * scale
@@ -116,5 +116,5 @@ def _draw_matrix(whole: Image.Image, found: Segmentation, similarity: np.ndarray
 
 
 def _heat(similarity: np.ndarray, low: float) -> Image.Image:
-    place = ((np.arange(_SIDE) + 0.5) * len(similarity) / _SIDE).astype(int)  # first, as colours take much room
+    place = ((np.arange(_SIDE) + 0.5) * len(similarity) / _SIDE).astype(int)  # first, as colors take much room
     return Image.fromarray(viridis(similarity[np.ix_(place, place)], low, 1))

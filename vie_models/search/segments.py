@@ -14,10 +14,9 @@ import os
 
 import numpy as np
 
-from ..features.extractor import Extractor
-from ..models import Encoder
-from ..names import is_two_pathway
-from ..video.sources import path_or_url
+from ..features import Extractor
+from ..models import Encoder, model_entry
+from ..video import path_or_url
 
 THRESHOLD = 0.1
 """Novelty from which a peak is a boundary, in units of cosine similarity."""
@@ -93,7 +92,7 @@ def segment(
     rows /= np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-30)
     similarity = _cosines(rows)
     pathways = {}
-    if is_two_pathway(model.model_name):
+    if model_entry(model.model_name).two_pathway:
         half = rows.shape[1] // 2
         for name, part in (("static", rows[:, :half]), ("dynamic", rows[:, half:])):
             units = part / np.linalg.norm(part, axis=1, keepdims=True).clip(1e-30)

@@ -43,7 +43,7 @@ def fitted(config: TrainConfig, num_videos: int) -> TrainConfig:
     return config
 
 
-def begin(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer, objective: Objective) -> int:
+def begin(config: TrainConfig, model: Encoder, optimizer: torch.optim.Optimizer, objective: Objective) -> int:
     """Loads `config.weights` or `config.resume`, if given, and returns the number of steps already made.
 
     Raises:
@@ -55,13 +55,13 @@ def begin(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer,
     if config.resume is None:
         return 0
     if config.resume.parent.name == CHECKPOINTS:
-        return _resume_run(config, model, optimiser, objective, named(config.resume))
+        return _resume_run(config, model, optimizer, objective, named(config.resume))
     if (config.resume / CHECKPOINTS).is_dir():
         newest = Checkpoints(config.resume / CHECKPOINTS).newest()
         if newest is None:
             raise FileNotFoundError(f"{config.resume} has no checkpoint yet")
-        return _resume_run(config, model, optimiser, objective, newest)
-    return _resume_tensorflow(config, model, optimiser, objective)
+        return _resume_run(config, model, optimizer, objective, newest)
+    return _resume_tensorflow(config, model, optimizer, objective)
 
 
 def _weights(config: TrainConfig) -> Encoder:
@@ -90,7 +90,7 @@ def _load_trunk(config: TrainConfig, model: Encoder, source: Encoder) -> None:
 
 
 def _resume_run(
-    config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer, objective: Objective, checkpoint: Checkpoint
+    config: TrainConfig, model: Encoder, optimizer: torch.optim.Optimizer, objective: Objective, checkpoint: Checkpoint
 ) -> int:
     """Loads weights, momentum, bank, clusters and step of another run. A TRN can continue a Single, with a new head."""
     state = checkpoint.state()
@@ -108,9 +108,9 @@ def _resume_run(
     network.load_state_dict(state["model"])
     _load_trunk(config, model, network)
     other = torch.optim.SGD(network.parameter_groups(0, 0), lr=0.0, momentum=source.momentum)
-    other.load_state_dict(state["optimiser"])
+    other.load_state_dict(state["optimizer"])
     velocity = {name: other.state[p]["momentum_buffer"] for name, p in network.named_parameters() if p in other.state}
-    _set_momentum(model, optimiser, velocity)
+    _set_momentum(model, optimizer, velocity)
     if isinstance(objective, InstanceObjective):
         objective.bank.load_state_dict(*checkpoint.parts())
         objective.load_state_dict(state["objective"])
@@ -130,7 +130,7 @@ def _check_same_list(config: TrainConfig, source: TrainConfig, videos: str) -> N
         )
 
 
-def _resume_tensorflow(config: TrainConfig, model: Encoder, optimiser: torch.optim.Optimizer, objective: Objective) -> int:
+def _resume_tensorflow(config: TrainConfig, model: Encoder, optimizer: torch.optim.Optimizer, objective: Objective) -> int:
     """Loads weights, momentum, bank, clusters and step of a TensorFlow checkpoint of the original."""
     assert config.resume is not None
     if not isinstance(objective, InstanceObjective):
@@ -142,7 +142,7 @@ def _resume_tensorflow(config: TrainConfig, model: Encoder, optimiser: torch.opt
     slots = {name: variables.get(f"{name}/Momentum", variables[name]) for name in tf_names(model)}
     names = {key for name, key in tf_names(model).items() if f"{name}/Momentum" in variables}
     velocity = {key: value for key, value in tf_to_state_dict(slots, model).items() if key in names}
-    _set_momentum(model, optimiser, velocity)
+    _set_momentum(model, optimizer, velocity)
     bank = tf_memory_bank(variables)
     if bank is None:
         raise ValueError(f"{config.resume} has no memory bank: start from its weights alone (--weights)")
@@ -154,7 +154,7 @@ def _resume_tensorflow(config: TrainConfig, model: Encoder, optimiser: torch.opt
     return int(np.asarray(variables["global_step"]).item())
 
 
-def _set_momentum(model: Encoder, optimiser: torch.optim.Optimizer, velocity: dict[str, Tensor]) -> None:
+def _set_momentum(model: Encoder, optimizer: torch.optim.Optimizer, velocity: dict[str, Tensor]) -> None:
     for name, parameter in model.named_parameters():
         if name in velocity and velocity[name].shape == parameter.shape:
-            optimiser.state[parameter]["momentum_buffer"] = velocity[name].to(parameter.device, parameter.dtype, copy=True)
+            optimizer.state[parameter]["momentum_buffer"] = velocity[name].to(parameter.device, parameter.dtype, copy=True)

@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +26,8 @@ from ..datasets.lists import VideoList
 from ..datasets.processes import clean_context
 from ..video.clips import Clip, train_clip
 from ..video.frames import Video, VideoError
-from ..video.sources import open_video, read_clip
-from ..video.transforms import COLOUR_CHANGES, Recipe, train_transform
+from ..video.sources import decoding, open_video, read_clip
+from ..video.transforms import COLOR_CHANGES, Recipe, train_transform
 from .seeds import generator
 
 _AHEAD = 1 << 30  # bytes of batches that wait, of all workers together
@@ -47,12 +46,12 @@ class Batch:
     """int64 [b]: the video of each clip; -1 for a clip that could not be read."""
     failures: list[tuple[int, str]]
     """(index, reason) of each video that could not be read."""
-    colours: Tensor | None = None
-    """float64 [b, 9]: the change of colours that is still to be made, by the recipe's `COLOUR_CHANGES`; None: there is none."""
+    colors: Tensor | None = None
+    """float64 [b, 9]: the change of colors that is still to be made, by the recipe's `COLOR_CHANGES`; None: there is none."""
     reading: float = 0.0
     """Seconds that a worker took to read the clips,"""
     augmenting: float = 0.0
-    """and to resize, crop, mirror and colour them."""
+    """and to resize, crop, mirror and color them."""
 
     def pin_memory(self) -> Batch:
         """Returns the batch in page-locked memory, so that it can be copied to a GPU while the GPU computes."""
@@ -66,7 +65,7 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
         videos: the instances.
         spec: clip length, frame rate and crop.
         recipe: the augmentation.
-        colour: change colours here; otherwise batches say how they are to be changed.
+        color: change colors here; otherwise batches say how they are to be changed.
         seed: seed for clips and augmentation.
         time_limit: seconds after which reading one clip counts as failed.
     """
@@ -77,11 +76,11 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
         spec: ClipSpec,
         *,
         recipe: Recipe = "color_jitter",
-        colour: bool = True,
+        color: bool = True,
         seed: int = 0,
         time_limit: float = 60.0,
     ) -> None:
-        self.videos, self.spec, self.colour, self.seed, self.time_limit = videos, spec, colour, seed, time_limit
+        self.videos, self.spec, self.color, self.seed, self.time_limit = videos, spec, color, seed, time_limit
         self._transform = train_transform(spec, recipe)
 
     def __len__(self) -> int:
@@ -95,8 +94,8 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
         """The batch of some (epoch, index). It has its size whatever could be read: see `Batch`."""
         began = time.perf_counter()
         frames = _batch_memory((len(which), self.spec.num_frames, 3, self.spec.crop, self.spec.crop))
-        colours: list[list[float] | None] = [None] * len(which)
-        batch = Batch(frames, torch.tensor([index for _, index in which]), [])
+        colors: list[list[float] | None] = [None] * len(which)
+        batch = Batch(frames, torch.tensor([index for _, index in which], device="cpu"), [])
         for slot, (epoch, index) in enumerate(which):
             draws = generator(self.seed, epoch, index)
             before = time.perf_counter()
@@ -108,11 +107,11 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
                 continue
             finally:
                 batch.reading += time.perf_counter() - before
-            frames[slot], colours[slot] = self._transform.view(clip, draws)
-        _fill(batch, colours)
-        if self.colour and batch.colours is not None:
-            COLOUR_CHANGES[self._transform.recipe](frames.flatten(0, 1), batch.colours)
-            batch.colours = None
+            frames[slot], colors[slot] = self._transform.view(clip, draws)
+        _fill(batch, colors)
+        if self.color and batch.colors is not None:
+            COLOR_CHANGES[self._transform.recipe](frames.flatten(0, 1), batch.colors)
+            batch.colors = None
         batch.augmenting = time.perf_counter() - began - batch.reading
         return batch
 
@@ -125,7 +124,7 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
             if time.monotonic() > deadline:
                 raise VideoError(path, f"reading a clip took more than {self.time_limit:g} s")
 
-        with open_video(path, self.spec.fps, threads=1) as video:
+        with decoding(path), open_video(path, self.spec.fps, threads=1) as video:
             video.progress = check
             state = draws.get_state()
 
@@ -171,7 +170,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, step = divmod(self.first_step, self.steps_per_epoch)
         while True:
-            order = torch.randperm(self.num_videos, generator=generator(self.seed, epoch))
+            order = torch.randperm(self.num_videos, generator=generator(self.seed, epoch), device="cpu")
             for k in range(step, self.steps_per_epoch):
                 batch = order[k * self.batch_size : (k + 1) * self.batch_size]
                 yield [(epoch, i) for i in self.world.own(batch).tolist()]
@@ -183,14 +182,14 @@ def before_training(num_videos: int, batch_size: int, world: World) -> Iterator[
 
     Their views are of no epoch that is trained on. The last batch is filled up with the first videos.
     """
-    order = torch.arange(-(-num_videos // batch_size) * batch_size) % num_videos
+    order = torch.arange(-(-num_videos // batch_size) * batch_size, device="cpu") % num_videos
     for batch in order.split(batch_size):
         yield [(_BEFORE, i) for i in world.own(batch).tolist()]
 
 
 def loader(
     dataset: ClipDataset, sampler: Iterable[list[tuple[int, int]]], *, clips: int, workers: int, device: torch.device
-) -> DataLoader[Any]:
+) -> Iterator[Batch]:
     """Returns the batches of `sampler`.
 
     Workers start from a server process that imported what they need, and not as forks of this process, because decoders,
@@ -210,7 +209,7 @@ def loader(
             context.set_forkserver_preload([__name__])
             _start_forkserver()
     size = clips * dataset.spec.num_frames * 3 * dataset.spec.crop**2
-    return DataLoader(
+    batches = DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
@@ -220,17 +219,19 @@ def loader(
         multiprocessing_context=context,
         worker_init_fn=functools.partial(_begin_worker, device.type == "cpu"),
     )
+    with torch.device("cpu"):  # whatever the default device is, it draws a number here
+        return iter(batches)
 
 
-def _fill(batch: Batch, colours: list[list[float] | None]) -> None:
-    """Puts another clip, or black, where one could not be read; and the changes of colours, if there are any, together."""
+def _fill(batch: Batch, colors: list[list[float] | None]) -> None:
+    """Puts another clip, or black, where one could not be read; and the changes of colors, if there are any, together."""
     there = next((slot for slot, index in enumerate(batch.indices.tolist()) if index >= 0), None)
     for slot, index in enumerate(batch.indices.tolist()):
         if index < 0:
             batch.frames[slot] = 0 if there is None else batch.frames[there]
-            colours[slot] = None if there is None else colours[there]
-    if None not in colours:
-        batch.colours = torch.tensor(colours, dtype=torch.float64)
+            colors[slot] = None if there is None else colors[there]
+    if None not in colors:
+        batch.colors = torch.tensor(colors, dtype=torch.float64, device="cpu")
 
 
 def _as_it_is(batch: Batch) -> Batch:
@@ -240,9 +241,9 @@ def _as_it_is(batch: Batch) -> Batch:
 def _batch_memory(shape: tuple[int, ...]) -> Tensor:
     """Memory for a batch, uint8; in a worker it is shared with the training process, and so is not copied again."""
     if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.uint8)
+        return torch.empty(shape, dtype=torch.uint8, device="cpu")
     storage = torch.UntypedStorage._new_shared(math.prod(shape))
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)  # type: ignore[call-overload]
+    return torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage).view(shape)  # type: ignore[call-overload]
 
 
 def _start_forkserver() -> None:

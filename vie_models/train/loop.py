@@ -20,14 +20,17 @@ from torch import Tensor
 
 from ..bank.memory_bank import MemoryBank
 from ..bank.ranks import world
+from ..failures import check_failures
 from ..files import replacing
-from ..video.transforms import COLOUR_CHANGES
+from ..video.transforms import COLOR_CHANGES
 from .guards import locked, stop_signals
 from .loading import Batch, before_training
 from .logs import RunLog
 from .objectives.instance import InstanceObjective
 from .settings import TrainConfig
 from .state import FAILED, RunState
+
+_ENOUGH = 100  # videos in a row that cannot be read: then none can
 
 
 def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
@@ -40,7 +43,7 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
     Raises:
         ValueError: the settings do not fit the videos, or differ from those of the run in that folder.
         BlockingIOError: another process is training in that folder, or it cannot be written to.
-        TooManyFailuresError: more than `max_failures` videos could not be read.
+        TooManyFailuresError: more videos of a list could not be read than `max_failed` allows, or none could.
         WrongArithmeticError: convolutions in half precision are wrong on this machine.
         NotFiniteError: the loss, a weight or a bank row became infinite or not a number. Earlier checkpoints are intact.
         OSError: a checkpoint could not be written. Earlier checkpoints are intact.
@@ -48,6 +51,7 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
     """
     with world(config.device) as ranks, locked(config.out, ranks), stop_signals() as stop:
         run = Run(config, ranks)
+        run.look_for_videos()
         run.write_settings()
         config, pace = run.config, run.pace()
         with RunLog(config.out if ranks.is_first else None, step=run.step, steps=config.steps, progress=progress) as log:
@@ -72,6 +76,7 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
                         log.write(run.step, run.validate())
                     if run.due(config.save_every):
                         run.save()
+        run.check(run.step)
     return config.out
 
 
@@ -87,41 +92,41 @@ class Run(RunState):
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         momentum, bank.momentum = bank.momentum, 0.0
         for batch in self.batches(before_training(len(self.videos), self.config.batch_size, self.ranks)):
-            bank.update(batch.indices.to(self.ranks.device), self._forward(batch.frames, batch.colours))
+            bank.update(batch.indices.to(self.ranks.device), self._forward(batch.frames, batch.colors))
         bank.momentum = momentum
         for buffer, before in zip(self.model.buffers(), buffers, strict=True):
             buffer.copy_(before)
 
     def train_step(self, batch: Batch) -> None:
-        """Makes one optimiser step on the clips of all ranks."""
+        """Makes one optimizer step on the clips of all ranks."""
         self.objective.begin_step(self.step, self.config.batch_size)
         indices = batch.indices.to(self.ranks.device, non_blocking=True)
         there = indices >= 0
         share = self.ranks.size / self.ranks.sum(there.sum()).clamp(min=1)  # DDP averages gradients over ranks
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         outputs = []
         size = len(indices) // self.config.accumulate
         for start in range(0, len(indices), size):
             part = slice(start, start + size)
             with self._last_only(start + size == len(indices)):
-                colours = None if batch.colours is None else batch.colours[part]
-                output = self._forward(self.objective.views(batch.frames[part], part), colours)
+                colors = None if batch.colors is None else batch.colors[part]
+                output = self._forward(self.objective.views(batch.frames[part], part), colors)
                 losses = self.objective.losses(self.step, output, indices[part], part) * there[part]
                 (losses.sum() * share).backward()
             outputs.append(output.detach())
             self._losses += torch.stack([losses.detach().sum(), there[part].sum()])
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr_at(self.step)
-        self.optimiser.step()
+        self.optimizer.step()
         self.objective.end_step(indices, torch.cat(outputs))
         self.step += 1
 
-    def _forward(self, frames: Tensor, colours: Tensor | None = None) -> Tensor:
+    def _forward(self, frames: Tensor, colors: Tensor | None = None) -> Tensor:
         """Returns the encoder's float32 output for clips uint8 [b, T, 3, S, S]."""
         frames = frames.to(self.ranks.device, non_blocking=True).contiguous()
-        if colours is not None:
-            COLOUR_CHANGES[self.config.augmentation](frames.flatten(0, 1), colours)
-        x = self._normalise(frames)
+        if colors is not None:
+            COLOR_CHANGES[self.config.augmentation](frames.flatten(0, 1), colors)
+        x = self._normalize(frames)
         if self.config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last_3d)
         dtype = getattr(torch, self.config.dtype)
@@ -139,7 +144,7 @@ class Run(RunState):
         Raises:
             TooManyFailuresError: more videos than allowed could not be read.
         """
-        failures, stopping = self.ranks.sum(torch.tensor([len(batch.failures), int(stop)])).tolist()
+        failures, stopping = self.ranks.sum(torch.tensor([len(batch.failures), int(stop)], device="cpu")).tolist()
         if failures:
             new = [one for found in self.ranks.gather_objects(batch.failures) for one in found if one[0] not in self._failed]
             for index, reason in new:
@@ -148,13 +153,27 @@ class Run(RunState):
             if self.ranks.is_first:
                 with replacing(self.config.out / FAILED) as file:
                     file.write_text("".join(json.dumps(line) + "\n" for line in self._failed.values()))
-            if len(self._failed) > self.config.max_failures:
-                reasons = "\n  ".join(failure["reason"] for failure in self._failed.values())
-                raise TooManyFailuresError(
-                    f"{len(self._failed)} videos could not be read, but max_failures is {self.config.max_failures}; they are "
-                    f"listed in {self.config.out / FAILED}. Repair or remove them, or raise max_failures:\n  {reasons}"
-                )
+            failed, tried = len(self._failed), self._tried(self.step + 1)
+            certain = failed > self.config.max_failed * len(self.videos)  # however well the rest of the list is
+            if certain or failed >= tried >= _ENOUGH:
+                self.check(self.step + 1)
         return bool(stopping)
+
+    def check(self, steps: int) -> None:
+        """Raises TooManyFailuresError if too many videos of a list could not be read in `steps` steps, or in validation."""
+        config, tried = self.config, self._tried(steps)
+        if self._failed:
+            reason = next(iter(self._failed.values()))["reason"]
+            remedy = f"{config.out / FAILED} lists them, and paths start from --root {config.root}"
+            what = f"videos of {config.train_list} that were tried"
+            check_failures(len(self._failed), tried, config.max_failed, what=what, first=reason, remedy=remedy)
+        if self._val is not None and self._val_failed:
+            what, remedy = f"videos of {config.val_list}", f"paths start from --root {config.root}"
+            check_failures(self._val_failed, len(self._val), config.max_failed, what=what, remedy=remedy)
+
+    def _tried(self, steps: int) -> int:
+        """Returns how many videos of the list a number of steps has tried to read."""
+        return min(steps * self.config.batch_size, len(self.videos))
 
     def due(self, every: int) -> bool:
         """Returns whether this step is a multiple of `every`, or the last one."""
@@ -201,10 +220,6 @@ class Run(RunState):
             f"{what} at step {self.step}: try a smaller lr (it is {self.config.lr_at(self.step - 1):g}). The checkpoints in "
             f"{self.checkpoints.folder} are from earlier steps and are intact"
         )
-
-
-class TooManyFailuresError(RuntimeError):
-    """More videos could not be read than `max_failures` allows."""
 
 
 class NotFiniteError(RuntimeError):

@@ -36,7 +36,7 @@ def plot(runs: list[Path], out: Path) -> None:
         _curve(panels["top-1"], lines, "top1", f"{run.name}: top-1", marker=".")
         if config.objective == "vie":
             for panel in panels.values():
-                panel.axvline(config.ir_steps, color="grey", linewidth=0.5)
+                panel.axvline(config.ir_steps, color="gray", linewidth=0.5)
         if _is_published(config):
             _published(panels["top-1"])
     panels["lr"].set_yscale("log")
@@ -44,7 +44,7 @@ def plot(runs: list[Path], out: Path) -> None:
         panel.set_ylabel(name)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(fontsize="small")
-    panels["top-1"].set_xlabel("step (grey line: IR ends, LA starts)")
+    panels["top-1"].set_xlabel("step (gray line: IR ends, LA starts)")
     figure.savefig(out, dpi=120)
 
 

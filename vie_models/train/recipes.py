@@ -10,7 +10,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ..names import is_two_pathway, unknown_name
+from ..models import model_entry
+from ..names import unknown_name
 from .settings import TrainConfig
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -106,4 +107,4 @@ those are ours."""
 
 def finetuning(model: str) -> dict[str, Any]:
     """Returns the settings for fine-tuning a model. With two pathways, batches are half as large, as in the paper."""
-    return {**FINETUNE, "batch_size": 64} if is_two_pathway(model) else dict(FINETUNE)
+    return {**FINETUNE, "batch_size": 64} if model_entry(model).two_pathway else dict(FINETUNE)

@@ -7,7 +7,7 @@ import torch
 
 
 def generator(*numbers: int) -> torch.Generator:
-    """Returns a generator seeded by all `numbers`. Neighbouring numbers give unrelated draws.
+    """Returns a generator seeded by all `numbers`. Neighboring numbers give unrelated draws.
 
     Args:
         numbers: the run's seed and what the draw is for: a step, an epoch, or an epoch and a video.

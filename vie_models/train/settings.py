@@ -12,15 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
+from ..clip_spec import Placement
+from ..failures import MAX_FAILED, check_max_failed
 from ..models import Encoder, build_model, model_entry
 from ..models.blocks import NormAct
-from ..names import is_two_pathway
 from ..video.transforms import Recipe as Augmentation
 
 
 @dataclasses.dataclass(kw_only=True)
 class TrainConfig:
-    """The settings of a training run: model, videos, objective, optimiser and logging."""
+    """The settings of a training run: model, videos, objective, optimizer and logging."""
 
     out: Path
     """Folder of the run. If it holds a stopped run, that run continues."""
@@ -61,11 +62,11 @@ class TrainConfig:
     """IR: number of noise rows drawn for each clip. They estimate the softmax over all rows; 0 computes it exactly.
     Use 0 for a small memory bank, where noise rows hide the signal of a clip's own row."""
     background: int = 512
-    """LA: number of background neighbours of each clip, its nearest rows of the memory bank (the paper's k)."""
+    """LA: number of background neighbors of each clip, its nearest rows of the memory bank (the paper's k)."""
     clusters: int = 8000
     """LA: number of clusters in each clustering, at most the number of videos. A sixth of them suits a short list."""
     clusterings: int = 1
-    """LA: number of clusterings. Close neighbours share a cluster in at least one of them."""
+    """LA: number of clusterings. Close neighbors share a cluster in at least one of them."""
     kmeans_iterations: int = 20
     """LA: maximum number of k-means iterations in each clustering."""
     temperature: float = 0.07
@@ -85,7 +86,7 @@ class TrainConfig:
     """Augmentation of training clips, after their frames are chosen."""
 
     augment: Literal["workers", "device"] = "workers"
-    """Where colours are changed: by the workers, or on the device that trains, which then gets clips as uint8."""
+    """Where colors are changed: by the workers, or on the device that trains, which then gets clips as uint8."""
 
     batch_size: int = 64
     """Number of clips per step, summed over all processes."""
@@ -127,18 +128,18 @@ class TrainConfig:
     The parts go through the encoder one after another, which saves memory. Batch norms see one part at a time."""
     grad_checkpointing: bool = False
     """Recompute activations in the backward pass. This saves memory and takes about a third more time."""
-    sync_norms: bool = False
-    """Compute batch norm statistics over the clips of all processes. The original uses the clips of each GPU."""
     workers: int = dataclasses.field(default_factory=lambda: min(os.cpu_count() or 1, 8))
     """Number of worker processes that read videos, per training process. 0: the training process reads them itself."""
-    max_failures: int = 100
-    """Number of unreadable videos that a run tolerates. With more, it stops and lists them."""
+    max_failed: float = MAX_FAILED
+    """Largest share of the videos that may be unreadable, from 0 to 1, of each list. With more, the run ends with an error."""
 
     validate_every: int = 5000
     """Number of steps between validations. The run also validates at the end."""
     val_clips: int = 5
     """Number of clips per video in validation."""
-    neighbours: int = 10
+    val_placement: Placement = "even"
+    """Where they lie. even: evenly spaced from the start of the video to its end. paper: as in the paper's evaluation."""
+    neighbors: int = 10
     """Number of memory bank rows that vote for each clip in validation."""
     save_every: int = 5000
     """Number of steps between checkpoints. The run also saves one at the end."""
@@ -162,7 +163,8 @@ class TrainConfig:
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high or not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be from {low:g} to {high:g}, got {getattr(self, name)}")
-        for name in ("objective", "bank_start", "augmentation", "augment", "schedule", "dtype"):
+        check_max_failed(self.max_failed)
+        for name in ("objective", "bank_start", "augmentation", "augment", "schedule", "val_placement", "dtype"):
             choices = get_args(get_type_hints(TrainConfig)[name])
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
@@ -176,9 +178,7 @@ class TrainConfig:
             raise ValueError(f"batch_size must be a multiple of accumulate ({self.accumulate}), got {self.batch_size}")
         if self.weights and self.resume:
             raise ValueError("give weights (an encoder to start from) or resume (a run to continue), not both")
-        if self.compile and self.sync_norms and self.grad_checkpointing:
-            raise ValueError("compile, sync_norms and grad_checkpointing cannot all be on: compiling never ends. Turn one off")
-        if self.objective == "vie" and is_two_pathway(self.model):
+        if self.objective == "vie" and model_entry(self.model).two_pathway:
             raise ValueError(
                 f"{self.model} has no embedding of its own to train. Train its two pathways and join them with "
                 "vie_models.two_pathway, or use objective='supervised'"
@@ -223,6 +223,7 @@ class TrainConfig:
     def from_dict(cls, fields: Mapping[str, Any]) -> TrainConfig:
         """Returns the settings that `to_dict` wrote. Raises ValueError for an unknown field."""
         known = {field.name for field in dataclasses.fields(cls)}
+        fields = {name: value for name, value in fields.items() if name != "max_failures"}  # of 0.1.0; `max_failed` now
         if unknown := sorted(set(fields) - known):
             raise ValueError(f"unknown setting(s) {', '.join(unknown)}; choose from {', '.join(sorted(known))}")
         values = dict(fields)
@@ -238,15 +239,14 @@ FIXED = (
     *("model", "width", "crop", "objective", "layers", "ir_steps", "noise", "background", "clusters", "clusterings"),
     *("kmeans_iterations", "temperature", "bank_momentum", "bank_start", "part", "binned", "augmentation", "batch_size"),
     *("lr", "schedule", "lr_boundaries", "warmup_steps", "momentum", "weight_decay", "norm_momentum", "seed", "dtype"),
-    "sync_norms",
 )
 """Settings that cannot change when a run continues. The others can."""
 
 _LEAST = {
-    **dict.fromkeys(("background", "clusters"), 2),  # with one, every neighbour is close, and there is nothing to learn
+    **dict.fromkeys(("background", "clusters"), 2),  # with one, every neighbor is close, and there is nothing to learn
     **dict.fromkeys(("clusterings", "kmeans_iterations", "batch_size"), 1),
-    **dict.fromkeys("accumulate validate_every val_clips neighbours save_every keep log_every".split(), 1),  # noqa: SIM905
-    **dict.fromkeys(("steps", "warmup_steps", "ir_steps", "noise", "workers", "max_failures", "seed"), 0),
+    **dict.fromkeys("accumulate validate_every val_clips neighbors save_every keep log_every".split(), 1),  # noqa: SIM905
+    **dict.fromkeys(("steps", "warmup_steps", "ir_steps", "noise", "workers", "seed"), 0),
 }
 _RANGES = {
     "lr": (0.0, math.inf),

@@ -1,8 +1,9 @@
-"""The state of a run on one rank: videos, encoder, objective and optimiser. Saves, restores and validates them."""
+"""The state of a run on one rank: videos, encoder, objective and optimizer. Saves, restores and validates them."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
 from ..bank.ranks import World
-from ..datasets.lists import VideoList, list_hash, read_list
+from ..datasets.lists import VideoList, list_hash, read_list, warn_of_shared
+from ..datasets.readable import check_readable
 from ..evaluate.results import write_results
+from ..failures import are_too_many
 from ..files import replacing
-from ..models.precision import check_convolutions
+from ..models.precision import SLOWER, check_convolutions
 from ..video.transforms import clip_transform
 from .begin import begin, check_settings, fitted
 from .checkpoint import CHECKPOINTS, Checkpoints
 from .loading import Batch, ClipDataset, EpochSampler, loader
-from .norms import synchronise_norms
 from .objectives.choose import make_network, make_objective
 from .objectives.instance import InstanceObjective
 from .pace import Pace
@@ -45,6 +47,8 @@ class RunState:
         self.videos = training_videos(config)
         self.config = config = fitted(config, len(self.videos))
         self._val = validation_videos(config, self.videos.labels)
+        if self._val is not None and self.ranks.is_first:
+            warn_of_shared(self.videos, self._val, root=config.root, names=(config.train_list, config.val_list))
         self.sampler = EpochSampler(len(self.videos), config.batch_size, seed=config.seed, world=self.ranks)
         self._clips = config.batch_size // self.ranks.size  # of this rank, per step
         if self._clips % config.accumulate:
@@ -54,17 +58,20 @@ class RunState:
             )
         self.objective = make_objective(config, self.videos, self.ranks, self.sampler.steps_per_epoch)
         torch.manual_seed(config.seed)
-        self.model = make_network(config, self.videos.num_classes).to(self.ranks.device)
-        self.optimiser = torch.optim.SGD(
+        with torch.device("cpu"):  # whatever the default device is
+            network = make_network(config, self.videos.num_classes)
+        self.model = network.to(self.ranks.device)
+        self.optimizer = torch.optim.SGD(
             self.model.parameter_groups(config.weight_decay, config.weight_decay), lr=config.lr, momentum=config.momentum
         )
         self.step = 0
         self._failed: dict[int, dict[str, Any]] = {}
+        self._val_failed = 0  # of the last validation
         self._losses = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)  # sum and number since the last metrics
         self._list_hash = list_hash(config.train_list)
         self.checkpoints = Checkpoints(config.out / CHECKPOINTS, keep=config.keep, world=self.ranks)
         self._begin()
-        self._normalise = clip_transform(self.model).normalise
+        self._normalize = clip_transform(self.model).normalize
         self._net = self._prepared()
 
     def _begin(self) -> None:
@@ -80,12 +87,13 @@ class RunState:
             self.load_state_dict(state, newest.parts())
             self._check_finished(TrainConfig.from_dict(state["config"]))
         else:
-            self.step = begin(self.config, self.model, self.optimiser, self.objective)
+            with torch.device("cpu"):
+                self.step = begin(self.config, self.model, self.optimizer, self.objective)
         self.sampler.first_step = self.step
 
     def _check_finished(self, before: TrainConfig) -> None:
         """Raises ValueError if the run is finished and its validation settings change: it does not validate again."""
-        names = ("val_list", "root", "val_clips", "neighbours")
+        names = ("val_list", "root", "val_clips", "val_placement", "neighbors")
         if self.step < self.config.steps or self.config.val_list is None:
             return
         if differing := [name for name in names if getattr(before, name) != getattr(self.config, name)]:
@@ -99,10 +107,14 @@ class RunState:
         config = self.config
         self.model.train()
         if config.dtype != "float32":
-            check_convolutions(self.model, self._clips // config.accumulate, getattr(torch, config.dtype))
+            times = check_convolutions(self.model, self._clips // config.accumulate, getattr(torch, config.dtype))
+            if times > SLOWER and self.ranks.is_first:
+                print(
+                    f"on this processor, convolutions take {times:.1f} times as long in {config.dtype} as in float32: "
+                    "--dtype float32 is faster",
+                    file=sys.stderr,
+                )
         self.model.set_grad_checkpointing(config.grad_checkpointing)
-        if config.sync_norms and self.ranks.size > 1:
-            synchronise_norms(self.model, self.ranks)
         if config.channels_last:
             convert_conv2d_weight_memory_format(self.model, torch.channels_last)
             convert_conv3d_weight_memory_format(self.model, torch.channels_last_3d)
@@ -111,6 +123,13 @@ class RunState:
             on_gpu = self.ranks.device.type == "cuda"
             net = DistributedDataParallel(net, device_ids=[self.ranks.device] if on_gpu else None)
         return torch.compile(net) if config.compile else net  # type: ignore[return-value]
+
+    def look_for_videos(self) -> None:
+        """Raises TooManyFailuresError if too many videos of a list are not there, or none can be read."""
+        lists = [(self.videos, self.config.train_list), (self._val, self.config.val_list)]
+        for videos, file in lists:
+            if videos is not None and file is not None and self.step < self.config.steps:
+                check_readable(videos, file, self.config.root, self.config.max_failed)
 
     def write_settings(self) -> None:
         """Writes config.json to the run's folder."""
@@ -125,10 +144,10 @@ class RunState:
             self.videos,
             self.model.clip_spec,
             recipe=config.augmentation,
-            colour=config.augment == "workers",
+            color=config.augment == "workers",
             seed=config.seed,
         )
-        return iter(loader(dataset, views or self.sampler, clips=self._clips, workers=config.workers, device=self.ranks.device))
+        return loader(dataset, views or self.sampler, clips=self._clips, workers=config.workers, device=self.ranks.device)
 
     def pace(self) -> Pace:
         """What will say what limits the speed of the run."""
@@ -152,7 +171,9 @@ class RunState:
             results, metrics = validate(self.config, self.model, self.objective, self._val, self.videos.labels, self.ranks)
         finally:
             self.model.train()
-        if self.ranks.is_first and self.step == self.config.steps:
+        self._val_failed = metrics["val_failed"]
+        too_many = are_too_many(self._val_failed, len(self._val), self.config.max_failed)  # the run will end with an error
+        if self.ranks.is_first and self.step == self.config.steps and not too_many:
             write_results(self.config.out, results)
         return metrics
 
@@ -161,9 +182,10 @@ class RunState:
         return {
             "step": self.step,
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "objective": self.objective.state_dict(),
             "failed": self._failed,
+            "val_failed": self._val_failed,
             "labels": self.videos.labels,
             "list": self._list_hash,
             "config": self.config.to_dict(),
@@ -171,12 +193,18 @@ class RunState:
 
     def load_state_dict(self, state: dict[str, Any], parts: list[dict[str, Any]]) -> None:
         """Restores a `state_dict`. `parts` are the memory bank's states of all ranks that saved it."""
-        self.step, self._failed = state["step"], state["failed"]
+        self.step, self._failed, self._val_failed = state["step"], state["failed"], state.get("val_failed", 0)
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.objective.load_state_dict(state["objective"])
         if isinstance(self.objective, InstanceObjective):
             self.objective.bank.load_state_dict(*parts)
+
+
+def count_failed(run: Path) -> int:
+    """Returns how many training videos the run in a folder could not read."""
+    file = run / FAILED
+    return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 def training_videos(config: TrainConfig) -> VideoList:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..bank.knn import knn
 from ..bank.ranks import World
+from ..bank.voting import knn
 from ..datasets.lists import VideoList, class_names, read_list
 from ..evaluate.outputs import clip_outputs, gather_top
 from ..evaluate.results import UNREAD, Results
@@ -68,7 +68,7 @@ def validate(
     mine = list(range(len(videos)))[ranks.rank :: ranks.size]
     if isinstance(objective, PretextObjective):
         which, own = _of_views(config, network, objective, videos, mine, ranks)
-        truth = torch.arange(len(videos)) % objective.num_views
+        truth = torch.arange(len(videos), device="cpu") % objective.num_views
         truth = objective.classes(truth)
     else:
         which, own = _of_clips(config, network, objective, videos, labels, mine, ranks)
@@ -104,19 +104,24 @@ def _of_clips(
 ) -> tuple[list[int], dict[str, Tensor]]:
     """Returns which of this rank's videos could be read, and their scores [V, K] by each protocol."""
     outputs = clip_outputs(
-        network, videos, mine, clips=config.val_clips, workers=config.workers, dtype=config.dtype, device=ranks.device
+        network,
+        videos,
+        mine,
+        clips=config.val_clips,
+        placement=config.val_placement,
+        workers=config.workers,
+        dtype=config.dtype,
+        device=ranks.device,
     )
     which = list(outputs)
     num_classes = int(max(labels.max(), videos.labels.max())) + 1
     if isinstance(objective, InstanceObjective):
-        blank = torch.zeros(0, config.val_clips, objective.bank.dim)
+        blank = torch.zeros(0, config.val_clips, objective.bank.dim, device="cpu")
         values = torch.stack(list(outputs.values())) if which else blank
-        votes = knn(
-            values, objective.bank, labels, k=config.neighbours, temperature=config.temperature, num_classes=num_classes
-        )
+        votes = knn(values, objective.bank, labels, k=config.neighbors, temperature=config.temperature, num_classes=num_classes)
         return which, {"knn": votes.scores}
     shape = (len(network.layers), num_classes) if isinstance(network, LinearReadouts) else (num_classes,)
-    values = torch.stack(list(outputs.values())) if which else torch.zeros(0, config.val_clips, *shape)
+    values = torch.stack(list(outputs.values())) if which else torch.zeros(0, config.val_clips, *shape, device="cpu")
     scores = values.softmax(-1).mean(1)
     if isinstance(network, LinearReadouts):
         return which, dict(zip(network.layers, scores.unbind(1), strict=True))
@@ -128,10 +133,10 @@ def _of_views(
 ) -> tuple[list[int], dict[str, Tensor]]:
     """Returns the same for pretext tasks. The network sees video i in view i modulo the number of views."""
     dataset = ClipDataset(videos, network.clip_spec, recipe=config.augmentation, seed=config.seed)
-    normalise = clip_transform(network).normalise
+    normalize = clip_transform(network).normalize
     size = config.batch_size // ranks.size
     batches = [[(0, i) for i in mine[start : start + size]] for start in range(0, len(mine), size)]
-    which, scores = [], [torch.zeros(0, network.num_classes or 0)]
+    which, scores = [], [torch.zeros(0, network.num_classes or 0, device="cpu")]
     network.eval()
     for batch in loader(dataset, batches, clips=size, workers=min(config.workers, 4), device=ranks.device):
         there = batch.indices >= 0
@@ -140,6 +145,6 @@ def _of_views(
         drawn = batch.indices[there] % objective.num_views
         which += batch.indices[there].tolist()
         with torch.no_grad():
-            x = normalise(objective.view(batch.frames[there], drawn).to(ranks.device))
+            x = normalize(objective.view(batch.frames[there], drawn).to(ranks.device))
             scores.append(network(x).softmax(-1).cpu())
     return which, {config.objective: torch.cat(scores)}

@@ -1,18 +1,19 @@
-"""Which frames make a clip: pure index arithmetic on a video of n grid frames. Source: sampling of the original release.
+"""Which frames make a clip: pure index arithmetic on a video of n grid frames.
 
-A clip of T frames, `interval` apart, spans T * interval. A clip that runs past the end of the video continues from its start
-(index modulo n). The original does so for 3DResNet and Slowfast. For Single, Slow and TRN, it replaces a video that is too
-short by another one. We always loop, and record it (`Clip.looped`).
+A clip of T frames, `interval` apart, is T * interval long (`ClipSpec.length`). A clip that runs past the end of the video
+continues from its start (index modulo n). The original release does so for 3DResNet and Slowfast. For Single, Slow and TRN, it
+replaces a video that is too short by another one. We always loop, and record it (`Clip.looped`). Training clips and the paper's
+placement of test clips are the original's.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
-from ..clip_spec import ClipSpec
+from ..clip_spec import ClipSpec, Placement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,17 +24,40 @@ class Clip:
     looped: bool
     """Whether the clip runs past the end of the video and continues from its start."""
 
+    @classmethod
+    def of(cls, indices: Sequence[int], num_frames: int) -> Clip:
+        """Returns the clip of these ascending grid indices, from 0 on, in a video of `num_frames` that repeats itself."""
+        return cls(tuple(k % num_frames for k in indices), looped=indices[0] // num_frames < indices[-1] // num_frames)
+
     @property
     def start(self) -> int:
         """Grid index of the first frame."""
         return self.indices[0]
 
 
-def test_clips(num_frames: int, spec: ClipSpec, clips: int) -> list[Clip]:
-    """Places `clips` clips in a video of `num_frames` grid frames, as `spec.placement` says.
+def even_clips(num_frames: int, spec: ClipSpec, clips: int) -> list[Clip]:
+    """Places clips evenly in a video of `num_frames` grid frames, in order: the first at its start, the last at its end.
+
+    They overlap where the video is too short for all of them. A single clip lies in the middle. In a video shorter than a clip,
+    all of them begin at its start, as in training, and loop. With "bins" the frames of a clip are closer in a short video, as
+    in `paper_clips`, so that it loops only below T frames.
+
+        n = 250, T = 4, interval 16, 5 clips: starts 0, 46, 93, 139, 186, and 186 + 64 = 250
+        n = 100                             : starts 0, 9, 18, 27, 36
+        n =  50                             : starts 0, 0, 0, 0, 0
+    """
+    _check(num_frames, clips)
+    interval = _bin(num_frames, spec) if spec.placement == "bins" else spec.frame_interval
+    starts = _evenly(max(num_frames - spec.num_frames * interval, 0), clips)
+    return [Clip.of([start + t * interval for t in range(spec.num_frames)], num_frames) for start in starts]
+
+
+def paper_clips(num_frames: int, spec: ClipSpec, clips: int) -> list[Clip]:
+    """Places clips as the paper's evaluation of a model does, by `spec.placement`.
 
     "ends" (3DResNet, Slowfast): evenly spaced, the first at the start and the last at the end. A single clip lies in the
-    middle. If the video is too short for `clips` clips without overlap, they still follow one another, looped.
+    middle. If the video is too short for `clips` clips without overlap, they still follow one another, looped: out of order,
+    and past the end of the video.
 
         n = 250, T = 16, interval 1, 5 clips: starts 0, 58, 117, 175, 234
         n =  40                             : starts 0, 16, 32, 48, 64, all modulo 40
@@ -51,23 +75,23 @@ def test_clips(num_frames: int, spec: ClipSpec, clips: int) -> list[Clip]:
     """
     _check(num_frames, clips)
     if spec.placement == "bins":
-        size = max(min(spec.frame_interval, num_frames // spec.num_frames), 1)
-        last = max(num_frames // size - spec.num_frames, 0)
-        return [
-            _clip([(first + t) * size + size // 2 for t in range(spec.num_frames)], num_frames)
-            for first in _evenly(last, clips)
-        ]
-    span = spec.num_frames * spec.frame_interval
-    room = num_frames - (span - spec.frame_interval)  # start positions for which the last frame is in the video
+        size = _bin(num_frames, spec)
+        firsts = _evenly(max(num_frames // size - spec.num_frames, 0), clips)
+        return [Clip.of([(k + t) * size + size // 2 for t in range(spec.num_frames)], num_frames) for k in firsts]
+    room = num_frames - (spec.length - spec.frame_interval)  # start positions for which the last frame is in the video
     if spec.placement == "segments":
         starts = [max(room, 0) * (2 * k + 1) // (2 * clips) for k in range(clips)]
     elif spec.placement == "inner" and room > 0:
         starts = [(k + 1) * room // (clips + 1) for k in range(clips)]
     elif spec.placement in ("inner", "tiled"):
-        starts = _evenly(num_frames * (span // num_frames + 1) - span, clips)
+        starts = _evenly(num_frames * (spec.length // num_frames + 1) - spec.length, clips)
     else:
-        starts = _evenly(max(num_frames, clips * span) - span, clips)
+        starts = _evenly(max(num_frames, clips * spec.length) - spec.length, clips)
     return [regular_clip(num_frames, spec, start) for start in starts]
+
+
+PLACES: dict[Placement, Callable[[int, ClipSpec, int], list[Clip]]] = {"even": even_clips, "paper": paper_clips}
+"""What places test clips, by the name of the placement."""
 
 
 def train_clip(num_frames: int, spec: ClipSpec, generator: torch.Generator) -> Clip:
@@ -75,20 +99,20 @@ def train_clip(num_frames: int, spec: ClipSpec, generator: torch.Generator) -> C
     _check(num_frames, 1)
 
     def draw(below: int) -> int:
-        return int(torch.randint(max(below, 1), (), generator=generator))
+        return int(torch.randint(max(below, 1), (), generator=generator, device="cpu"))
 
     if spec.placement == "bins":
-        size = max(min(spec.frame_interval, num_frames // spec.num_frames), 1)
+        size = _bin(num_frames, spec)
         first = draw(num_frames // size - spec.num_frames + 1)
-        return _clip([(first + t) * size + draw(size) for t in range(spec.num_frames)], num_frames)
+        return Clip.of([(first + t) * size + draw(size) for t in range(spec.num_frames)], num_frames)
     looping = spec.placement in ("ends", "tiled")  # the original leaves one more interval free here
-    span = (spec.num_frames if looping else spec.num_frames - 1) * spec.frame_interval
-    return regular_clip(num_frames, spec, draw(num_frames - span))
+    last = num_frames - (spec.length if looping else spec.length - spec.frame_interval)
+    return regular_clip(num_frames, spec, draw(last))
 
 
 def regular_clip(num_frames: int, spec: ClipSpec, start: int) -> Clip:
     """Returns `spec.num_frames` frames, `spec.frame_interval` apart, from grid index `start`, looped if necessary."""
-    return _clip([start + t * spec.frame_interval for t in range(spec.num_frames)], num_frames)
+    return Clip.of([start + t * spec.frame_interval for t in range(spec.num_frames)], num_frames)
 
 
 def window_offsets(num_frames: int, length: int) -> tuple[int, ...]:
@@ -101,8 +125,9 @@ def window_offsets(num_frames: int, length: int) -> tuple[int, ...]:
     return tuple((2 * t + 1) * length // (2 * num_frames) for t in range(num_frames))
 
 
-def _clip(indices: Sequence[int], num_frames: int) -> Clip:
-    return Clip(tuple(k % num_frames for k in indices), looped=indices[-1] >= num_frames)
+def _bin(num_frames: int, spec: ClipSpec) -> int:
+    """Returns the length of a bin, in grid points: the clip's interval, or less in a video that is shorter than a clip."""
+    return max(min(spec.frame_interval, num_frames // spec.num_frames), 1)
 
 
 def _evenly(last: int, clips: int) -> list[int]:

@@ -1,19 +1,21 @@
 """Reads video files with PyAV: frames by presentation time, whatever rate and length the container claims.
 
 Two shortcuts avoid decoding everything. The length is read from the packets at the end of the file, and reading seeks to the
-key frame before a wanted frame if that skips others. If decoding contradicts the packets (`LengthError`), or if the packets
-leave room for doubt, the whole file is decoded from its beginning. That full decode defines what its frames are.
-
-Reading stops at the first damaged frame that it meets. Frames between clips may be skipped, so damage there goes unseen.
+key frame before a wanted frame if that skips others. If decoding contradicts the packets (`LengthError`), if it meets damage,
+or if the packets leave room for doubt, the whole file is decoded from its beginning. That full decode defines what its frames
+are: those that the ffmpeg command line shows, also after damage. Frames between clips may be skipped, so damage there goes
+unseen.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,9 +24,16 @@ import numpy as np
 
 from .frames import LengthError, Video, VideoError
 from .remote import RemoteFile, is_url
+from .timeline import FrameTimes, PacketTimes
+from .upright import display_matrix, is_askew, rotated, upright
 
 MAX_PIXELS = 2**26  # of a frame, twice 8K: a larger claim is taken for damage
 _LOOSE_TIMES = 0x200  # AVFMT_TS_DISCONT: time stamps may jump, as in MPEG program and transport streams
+_NO_TIMES = 0x80  # AVFMT_NOTIMESTAMPS: a bare stream of frames
+_MADE_UP_TIMES = 0x1  # AVFMT_FLAG_GENPTS, which PyAV sets: presentation times that are wrong for B-frames in AVI
+_MARKED_BY_JOIN = 3  # the most packets before a join among which libavformat marks one as damaged
+_ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
+_STILLS = frozenset({"bmp", "gif", "jpegls", "jpegxl", "mjpeg", "png", "tiff", "webp"})  # codecs of cover pictures
 _JUMP = 12  # from this gap between wanted frames (grid points), looking for a key frame is worth it
 
 
@@ -43,8 +52,10 @@ class VideoFile(Video):
         self._scaler_threads = {"threads": 1} if threads == 1 and "threads" in documentation else {}
         self._num_frames: int | None = None
         self._by_packets = False  # whether num_frames and _origin are from packets, not from decoding
+        self._size: tuple[int, int] | None = None  # height and width of the first frame, upright
         self._first = 0  # time stamp of the first packet
         self._origin = 0  # grid index of the first frame, counted from the container's start
+        self._found: dict[str, int] = {}  # what a full decode found: see `Video.facts`
         self.packets_read = 0
         self._last_dts = 0  # in an AVI, a count of frames from 0
         self._open()
@@ -58,20 +69,28 @@ class VideoFile(Video):
         except (self._av.error.FFmpegError, OverflowError) as error:
             self._check_connection()
             raise VideoError(self.name, f"cannot be opened as a video: {_text(error)}") from error
+        self._container.flags &= ~_MADE_UP_TIMES
         try:
             self._stream = self._pick_stream()
         except VideoError:
             self.close()
             raise
         codec = self._stream.codec_context
-        codec.options = {"err_detect": "crccheck+bitstream+buffer", "max_pixels": str(MAX_PIXELS)}  # whatever the headers claim
+        codec.options = {
+            "err_detect": "crccheck+bitstream+buffer",
+            "flags": "+unaligned",  # cropping at the left stops short of the picture otherwise
+            "max_pixels": str(MAX_PIXELS),  # whatever the headers claim
+        }
         codec.thread_count = self._threads or 0
         codec.thread_type = "AUTO"
-        ticks = Fraction(self._container.start_time or 0, 1_000_000) / self._stream.time_base
-        self._start = math.floor(ticks + Fraction(1, 2)) * self._stream.time_base  # as ffmpeg rounds it
+        self._loose = bool(self._container.format.flags & _LOOSE_TIMES)
+        self._timed = not self._container.format.flags & _NO_TIMES
+        start = Fraction(self._container.start_time or 0, 1_000_000)
+        if self._loose and self._stream.start_time is not None:  # ffmpeg counts from the streams that it reads, then
+            start = Fraction(_rounded(self._stream.start_time * self._stream.time_base * 1_000_000), 1_000_000)
+        self._start = _rounded(start / self._stream.time_base)
         self._untouched = True
-        self._size = (codec.width, codec.height)
-        self._quarter_turns: int | None = None
+        self._claimed_size = (codec.width, codec.height)
         duration = self._container.duration
         self.facts = {
             "container": self._container.format.name,
@@ -81,6 +100,7 @@ class VideoFile(Video):
             "pixel_format": codec.format.name if codec.format else None,
             "fps": float(self._stream.average_rate) if self._stream.average_rate else None,
             "claimed_duration": duration / 1_000_000 if duration else None,
+            **self._found,
         }
 
     def _reopen(self) -> None:
@@ -91,16 +111,36 @@ class VideoFile(Video):
     def _pick_stream(self) -> Any:
         """Returns the video stream that ffmpeg would pick: the largest one that is not a cover picture."""
         streams = self._container.streams
-        stream = streams.best("video") if hasattr(streams, "best") else next(iter(streams.video), None)
+        videos = [stream for stream in streams.video if not self._is_cover(stream)]
+        stream = streams.best("video") if hasattr(streams, "best") else None
+        stream = stream if stream in videos else next(iter(videos), None)
         if stream is None:
-            kinds = sorted({stream.type for stream in streams}) or ["nothing"]
-            raise VideoError(self.name, f"has no video stream, only {', '.join(kinds)}")
+            kinds = sorted({"a cover picture" if stream.type == "video" else stream.type for stream in streams}) or ["nothing"]
+            only = "sound and a cover picture" if kinds == ["a cover picture", "audio"] else ", ".join(kinds)
+            raise VideoError(self.name, f"has no video stream, only {only}")
         if stream.codec_context is None or stream.codec_context.codec is None:
-            raise VideoError(self.name, "has a video stream that this build of FFmpeg cannot decode")
+            raise VideoError(self.name, f"has a video stream that {self._ffmpeg()} cannot decode")
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > MAX_PIXELS:
             raise VideoError(self.name, f"claims frames of {width} x {height}; at most {MAX_PIXELS} pixels are allowed")
         return stream
+
+    def _is_cover(self, stream: Any) -> bool:
+        """Whether a video stream is the picture on a record's sleeve."""
+        if hasattr(stream, "disposition"):
+            return bool(getattr(stream.disposition, "value", stream.disposition) & _ATTACHED_PICTURE)
+        # older versions of PyAV hide it; the picture is a packet without a time, and the only one of its stream
+        codec = stream.codec_context
+        return (
+            len(self._container.streams) > 1
+            and codec is not None
+            and codec.name in _STILLS
+            and not stream.average_rate
+            and (stream.frames or 0) <= 1
+        )
+
+    def _ffmpeg(self) -> str:
+        return f"this FFmpeg (libavcodec {'.'.join(map(str, self._av.library_versions['libavcodec']))})"
 
     def close(self) -> None:
         self._container.close()
@@ -125,9 +165,11 @@ class VideoFile(Video):
 
     def _length_by_packets(self) -> int | None:
         """Returns the length in grid points by the time stamps of the first and last packets. None if they are in doubt."""
-        container = self._container.format
-        if container.flags & _LOOSE_TIMES or (container.name == "avi" and self._stream.codec_context.has_b_frames):
+        if self._loose or not self._timed:
+            return None
+        if self._container.format.name == "avi" and self._stream.codec_context.has_b_frames:
             return None  # AVI has no presentation times: B-frames are out of order
+        packet_times = self._new_packet_times()
         try:
             packets = self._packets()
             first = next(packets)
@@ -141,7 +183,7 @@ class VideoFile(Video):
                 packets = itertools.chain([first], packets)
             end: Fraction | None = None
             for packet in packets:
-                if packet.size == 0:  # marks the end of demuxing
+                if packet.size == 0:
                     continue
                 if packet.pts is None or packet.is_corrupt or packet.is_discard:
                     return None
@@ -150,7 +192,7 @@ class VideoFile(Video):
         except (self._av.error.FFmpegError, StopIteration):
             return None
         claimed_end = self._seconds((self._stream.start_time or 0) + (self._stream.duration or 0))
-        if end is None or end + 1 / self.rate < claimed_end:
+        if end is None or end + 1 / self.rate < claimed_end or not packet_times.believes(end):
             return None
         return max(self.nearest(end) - self._origin, 1)
 
@@ -188,44 +230,71 @@ class VideoFile(Video):
 
     def _whole(self) -> Iterator[tuple[int, int, Any]]:
         """As `_shown`, for all frames from the start. This defines the file's content. Sets `num_frames` and `damage`."""
+        done = 0
+        one_thread = self._threads == 1
+        while True:
+            try:
+                for begin, end, frame in self._once(one_thread):
+                    if end > done:
+                        yield max(begin, done), end, frame
+                        done = end
+                return
+            except _DamageError:  # several threads conceal differently, and may take other frames along
+                one_thread = True
+
+    def _once(self, one_thread: bool) -> Iterator[tuple[int, int, Any]]:
+        """As `_whole`. Goes on after damage only on one thread: _DamageError with several."""
         self._reopen()
-        clock = _Clock(self._seconds, self._duration)
+        if one_thread:
+            self._stream.codec_context.thread_count = 1
+        frame_times = self._frame_times()
         held: Any = None
         origin = begin = 0
-        damage = None
-        try:
-            for frame in self._frames(self._packets()):
-                index = self.nearest(clock(frame))
-                if held is None:
-                    origin = index
-                index = max(index - origin, begin)
-                if held is not None and index > begin:
-                    yield begin, index, held
-                held, begin = frame, index
-        except _DamageError as error:
-            damage = f"{error} after {float(clock.seconds):.2f} s"
-        # an error may have damaged the frame before it
-        end = begin if damage else max(self.nearest(clock.end) - origin, 1)
-        if held is None or not end:
-            raise VideoError(self.name, f"has a video stream but no frame that can be decoded; {damage or 'no key frame'}")
-        if not damage and self._key_frames_lost:
-            damage = f"begins with {self._key_frames_lost} key frames that cannot be decoded; time 0 is after them"
-        if not damage and self._container.format.name == "avi" and self._last_dts + 3 < self._stream.frames:
-            damage = f"has only {self._last_dts + 1} of the {self._stream.frames} frames that it claims"
-        self._origin, self._num_frames, self.damage = origin, end, damage
+        for frame in self._frames(self._packets(), strict=not one_thread):
+            index = self.nearest(self._seconds(frame_times(frame)))
+            if held is None:
+                origin = index
+                self._size = None
+                self._rgb(frame)  # sets it
+            index -= origin
+            if begin - index > self.rate:
+                self._damage.note(
+                    f"time stamps go back by {float((begin - index) / self.rate):.2f} s, and frames are left out,"
+                )
+            index = max(index, begin)
+            self._damage.after = index + 1
+            if held is not None and index > begin:
+                yield begin, index, held
+            held, begin = frame, index
+        if held is None:
+            codec = self._stream.codec_context.name
+            why = (
+                f"{self._ffmpeg()} cannot decode its {codec} stream ({self._damage})" if self._damage else "it has no key frame"
+            )
+            raise VideoError(self.name, f"has a video stream but no frame that can be decoded: {why}")
+        end = max(self.nearest(self._seconds(frame_times.end)) - origin, begin, 1)
+        damage = self._damage
+        if self._container.format.name == "avi" and self._last_dts + 3 < self._stream.frames:
+            damage.note(f"has only {self._last_dts + 1} of the {self._stream.frames} frames that it claims")
+        self._origin, self._num_frames, self.damage = origin, end, str(damage) or None
+        found = {"joined": self._packet_times.joins, "concealed": damage.concealed, "skipped": damage.skipped}
+        self._found = {what: count for what, count in found.items() if count}
+        self.facts |= self._found
         if begin < end:
             yield begin, end, held
 
     def _part(self, time_stamp: int, first: int, last: int) -> Iterator[tuple[int, int, Any]]:
         """As `_shown`, for grid indices `first` to `last`, after seeking. LengthError if the packets were wrong."""
-        clock = _Clock(self._seconds, self._duration)
+        frame_times = self._frame_times()
         held: Any = None
         begin = 0
         try:
-            for frame in self._frames(self._packets_from(time_stamp)):
-                index = self.nearest(clock(frame)) - self._origin
-                if self._key_frames_lost or (index > first if held is None else index < begin):
+            for frame in self._frames(self._packets_from(time_stamp), strict=True):
+                index = self.nearest(self._seconds(frame_times(frame))) - self._origin
+                if index > first if held is None else index < begin:
                     raise LengthError(self.name, f"has a frame at {index} that its packets did not announce")
+                if frame_times.pts_faults or self._packet_times.joins or (frame.width, frame.height) != self._claimed_size:
+                    raise LengthError(self.name, "has time stamps or sizes of frames that depend on what came before")
                 if held is not None and index > begin:
                     yield begin, index, held
                     if last < index:
@@ -233,7 +302,7 @@ class VideoFile(Video):
                 held, begin = frame, index
         except (_DamageError, self._av.error.FFmpegError) as error:
             raise LengthError(self.name, str(error)) from error
-        end = max(self.nearest(clock.end) - self._origin, 1)
+        end = max(self.nearest(self._seconds(frame_times.end)) - self._origin, 1)
         if held is None or end != self._num_frames:
             raise LengthError(self.name, f"has {end} grid frames, but its packets said {self._num_frames}")
         if begin < end:
@@ -271,48 +340,80 @@ class VideoFile(Video):
                 packets = itertools.chain([packet], packets)
         return packets
 
-    def _frames(self, packets: Iterator[Any]) -> Iterator[Any]:
-        """Yields decoded frames from the first key frame on. Raises _DamageError at the first damaged one.
+    def _frames(self, packets: Iterator[Any], *, strict: bool) -> Iterator[Any]:
+        """Yields decoded frames from the first key frame on, also after damage. If strict, it raises _DamageError instead.
 
-        Frames shown before the key frame are left out, because they may refer to frames that were not read. A key frame that
-        cannot be decoded is skipped for the next one, and counted in `_key_frames_lost`.
+        Frames shown before the key frame are left out, because they may refer to frames that were not read.
         """
-        self._key_frames_lost = 0
-        key = begun = None
+        damage = self._damage = _Damage(self.rate)
+        key: float | None = None
+        for packet in self._timed_packets(packets):
+            if self.progress:
+                self.progress()
+            if packet is not None:
+                if key is None and packet.is_keyframe:
+                    key = packet.pts if packet.pts is not None else -math.inf
+                if packet.is_corrupt:
+                    damage.packets.add(packet.pts)
+            if key is None:
+                continue
+            try:
+                frames = packet.decode() if packet else self._stream.codec_context.decode(None)
+            except self._av.error.FFmpegError as error:
+                damage.skip(_text(error))
+                frames = []
+            for frame in frames:
+                if frame.pts is not None and frame.pts < key:
+                    continue
+                damage.show(frame)
+                if strict and damage:
+                    break
+                yield frame
+            if strict and damage:
+                raise _DamageError(str(damage))
+
+    def _timed_packets(self, packets: Iterator[Any]) -> Iterator[Any]:
+        """Yields packets with the time stamps that ffmpeg gives them, and at last None."""
+        self._packet_times = times = self._new_packet_times()
+        waiting: deque[Any] = deque()
         try:
             for packet in packets:
-                if self.progress:
-                    self.progress()
-                if key is None:
-                    if not packet.is_keyframe:
-                        continue
-                    key = packet.pts if packet.pts is not None else -math.inf
-                try:
-                    if packet.is_corrupt:
-                        raise _DamageError("a damaged packet")
-                    for frame in packet.decode():
-                        if frame.pts is not None and frame.pts < key:
-                            continue
-                        if frame.is_corrupt:  # the decoder concealed an error
-                            raise _DamageError("a damaged frame")
-                        begun = True
-                        yield frame
-                except (self._av.error.FFmpegError, _DamageError):
-                    if begun:
-                        raise
-                    if packet.pts is None or packet.pts >= key:
-                        self._key_frames_lost += 1
-                        key = None
+                if packet.size == 0:
+                    continue
+                joins = times.joins
+                times(packet)
+                if not self._timed:
+                    packet.pts = packet.dts = None
+                if times.joins > joins:
+                    for before in waiting:
+                        with contextlib.suppress(AttributeError):  # older versions of PyAV
+                            before.is_corrupt = False  # it is only that the counter of transport packets begins anew
+                waiting.append(packet)
+                if len(waiting) > (_MARKED_BY_JOIN if self._loose else 0):
+                    yield waiting.popleft()
         except self._av.error.FFmpegError as error:
-            raise _DamageError(_text(error)) from error
+            yield from waiting
+            waiting.clear()
+            self._damage.note(_text(error))
+        yield from waiting
+        yield None
+
+    def _new_packet_times(self) -> PacketTimes:
+        claimed = self.facts["claimed_duration"]
+        end = None if claimed is None else Fraction(claimed)
+        return PacketTimes(self._stream.time_base, self._start, loose=self._loose, end=end)
+
+    def _frame_times(self) -> FrameTimes:
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        return FrameTimes(self._stream.time_base, self._start, rate, timed=self._timed)
 
     def _seconds(self, time_stamp: int) -> Fraction:
         """Returns the presentation time in seconds since the container's start, as ffmpeg counts it."""
-        return time_stamp * self._stream.time_base - self._start
+        return (time_stamp - self._start) * self._stream.time_base
 
     def _time_stamp(self, index: int) -> int:
         """Returns the last time stamp at or before a grid point."""
-        return math.floor(((index + self._origin) / self.rate + self._start) / self._stream.time_base)
+        return math.floor((index + self._origin) / self.rate / self._stream.time_base) + self._start
 
     def _duration(self, frame_or_packet: Any) -> Fraction:
         if duration := getattr(frame_or_packet, "duration", None):
@@ -320,43 +421,56 @@ class VideoFile(Video):
         return 1 / (self._stream.average_rate or self._stream.guessed_rate or Fraction(25))
 
     def _rgb(self, frame: Any) -> np.ndarray:
-        if self._quarter_turns is None:
-            self._quarter_turns = _quarter_turns(frame)
-        width, height = self._size
-        image = self._scaler.reformat(
-            frame, width=width or frame.width, height=height or frame.height, format="rgb24", **self._scaler_threads
-        )
-        return np.ascontiguousarray(np.rot90(image.to_ndarray(), self._quarter_turns))
+        matrix = display_matrix(frame)
+        if is_askew(matrix):
+            frame = rotated(self._av, frame, matrix)
+        image = upright(self._scaled(frame).to_ndarray(), matrix)
+        if self._size and image.shape[:2] != self._size:
+            height, width = self._size
+            image = self._scaled(self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image)), width, height).to_ndarray()
+        return np.ascontiguousarray(image)
+
+    def _scaled(self, frame: Any, width: int | None = None, height: int | None = None) -> Any:
+        size = {"width": width or frame.width, "height": height or frame.height}
+        return self._scaler.reformat(frame, **size, format="rgb24", interpolation="BICUBIC", **self._scaler_threads)
+
+
+class _Damage:
+    """What was damaged in one pass over a file."""
+
+    def __init__(self, rate: Fraction) -> None:
+        self._rate = rate
+        self._first: str | None = None
+        self.packets: set[int | None] = set()  # time stamps of damaged packets
+        self.concealed = self.skipped = 0  # numbers of frames
+        self.after = 0  # grid points shown so far
+
+    def __bool__(self) -> bool:
+        return self._first is not None
+
+    def __str__(self) -> str:
+        counts = {"concealed": self.concealed, "skipped": self.skipped}
+        frames = " and ".join(f"{count} {how}" for how, count in counts.items() if count)
+        return f"{self._first or ''}{f'; frames: {frames}' if frames else ''}"
+
+    def note(self, reason: str) -> None:
+        """Notes the first damage."""
+        self._first = self._first or f"{reason} after {float(self.after / self._rate):.2f} s"
+
+    def skip(self, reason: str) -> None:
+        """Notes that a packet gave an error instead of a frame."""
+        self.note(reason)
+        self.skipped += 1
+
+    def show(self, frame: Any) -> None:
+        """Notes whether a frame that is shown is damaged: the decoder concealed what was missing."""
+        if frame.is_corrupt or (self.packets and frame.pts in self.packets):
+            self.note("a damaged frame")
+            self.concealed += 1
 
 
 class _DamageError(Exception):
-    """Damage in the file stops reading."""
-
-
-class _Clock:
-    """Presentation times of successive frames, in seconds since the container's start.
-
-    Some containers hold decoding times instead of presentation times. As in libavcodec, the kind that has gone back less often
-    is trusted. A frame without either follows the previous one.
-    """
-
-    def __init__(self, seconds: Callable[[int], Fraction], duration: Callable[[Any], Fraction]) -> None:
-        self._seconds, self._duration = seconds, duration
-        self._latest = dict.fromkeys(("pts", "dts"))
-        self._faults = dict.fromkeys(("pts", "dts"), 0)
-        self.seconds = self.end = Fraction(0)
-
-    def __call__(self, frame: Any) -> Fraction:
-        for kind, latest in self._latest.items():
-            value = getattr(frame, kind)
-            if value is not None:
-                self._faults[kind] += latest is not None and value <= latest
-                self._latest[kind] = value
-        by_pts = frame.dts is None or self._faults["pts"] <= self._faults["dts"]
-        time_stamp = frame.pts if by_pts and frame.pts is not None else frame.dts
-        self.seconds = self.end if time_stamp is None else self._seconds(time_stamp)
-        self.end = self.seconds + self._duration(frame)
-        return self.seconds
+    """Damage in the file, where there must be none."""
 
 
 def _is_key(packet: Any) -> bool:
@@ -379,13 +493,8 @@ def _file(source: str | os.PathLike[str] | bytes | BinaryIO) -> Any:
     return str(source)
 
 
-def _quarter_turns(frame: Any) -> int:
-    """Returns the counter-clockwise quarter turns in the frame's display matrix (3 x 3 integers, rotation in rows first)."""
-    for side_data in frame.side_data:
-        if side_data.type.name == "DISPLAYMATRIX":
-            cosine, sine = np.frombuffer(bytes(side_data), "<i4")[:2].tolist()
-            return round(math.atan2(-sine, cosine) / (math.pi / 2))
-    return 0
+def _rounded(value: Fraction) -> int:
+    return math.floor(value + Fraction(1, 2))
 
 
 def _text(error: Exception) -> str:

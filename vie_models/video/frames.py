@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import re
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ GRID_FPS = 25.0
 """Frames per second of the grid on which the original's frames lie, and on which lists and packs count."""
 Convert = Callable[[np.ndarray], np.ndarray]
 Result = TypeVar("Result")
+_FRAME = re.compile(r"[0-9]{6}\.jpg")
 
 
 class VideoError(ValueError):
@@ -201,20 +203,18 @@ class ArrayVideo(EvenVideo):
 class FrameFolder(EvenVideo):
     """A folder of images `%06d.jpg`, starting at 000001.jpg, as the original's frames were extracted (at 25 fps)."""
 
+    FIRST = "000001.jpg"
+    """A folder that has this file holds the frames of one video."""
+
     def __init__(self, folder: str | os.PathLike[str], fps: float, source_fps: float = GRID_FPS) -> None:
         self._folder = Path(folder)
-        numbers = {int(file.stem) for file in self._folder.glob("[0-9][0-9][0-9][0-9][0-9][0-9].jpg")}
+        numbers = {int(name[:6]) for name in os.listdir(folder) if _FRAME.fullmatch(name)}  # noqa: PTH208  glob hides errors
         count = next(i for i in range(len(numbers) + 1) if i + 1 not in numbers)
         super().__init__(folder, fps, source_fps, count)
         if count < len(numbers):
             self.damage = f"{count + 1:06d}.jpg is missing, but {max(numbers):06d}.jpg exists"
         self.facts |= {"codec": "jpeg"}
         self._size: tuple[int, int] | None = None
-
-    @staticmethod
-    def is_one(folder: Path) -> bool:
-        """Whether a folder holds the frames of one video."""
-        return (folder / "000001.jpg").is_file()
 
     def _rgb(self, frame: Any) -> np.ndarray:
         from PIL import Image

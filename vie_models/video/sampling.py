@@ -7,14 +7,14 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 
-from ..clip_spec import ClipSpec
-from .clips import test_clips, window_offsets
+from ..clip_spec import ClipSpec, Placement
+from .clips import PLACES, Clip, window_offsets
 from .frames import Convert, LengthError, Video, VideoError
-from .sources import PathOrURL, open_video
+from .sources import PathOrURL, decoding, open_video
 from .transforms import ClipTransform
 
 
@@ -36,7 +36,9 @@ class Sampling:
     spec: ClipSpec
     """Clip specification of the model."""
     clips: int | None = 5
-    """Number of clips per video, placed as in the paper's evaluation; None with windows."""
+    """Number of clips per video; None with windows."""
+    placement: Placement = "even"
+    """Where the clips lie: see `even_clips` and `paper_clips` in video/clips.py."""
     window: float | None = None
     """Length of a window, in seconds. Its T frames are the middle frames of T equal parts. Default: the model's clip length.
     Any other length changes the speed at which the model sees the video."""
@@ -48,6 +50,10 @@ class Sampling:
             raise ValueError(f"exactly one of clips and stride must be given, got clips={self.clips}, stride={self.stride}")
         if self.clips is not None and (self.clips < 1 or self.clips != int(self.clips)):
             raise ValueError(f"clips must be >= 1, a whole number, got {self.clips}")
+        if self.placement not in get_args(Placement):
+            raise ValueError(f"placement must be one of {', '.join(get_args(Placement))}, got {self.placement!r}")
+        if self.stride is not None and self.placement != "even":
+            raise ValueError(f"placement must come with clips, not with windows (stride), got placement={self.placement}")
         for name in ("window", "stride"):
             value = getattr(self, name)
             if value is not None:
@@ -69,9 +75,8 @@ class Sampling:
 
     @property
     def window_length(self) -> int:
-        """Length of a window, in grid points."""
-        own = self.spec.num_frames * self.spec.frame_interval
-        return own if self.window is None else round(self.window * self.spec.fps)
+        """Length of a window in grid points; of clips, their own length."""
+        return self.spec.length if self.window is None else round(self.window * self.spec.fps)
 
     def count(self, num_frames: int) -> int:
         """Returns the number of clips of a video of `num_frames` grid points."""
@@ -95,10 +100,9 @@ class Sampling:
 
     def _read_clips(self, video: Video, convert: Convert) -> Iterator[ClipRead]:
         assert self.clips is not None
-        clips = test_clips(video.num_frames, self.spec, self.clips)
+        clips = PLACES[self.placement](video.num_frames, self.spec, self.clips)
         for clip, pixels in zip(clips, video.read([clip.indices for clip in clips], convert), strict=True):
-            start = clip.start / self.spec.fps
-            yield ClipRead(clip.indices, clip.looped, start, start + self.spec.seconds, pixels)
+            yield self._clip_read(clip, clip.start, video, pixels)
 
     def _read_windows(self, video: Video, convert: Convert) -> Iterator[ClipRead]:
         assert self.stride is not None
@@ -111,8 +115,13 @@ class Sampling:
             indices = tuple(start + offset for offset in offsets)
             yield ClipRead(indices, False, start / fps, (start + length) / fps, pixels)
         if start is None:  # the video is shorter than one window
-            indices = tuple(offset % video.num_frames for offset in offsets)
-            yield ClipRead(indices, True, 0.0, length / fps, next(video.read([indices], convert)))
+            clip = Clip.of(offsets, video.num_frames)
+            yield self._clip_read(clip, 0, video, next(video.read([clip.indices], convert)))
+
+    def _clip_read(self, clip: Clip, start: int, video: Video, pixels: np.ndarray) -> ClipRead:
+        """Returns a clip or window that covers the video from `start` on, but not past its end."""
+        fps, end = self.spec.fps, min(start + self.window_length, video.num_frames)
+        return ClipRead(clip.indices, clip.looped, start / fps, end / fps, pixels)
 
 
 def cropping(spec: ClipSpec) -> Convert:
@@ -123,16 +132,16 @@ def cropping(spec: ClipSpec) -> Convert:
 
 @dataclasses.dataclass
 class ClipRead:
-    """One clip, ready to be normalised."""
+    """One clip, ready to be normalized."""
 
     indices: tuple[int, ...]
     """Grid indices of the clip's frames."""
     looped: bool
-    """Whether the video was too short and was repeated."""
+    """Whether the clip runs past the end of the video and continues from its start."""
     start: float
     """Start of the clip, in seconds after the first frame of the video."""
     end: float
-    """End of the span that the clip covers, in seconds after the first frame, even if it was looped."""
+    """End of what the clip covers: `start` and the length of a clip or window, but at most the end of the video."""
     pixels: np.ndarray
     """Frames, uint8 [T, 3, crop, crop]."""
 
@@ -152,7 +161,7 @@ class VideoRead:
 def read_video(
     path: PathOrURL, sampling: Reading, *, threads: int | None = None, progress: Callable[[], None] | None = None
 ) -> Iterator[ClipRead | VideoRead | None]:
-    """Yields what `read_open_video` yields, for a file or a folder of frames. Any problem with it raises VideoError.
+    """Yields what `read_open_video` yields, for a file or a folder of frames. If it cannot be read, raises VideoError.
 
     `progress` is called repeatedly during reading.
     """
@@ -165,7 +174,7 @@ def read_open_video(video: Video, sampling: Reading) -> Iterator[ClipRead | Vide
     """Yields what `sampling.read` yields, and a VideoRead at the end.
 
     Raises:
-        VideoError: the video cannot be read, for whatever reason.
+        VideoError: the video cannot be read or decoded.
     """
     with _as_video_error(video.name):
         yield from sampling.read(video)
@@ -174,18 +183,9 @@ def read_open_video(video: Video, sampling: Reading) -> Iterator[ClipRead | Vide
 
 @contextlib.contextmanager
 def _as_video_error(name: object) -> Iterator[None]:
+    """What the system and the decoder say of a video becomes a VideoError. Errors of the program stay what they are."""
     try:
-        yield
-    except VideoError:
-        raise
+        with decoding(name):
+            yield
     except OSError as error:
         raise VideoError(name, f"cannot be read: {error.strerror or error}") from error
-    except (
-        MemoryError,
-        ArithmeticError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # PyAV, on hostile content
-        raise VideoError(name, f"cannot be decoded: {type(error).__name__}: {error}") from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +17,7 @@ from torch import Tensor
 from ..clip_spec import ClipSpec
 from .clips import Clip, regular_clip, train_clip
 from .decode import VideoFile
-from .frames import GRID_FPS, ArrayVideo, FrameFolder, Video
+from .frames import GRID_FPS, ArrayVideo, FrameFolder, Video, VideoError
 from .packed import packed_video
 from .remote import is_url
 
@@ -48,11 +50,56 @@ def open_video(source: Source, fps: float, *, source_fps: float | None = None, t
     if isinstance(source, (str, os.PathLike)) and not is_url(source):
         if packed := packed_video(source, fps):
             return packed
-        if Path(source).is_dir():
+        if _is_folder(source):
             return FrameFolder(source, fps, source_fps or GRID_FPS)
     if source_fps is not None:
         raise ValueError(f"a video file has its own frame times; a rate is for arrays and folders, got {source_fps}")
     return VideoFile(source, fps, threads=threads)
+
+
+@contextlib.contextmanager
+def decoding(name: object) -> Iterator[None]:
+    """What PyAV raises on hostile content, of any kind, becomes a VideoError. Errors of this program stay what they are."""
+    try:
+        yield
+    except (VideoError, OSError):
+        raise
+    except Exception as error:  # PyAV checks little of what a header claims: lists end too early, numbers are too large
+        by_us = isinstance(error, (TypeError, AttributeError, NameError))  # called in a wrong way
+        if isinstance(error, MemoryError) or (_raised_by_pyav(error) and not by_us):
+            raise VideoError(name, f"cannot be decoded: {type(error).__name__}: {error}") from error
+        raise
+
+
+def _raised_by_pyav(error: Exception) -> bool:
+    """Whether the innermost frame is PyAV's. Compiled code says only its file, such as av/container/streams.py."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    parts = Path(trace.tb_frame.f_code.co_filename).parts if trace else ()
+    return "av" in parts and "vie_models" not in parts
+
+
+def _is_folder(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a path is a folder; False for a file. Opening anything else could block for ever.
+
+    Raises:
+        FileNotFoundError: there is nothing, or a link that leads nowhere.
+        VideoError: it is a pipe, a device or the like.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError:
+        if not Path(path).is_symlink():
+            hint = "; pass an address as a string, because a Path loses one of its slashes"
+            is_address = str(path).startswith(("http:/", "https:/"))
+            raise FileNotFoundError(f"no video file at {path}{hint if is_address else ''}") from None
+        target = Path(path).readlink()
+        hint = "; fetch its content first (git annex get, datalad get, dvc pull)"
+        raise FileNotFoundError(f"{path} is a link to {target}, which is not there{hint}") from None
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise VideoError(path, "is neither a file nor a folder, but a pipe, a socket or a device")
+    return stat.S_ISDIR(mode)
 
 
 def path_or_url(given: str | os.PathLike[str], root: str | os.PathLike[str] = "") -> PathOrURL:
@@ -87,7 +134,7 @@ def load_clip(source: Source, spec: ClipSpec, *, start: float = 0.0, fps: float 
             raise ValueError(f"start must lie in the video: {video.name} lasts {length}")
         return regular_clip(video.num_frames, spec, first)
 
-    with open_video(source, spec.fps, source_fps=fps) as video:
+    with decoding(source), open_video(source, spec.fps, source_fps=fps) as video:
         return torch.from_numpy(read_clip(video, choose))
 
 
@@ -107,14 +154,14 @@ def random_clip(
         VideoError: no frame can be decoded.
         ValueError: `fps` is missing or not allowed.
     """
-    draws = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    draws = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
     state = draws.get_state()
 
     def choose(video: Video) -> Clip:
         draws.set_state(state)
         return train_clip(video.num_frames, spec, draws)
 
-    with open_video(source, spec.fps, source_fps=fps, threads=1) as video:
+    with decoding(source), open_video(source, spec.fps, source_fps=fps, threads=1) as video:
         return torch.from_numpy(read_clip(video, choose))
 
 

@@ -14,18 +14,18 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from ..clip_spec import ClipSpec
-from .colours import change_colours, change_colours_affinely, draw_colours
+from .colors import change_colors, change_colors_affinely, draw_colors
 
 MULTI_SCALES = (1.0, 0.841, 0.707, 0.595, 0.5)
 SHARES, SHAPES = (0.2, 1.0), (3 / 4, 4 / 3)
 """Least and greatest area, as a share of the frame, and width over height of what "resized_crop" cuts out."""
 Recipe = Literal["color_jitter", "affine_jitter", "resized_crop", "multi_scale_crop", "random_crop"]
-COLOUR_CHANGES = {
-    "color_jitter": change_colours,
-    "affine_jitter": change_colours_affinely,
-    "resized_crop": change_colours_affinely,
+COLOR_CHANGES = {
+    "color_jitter": change_colors,
+    "affine_jitter": change_colors_affinely,
+    "resized_crop": change_colors_affinely,
 }
-"""What changes the colours of frames in place, for each recipe that does."""
+"""What changes the colors of frames in place, for each recipe that does."""
 
 
 class HasClipSpec(Protocol):
@@ -35,9 +35,9 @@ class HasClipSpec(Protocol):
 
 
 class ClipTransform:
-    """The evaluation transform: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop], normalised. Picklable.
+    """The evaluation transform: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop], normalized. Picklable.
 
-    Resizes the short side to `spec.resize` pixels and crops a centre square of `spec.crop` pixels. Input of another shape or
+    Resizes the short side to `spec.resize` pixels and crops a center square of `spec.crop` pixels. Input of another shape or
     type raises ValueError.
     """
 
@@ -51,13 +51,13 @@ class ClipTransform:
 
     def __call__(self, clip: Tensor | np.ndarray) -> Tensor:
         """uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]."""
-        return self.normalise(self.crop(clip))
+        return self.normalize(self.crop(clip))
 
     def crop(self, clip: Tensor | np.ndarray) -> Tensor:
         """uint8 [T, H, W, 3] -> uint8 [T, 3, crop, crop]: the first half of the transform, on each frame separately."""
         return self._crop(self._frames(clip))
 
-    def normalise(self, frames: Tensor) -> Tensor:
+    def normalize(self, frames: Tensor) -> Tensor:
         """uint8 [..., T, 3, H, W] -> float32 [..., 3, T, H, W]: the second half, for one clip or a batch, on any device."""
         x = frames.transpose(-4, -3).to(torch.float32, memory_format=torch.contiguous_format)
         mean, std = (torch.tensor(values, device=x.device)[:, None, None, None] for values in (self.spec.mean, self.spec.std))
@@ -65,7 +65,7 @@ class ClipTransform:
 
     def _frames(self, clip: Tensor | np.ndarray) -> Tensor:
         """[T, H, W, 3] -> [T, 3, H, W]."""
-        clip = torch.as_tensor(clip)
+        clip = clip if isinstance(clip, Tensor) else torch.from_numpy(np.asarray(clip))
         if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != torch.uint8 or not clip.numel():
             raise ValueError(f"a clip is uint8 [T, H, W, 3], got {clip.dtype} {list(clip.shape)}")
         return clip.permute(0, 3, 1, 2)
@@ -75,22 +75,22 @@ class ClipTransform:
 
 
 class TrainTransform(ClipTransform):
-    """A random view of a clip for training: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop], normalised.
+    """A random view of a clip for training: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop], normalized.
 
     "color_jitter" is the original's recipe for pre-training. It resizes the short side to a random length from 8/7 to 10/7 of
     the crop (256 to 320 for 224) and crops at random. It changes brightness, contrast, saturation and hue by up to 0.4 each,
-    in random order. It makes the clip grey with probability 0.3, and mirrors it with probability 0.5.
+    in random order. It makes the clip gray with probability 0.3, and mirrors it with probability 0.5.
 
-    "affine_jitter" makes the same changes of colours as one affine map, in less time. The pictures are almost the same.
+    "affine_jitter" makes the same changes of colors as one affine map, in less time. The pictures are almost the same.
 
-    "resized_crop" changes colours as "affine_jitter" does, and cuts out more or less: a rectangle of 20 to 100 % of the frame,
+    "resized_crop" changes colors as "affine_jitter" does, and cuts out more or less: a rectangle of 20 to 100 % of the frame,
     resized to the crop. It is the usual one for images (Wu et al., CVPR 2018).
 
-    "multi_scale_crop" is the original's recipe for fine-tuning. It cuts a square at one of the four corners or the centre,
+    "multi_scale_crop" is the original's recipe for fine-tuning. It cuts a square at one of the four corners or the center,
     whose side is the short side times 1, 0.841, 0.707, 0.595 or 0.5. It resizes the square to the crop, and mirrors it with
     probability 0.5.
 
-    "random_crop" resizes, crops and mirrors as "color_jitter" does, and leaves colours unchanged.
+    "random_crop" resizes, crops and mirrors as "color_jitter" does, and leaves colors unchanged.
     """
 
     def __init__(self, spec: ClipSpec, recipe: Recipe = "color_jitter") -> None:
@@ -101,31 +101,31 @@ class TrainTransform(ClipTransform):
 
     def __call__(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> Tensor:
         """uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]; `generator` decides the draw (default: torch's global one)."""
-        return self.normalise(self.crop(clip, generator))
+        return self.normalize(self.crop(clip, generator))
 
     def crop(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> Tensor:
         """uint8 [T, H, W, 3] -> uint8 [T, 3, crop, crop]: the first half of the transform, with everything random in it."""
-        frames, colours = self.view(clip, generator)
-        if colours is None:
+        frames, colors = self.view(clip, generator)
+        if colors is None:
             return frames
         frames = frames.contiguous()
-        COLOUR_CHANGES[self.recipe](frames, torch.tensor([colours], dtype=torch.float64))
+        COLOR_CHANGES[self.recipe](frames, torch.tensor([colors], dtype=torch.float64, device="cpu"))
         return frames
 
     def view(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> tuple[Tensor, list[float] | None]:
-        """Resizes, crops and mirrors a clip, and draws the change of its colours without making it.
+        """Resizes, crops and mirrors a clip, and draws the change of its colors without making it.
 
         Returns:
-            uint8 [T, 3, crop, crop], and the numbers that the recipe's entry of `COLOUR_CHANGES` needs; None if it has none.
+            uint8 [T, 3, crop, crop], and the numbers that the recipe's entry of `COLOR_CHANGES` needs; None if it has none.
         """
         frames = self._frames(clip)
-        draws = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        draws = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
         places = {"multi_scale_crop": self._square_resized, "resized_crop": self._rectangle_resized}
         frames = places.get(self.recipe, self._resized_square)(frames, draws)
-        colours = draw_colours(draws) if self.recipe in COLOUR_CHANGES else None
-        if torch.rand(1, generator=draws) < 0.5:
+        colors = draw_colors(draws) if self.recipe in COLOR_CHANGES else None
+        if torch.rand(1, generator=draws, device="cpu") < 0.5:
             frames = frames.flip(-1)
-        return frames, colours
+        return frames, colors
 
     def _resized_square(self, frames: Tensor, draws: torch.Generator) -> Tensor:
         """A square anywhere in frames whose short side was resized to a random length."""
@@ -152,7 +152,7 @@ class TrainTransform(ClipTransform):
     def _rectangle_resized(self, frames: Tensor, draws: torch.Generator) -> Tensor:
         """A rectangle of a random area and shape, anywhere, resized to the crop."""
         height, width = frames.shape[-2:]
-        share, shape = torch.rand(2, generator=draws, dtype=torch.float64).tolist()
+        share, shape = torch.rand(2, generator=draws, dtype=torch.float64, device="cpu").tolist()
         area = (SHARES[0] + share * (SHARES[1] - SHARES[0])) * height * width
         ratio = SHAPES[0] * (SHAPES[1] / SHAPES[0]) ** shape
         down, right = min(round((area / ratio) ** 0.5), height), min(round((area * ratio) ** 0.5), width)
@@ -167,7 +167,7 @@ def short_sides(spec: ClipSpec) -> tuple[int, int]:
 
 
 def _below(number: int, draws: torch.Generator) -> int:
-    return int(torch.randint(number, (), generator=draws))
+    return int(torch.randint(number, (), generator=draws, device="cpu"))
 
 
 def clip_transform(model_or_spec: HasClipSpec | ClipSpec) -> ClipTransform:

@@ -38,7 +38,8 @@ class VideoReader:
     """Reads videos. Iterate over it once, in a `with` statement.
 
     Yields (number of the path, message). Messages are what `read_video` yields, or the VideoError it raises. The messages of
-    one video come in order; with several workers, those of different videos mix.
+    one video come in order; with several workers, those of different videos mix. Any other error stops the job: a worker's is
+    raised as WorkerBugError.
 
     Args:
         workers: number of processes. 0 reads in this process, where a decoder that hangs or crashes takes the caller with it.
@@ -170,6 +171,10 @@ class VideoReader:
                 return self._results.put(item, timeout=0.2)
 
 
+class WorkerBugError(Exception):
+    """A worker met an error of this program, not of a video. The text is its traceback."""
+
+
 class _LostError(Exception):
     """A worker is lost, with the video that it was reading."""
 
@@ -228,6 +233,8 @@ class _Worker:
                     if clock() - began >= time_limit:
                         raise _LostError(f"decoding was stopped: no progress for {time_limit:g} s")
                 received = self._connection.recv()
+                if isinstance(received, WorkerBugError):
+                    raise received
                 if received == _ALIVE:
                     continue
                 message = received
@@ -280,6 +287,10 @@ def _serve(connection: Connection) -> NoReturn:
                     connection.send(message)
         except VideoError as error:
             connection.send(error)
+        except OSError:  # the parent died
+            raise
+        except Exception:  # whatever it is, the parent stops with it
+            connection.send(WorkerBugError(traceback.format_exc()))
 
 
 def nurse(handle: int) -> None:

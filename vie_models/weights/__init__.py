@@ -8,34 +8,21 @@ from .errors import WeightsError
 
 if TYPE_CHECKING:
     from .cache import load_memory_bank
-    from .folder import save_pretrained
+    from .folder import hash_of_weights, save_pretrained
+    from .programs import export_model
     from .store import create_model, from_pretrained
     from .tensorflow.bundle import CheckpointError, read_checkpoint
     from .tensorflow.names import tf_to_state_dict
 
-__all__ = [
-    "CATALOG",
-    "CheckpointError",
-    "Metric",
-    "WeightRecord",
-    "WeightsError",
-    "create_model",
-    "from_pretrained",
-    "list_weights",
-    "load_memory_bank",
-    "read_checkpoint",
-    "save_pretrained",
-    "tf_to_state_dict",
-]
-__getattr__ = lazy_names(
+__getattr__, _lazy = lazy_names(
     __name__,
     {
-        "CheckpointError": ".tensorflow.bundle",
-        "create_model": ".store",
-        "from_pretrained": ".store",
-        "load_memory_bank": ".cache",
-        "read_checkpoint": ".tensorflow.bundle",
-        "save_pretrained": ".folder",
-        "tf_to_state_dict": ".tensorflow.names",
+        ".cache": ["load_memory_bank"],
+        ".folder": ["hash_of_weights", "save_pretrained"],
+        ".programs": ["export_model"],
+        ".store": ["create_model", "from_pretrained"],
+        ".tensorflow.bundle": ["CheckpointError", "read_checkpoint"],
+        ".tensorflow.names": ["tf_to_state_dict"],
     },
 )
+__all__ = ["CATALOG", "Metric", "WeightRecord", "WeightsError", "list_weights", *_lazy]

@@ -31,9 +31,15 @@ from .tensorflow.convert import convert_tensorflow
 HASHES = "hashes.json"
 
 
-def load_record(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> Encoder:
-    """Returns the encoder of a catalog record. Downloads it if necessary, and verifies it always."""
-    folder = fetch(record, cache_dir=cache_dir, progress=progress)
+def load_record(
+    record: WeightRecord,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    local_files_only: bool = False,
+) -> Encoder:
+    """Returns the encoder of a catalog record. Downloads it if necessary and allowed, and verifies it always."""
+    folder = fetch(record, cache_dir=cache_dir, progress=progress, local_files_only=local_files_only)
     _verify(record, folder, CONFIG, MODEL)
     model = load_folder(folder)
     model.weights = record
@@ -41,7 +47,7 @@ def load_record(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | Non
 
 
 def load_memory_bank(name: str, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> dict[str, Tensor]:
-    """Returns the memory bank of a weight set ("vie_3dresnet.k400"), in which to look up neighbours.
+    """Returns the memory bank of a weight set ("vie_3dresnet.k400"), in which to look up neighbors.
 
     Args:
         name: a weight set, or a model for its default one.
@@ -78,17 +84,25 @@ def shipped_folder(record: WeightRecord) -> Path:
     raise WeightsError(f"{record.name} comes with vie_models, but {folder} is missing: install vie_models again")
 
 
-def fetch(record: WeightRecord, *, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> Path:
+def fetch(
+    record: WeightRecord,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    local_files_only: bool = False,
+) -> Path:
     """Returns the record's weight folder, in the package or the cache. One process downloads and converts it if necessary."""
     if record.files:
         return shipped_folder(record)
     folder = cache_root(cache_dir) / record.name
     if (folder / HASHES).exists():  # written last and renamed with the folder, so the set is complete
         return folder
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    if offline or local_files_only:
+        who, remedy = ("HF_HUB_OFFLINE", "unset it once") if offline else ("local_files_only", "leave it out once")
         raise WeightsError(
-            f"{record.name} is not in {folder.parent}, and HF_HUB_OFFLINE forbids downloading it: "
-            f"unset it once, or copy {folder.name}/ there from a machine that has it"
+            f"{record.name} is not in {folder.parent}, and {who} forbids downloading it: {remedy}, or copy {folder.name}/ "
+            "there from a machine that has it"
         )
     lock = FileLock(folder.with_name(record.name + ".lock"))
     try:

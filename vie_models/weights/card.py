@@ -1,12 +1,13 @@
 """The model card of a weight set, README.md of its Hub repository: prose for people, and facts that `publish` checks.
 
-The facts stand in the YAML block at its top: licence, library, measured numbers (`model-index`, as the Hub reads them), and
+The facts stand in the YAML block at its top: license, library, measured numbers (`model-index`, as the Hub reads them), and
 under `vie_models` the architecture, the number of parameters and the SHA-256 of every other file.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,9 +51,9 @@ class About:
 
     name: str
     """`model.tag`."""
-    licence: str
+    license: str
     """The Hub's identifier ("apache-2.0"); "other" where it is none of those."""
-    licence_text: str
+    license_text: str
     """What it means here, in a sentence."""
     summary: str
     training_data: str
@@ -67,7 +68,16 @@ class About:
     """What is to be said of the numbers."""
 
 
-def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping[str, int]) -> str:
+def stated(fields: Mapping[str, Any], source: object) -> About:
+    """Makes an `About` of its author's statements. ValueError names `source` if they are not the fields of a card."""
+    try:
+        return About(**{name.replace("license", "license"): value for name, value in fields.items()})  # older files' spelling
+    except TypeError as error:
+        known = ", ".join(field.name for field in dataclasses.fields(About))
+        raise ValueError(f"{source} must have the fields of a card ({known}): {error}") from error
+
+
+def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping[str, int], load: str) -> str:
     """The text of a card.
 
     Args:
@@ -75,11 +85,12 @@ def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping
         model: the encoder, on any device.
         sha256: of each file beside the card, in hexadecimal.
         sizes: their lengths in bytes.
+        load: Python that loads them, with vie_models as `vie`.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
     data = ModelCardData(
-        license=about.licence,
+        license=about.license,
         library_name="vie_models",
         pipeline_tag="video-classification",
         tags=["video", "self-supervised", "video-instance-embedding", "feature-extraction"],
@@ -108,8 +119,8 @@ def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping
         USE,
         "```python",
         "import torch, vie_models as vie",
-        f'model = vie.create_model("{about.name}")' + (f'  # or vie.from_pretrained("org/{about.name}")' if sha256 else ""),
-        *_embed(model, "model", "embedding"),
+        f"model = {load}",
+        *_embed(model),
         "```",
         "## Model",
         *_table(["", ""], [
@@ -133,8 +144,8 @@ def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping
         *_evaluation(about),
         FILES,
         *_files(sha256, sizes),
-        "## Licence and citation",
-        about.licence_text,
+        "## License and citation",
+        about.license_text,
         "```bibtex",
         CITATION,
         "```",
@@ -142,13 +153,17 @@ def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping
     return _spaced(lines)
 
 
-def write_card(folder: Path, about: About) -> None:
-    """Writes README.md of a weight folder; the hashes in it are those of the files as they are published (see write_whole)."""
+def write_card(folder: Path, about: About, *, load: str | None = None) -> None:
+    """Writes README.md of a weight folder; the hashes in it are those of the files as they are published (see write_whole).
+
+    Its code loads this folder, or what `load` says; `write_published_card` makes it load the repository.
+    """
+    load = load or f"vie.from_pretrained({json.dumps(folder.as_posix())})"
     with tempfile.TemporaryDirectory() as made:
         write_whole(folder, Path(made))
         files = [path for path in sorted(Path(made).iterdir()) if path.name != CARD]
         sha256 = {path.name: sha256_of(path) for path in files}
-        text = card(about, load_folder(folder), sha256, {path.name: path.stat().st_size for path in files})
+        text = card(about, load_folder(folder), sha256, {path.name: path.stat().st_size for path in files}, load)
     with replacing(folder / CARD) as path:
         path.write_text(text)
 
@@ -168,27 +183,23 @@ def write_published_card(folder: Path, repo_id: str, model: Encoder) -> None:
         path.write_text(text)
 
 
-def use(where: str, model: Encoder, *, local: bool = False) -> list[str]:
-    """Lines of Markdown: code that loads a published set, and embeds or classifies a video, in each of the ways there are.
-
-    Args:
-        where: Hub repository ("org/name"), or with `local` a folder.
-        model: its encoder.
-        local: whether `where` is a folder.
+def use(where: str, model: Encoder) -> list[str]:
+    """Lines of Markdown: code that loads the set in a Hub repository ("org/name"), and embeds or classifies a video, in each of
+    the ways there are.
     """
-    embed = "logits" if model.num_classes else "embedding"
+    embed = _output(model)
     lines = [
         "With vie_models:",
         "```python",
         "import torch, vie_models as vie",
         f'model = vie.from_pretrained("{where}")',
-        *_embed(model, "model", embed),
+        *_embed(model),
         "```",
-        "With timm 1.0.9 or newer:" if local else "With timm 1.0 or newer:",
+        "With timm 1.0 or newer:",
         "```python",
         "import timm, torch, vie_models as vie",
-        f'model = timm.create_model("{"local-dir" if local else "hf-hub"}:{where}", pretrained=True).eval()',
-        *_embed(model, "model", embed),
+        f'model = timm.create_model("hf-hub:{where}", pretrained=True).eval()',
+        *_embed(model),
         "```",
         "With torch.hub, from a clone of vie_models:",
         "```python",
@@ -223,11 +234,15 @@ def _auto(model: Encoder) -> str:
     return "AutoModelForVideoClassification" if model.num_classes else "AutoModel"
 
 
-def _embed(model: Encoder, variable: str, result: str) -> list[str]:
+def _output(model: Encoder) -> str:
+    return "logits" if model.num_classes else "embedding"
+
+
+def _embed(model: Encoder) -> list[str]:
     return [
-        f'clip = vie.load_clip("video.mp4", {variable}.clip_spec)  # uint8 [T, H, W, 3]',
+        'clip = vie.load_clip("video.mp4", model.clip_spec)  # uint8 [T, H, W, 3]',
         "with torch.inference_mode():",
-        f"    {result} = {variable}(vie.clip_transform({variable})(clip)[None])  # {_shape(model)}",
+        f"    {_output(model)} = model(vie.clip_transform(model)(clip)[None])  # {_shape(model)}",
     ]
 
 
@@ -264,8 +279,9 @@ def gflops(model: Encoder) -> float:
 
 
 def _clip(spec: ClipSpec) -> str:
-    frames = "1 frame" if spec.num_frames == 1 else f"{spec.num_frames} frames, {spec.frame_interval} apart at {spec.fps:g} fps"
-    return f"{frames}; short side {spec.resize}, centre crop {spec.crop} pixels"
+    apart = f"{spec.num_frames} frames, {spec.frame_interval} apart at {spec.fps:g} fps ({spec.seconds:g} s)"
+    frames = "1 frame" if spec.num_frames == 1 else apart
+    return f"{frames}; short side {spec.resize}, center crop {spec.crop} pixels"
 
 
 def _evaluation(about: About) -> list[str]:

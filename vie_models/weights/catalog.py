@@ -19,6 +19,9 @@ class Metric:
     name: str
     value: float
     source: str
+    dataset: str | None = None
+    protocol: str | None = None
+    """Name of the test set and of the protocol in reports, for the best number that the authors published."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,8 @@ class WeightRecord:
     """Size of that file, or of all files of the set, in bytes; None if unknown."""
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """SHA-256 of each file, by its path in the set's folder, for a set that comes with the package."""
-    licence: str
-    """Licence of the weights, or "not stated"."""
+    license: str
+    """License of the weights, or "not stated"."""
     provenance: str
     """Who trained the weights, on what, and how."""
     metrics: tuple[Metric, ...] = ()
@@ -59,13 +62,17 @@ _RELEASE = "log of the original release"
 _FOOTAGE = "reproduce/footage.py"
 
 
+def _published(name: str, value: float, dataset: str, protocol: str) -> Metric:
+    return Metric(name=name, value=value, source=_RELEASE, dataset=dataset, protocol=protocol)
+
+
 def _natural(model: str, size: int, files: Mapping[str, str], measured: Mapping[str, float]) -> WeightRecord:
     """Returns a set of ours that comes with the package. `measured` is what its card says, in percent, by protocol and test."""
     return WeightRecord(
         name=f"{model}.natural",
         size=size,
         files=files,
-        licence="free for research; see the card",
+        license="free for research; see the card",
         provenance=(
             "Trained by the authors of vie_models on 5,099 photographs in motion and 406 stretches of real video, without "
             "labels: instance recognition. Its card says how: checkpoints/."
@@ -82,20 +89,20 @@ CATALOG: dict[str, WeightRecord] = {
             url="https://visualmaster-models.s3.amazonaws.com/vie/3dresnet_112/checkpoint-1450000.tar",
             sha256=None,
             size=None,
-            licence="not stated",
+            license="not stated",
             provenance=(
                 "Trained by the authors of VIE (Zhuang et al., CVPR 2020) on 239,888 videos of Kinetics-400 without labels: "
                 "instance recognition for 50,000 steps, local aggregation to step 1,450,000, batch 64."
             ),
             metrics=(
-                Metric(name="kNN top-1, Kinetics-400, best LA step", value=32.3, source=_RELEASE),
+                _published("kNN top-1, Kinetics-400, best LA step", 32.3, "Kinetics-400", "knn"),
                 Metric(name="kNN top-1, Kinetics-400, last LA step", value=32.1, source=_RELEASE),
-                Metric(name="linear top-1, Kinetics-400, CONV3", value=33.7, source=_RELEASE),
-                Metric(name="linear top-1, Kinetics-400, CONV4", value=41.7, source=_RELEASE),
-                Metric(name="linear top-1, Kinetics-400, CONV5", value=43.6, source=_RELEASE),
-                Metric(name="linear top-1, ImageNet, CONV3", value=30.5, source=_RELEASE),
-                Metric(name="linear top-1, ImageNet, CONV4", value=35.5, source=_RELEASE),
-                Metric(name="linear top-1, ImageNet, CONV5", value=32.6, source=_RELEASE),
+                _published("linear top-1, Kinetics-400, CONV3", 33.7, "Kinetics-400", "encode_6"),
+                _published("linear top-1, Kinetics-400, CONV4", 41.7, "Kinetics-400", "encode_8"),
+                _published("linear top-1, Kinetics-400, CONV5", 43.6, "Kinetics-400", "encode_10"),
+                _published("linear top-1, ImageNet, CONV3", 30.5, "ImageNet", "encode_6"),
+                _published("linear top-1, ImageNet, CONV4", 35.5, "ImageNet", "encode_8"),
+                _published("linear top-1, ImageNet, CONV5", 32.6, "ImageNet", "encode_10"),
             ),
         ),
         # our own: printed by reproduce.checkpoints

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from ..models.twopathway import VIETwoPathway
 from .errors import WeightsError
 
 CONFIG, MODEL, BANK = "config.json", "model.safetensors", "bank.safetensors"
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""What DataParallel and DistributedDataParallel, torch.compile, FSDP and activation checkpointing put into names of tensors."""
 
 
 def save_pretrained(model: Encoder, folder: str | os.PathLike[str]) -> None:
@@ -141,7 +144,7 @@ def write_whole(folder: Path, out: Path) -> None:
 
 def _tensors(parts: Mapping[str, Path]) -> dict[str, Tensor]:
     """Reads the tensors of a two-pathway set from its pathways' folders."""
-    return {f"{role}.{name}": tensor for role, part in parts.items() for name, tensor in read_tensors(part / MODEL).items()}
+    return {f"{role}.{name}": tensor for role, part in parts.items() for name, tensor in read_weights(part / MODEL).items()}
 
 
 def read_bank(folder: Path) -> dict[str, Tensor] | None:
@@ -162,7 +165,7 @@ def read_bank(folder: Path) -> dict[str, Tensor] | None:
 def load_files(config_path: Path, model_path: Path) -> Encoder:
     """As `load_folder`, from two files that may lie in different folders."""
     model = build_from_config(config_path, device="meta")
-    assign_weights(model, read_tensors(model_path), model_path)
+    assign_weights(model, read_weights(model_path), model_path)
     return model.eval()
 
 
@@ -186,9 +189,15 @@ def read_config(path: Path) -> dict[str, Any]:
             raise TypeError(f"it holds {config!r}, not an object")
         return config
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist: a weight folder holds {CONFIG} and {MODEL}") from None
+        raise _missing(path) from None
     except (TypeError, ValueError) as error:
         raise _no_config(path, error) from error
+
+
+def _missing(path: Path) -> FileNotFoundError:
+    if not path.parent.is_dir():
+        return FileNotFoundError(f"{path} does not exist: there is no folder {path.parent}")
+    return FileNotFoundError(f"{path} does not exist: a weight folder holds {CONFIG} and {MODEL}")
 
 
 def _no_config(path: Path, error: Exception) -> WeightsError:
@@ -215,6 +224,30 @@ def assign_weights(model: Encoder, state: Mapping[str, Tensor], source: object) 
     model.load_state_dict(tensors, strict=True, assign=True)
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Reads a state_dict from a safetensors file, with the names that an encoder has (see `unwrapped`)."""
+    return unwrapped(read_tensors(path), path)
+
+
+def unwrapped(state: dict[str, Tensor], source: object) -> dict[str, Tensor]:
+    """Returns a state_dict without what wrappers of a model or of its parts put into names, and warns if there is any.
+
+    "module._orig_mod.stem.conv.weight", of a compiled model in DistributedDataParallel, becomes "stem.conv.weight".
+    """
+    found = sorted({part for name in state for part in name.split(".")} & WRAPPERS)
+    if not found:
+        return state
+    names = {name: ".".join(part for part in name.split(".") if part not in WRAPPERS) for name in state}
+    if len(set(names.values())) < len(names):
+        raise WeightsError(f"{source} has some tensors twice, with and without {', '.join(found)}: save one model's state_dict")
+    warnings.warn(
+        f"{source}: took {', '.join(found)} out of the names of tensors, where a wrapper (DistributedDataParallel, "
+        "torch.compile) had put it",
+        stacklevel=2,
+    )
+    return {names[name]: tensor for name, tensor in state.items()}
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Reads all tensors of a safetensors file. A file that is missing or damaged raises.
 
@@ -222,7 +255,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     copied to memory that PyTorch allocates.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: a weight folder holds {CONFIG} and {MODEL}")
+        raise _missing(path)
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..models import Encoder
-from .card import CARD, About, write_card
+from .card import CARD, About, stated, write_card
 from .folder import save_pretrained
 from .publish import publish
 from .store import from_pretrained
@@ -60,10 +60,10 @@ def push(model: Encoder, repo_id: str, about: Mapping[str, Any] | None, options:
 
 def _about(model: Encoder, name: str, about: Mapping[str, Any] | None) -> About:
     """What the card says: the author's words, or that there are none."""
-    fields = {
+    unsaid = {
         "name": name,
-        "licence": "unknown",
-        "licence_text": UNSAID,
+        "license": "unknown",
+        "license_text": UNSAID,
         "summary": f"A VIE video encoder, {model.model_name}.",
         "training_data": UNSAID,
         "procedure": UNSAID,
@@ -71,8 +71,4 @@ def _about(model: Encoder, name: str, about: Mapping[str, Any] | None) -> About:
         "intended_use": UNSAID,
         "limits": UNSAID,
     }
-    try:
-        return About(**{**fields, **(about or {})})
-    except TypeError as error:
-        known = ", ".join(sorted({*fields, "measured", "evaluation"}))
-        raise ValueError(f"model_card_kwargs must be fields of a card: {known}; {error}") from error
+    return stated({**unsaid, **(about or {})}, "model_card_kwargs")

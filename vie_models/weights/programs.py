@@ -1,7 +1,7 @@
-"""Writes an encoder as a program that runs without this package, and all but TorchScript and pt2 without PyTorch's Python.
+"""Writes an encoder as a program that runs without this package: of torch.export (pt2), or ONNX.
 
 Every program takes `clips` [B, T, H, W, 3], frames as `load_clip` gives them, resized and cropped. B is free; T, H and W are
-those of the model's ClipSpec. Normalisation is inside. It gives "output", what `forward` returns, and the maps of the layers
+those of the model's ClipSpec. Normalization is inside. It gives "output", what `forward` returns, and the maps of the layers
 that were asked for, [B, C, T', H', W'], by their names. What it holds and expects is written beside it (`metadata`).
 
 B batch, T time, H height, W width.
@@ -13,11 +13,7 @@ import copy
 import importlib.util
 import json
 import os
-import shutil
-import sys
-import tempfile
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version as metadata_version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,16 +21,16 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from ..files import replacing
 from ..models import Encoder
 from ..models.encoder import OUTPUT
 from ..version import __version__
 
-Format = Literal["pt2", "aoti", "onnx", "torchscript"]
+Format = Literal["pt2", "onnx"]
 Pixels = Literal["uint8", "float32"]
-SUFFIXES: dict[str, str] = {"pt2": ".pt2", "aoti": ".pt2", "onnx": ".onnx", "torchscript": ".pt"}
 OPSET = 20
 METADATA = "vie_models.json"
-"""Name of the extra file with the metadata in pt2 and TorchScript programs."""
+"""Name of the extra file with the metadata in a pt2 program."""
 
 
 def export_model(
@@ -49,32 +45,28 @@ def export_model(
 
     Args:
         model: the encoder. It is not changed; the program is of its evaluation mode, for its device.
-        out: file to write: .pt2 (pt2 and aoti), .onnx or .pt (TorchScript).
-        format: "pt2" is a program of torch.export, for `torch.export.load`. "aoti" is compiled by AOTInductor for this kind
-            of processor or GPU, for `torch._inductor.aoti_load_package`; it needs a C++ compiler. "onnx" needs
-            `pip install 'vie_models[export]'`. "torchscript" is for old programs: PyTorch advises against it.
+        out: file to write, named *.pt2 or *.onnx.
+        format: "pt2" is a program of torch.export, for `torch.export.load`. "onnx" needs `pip install 'vie_models[export]'`.
         layers: names of layers whose maps the program also returns.
         pixels: "uint8" for pixels 0 to 255, "float32" for pixels 0 to 1.
 
     Returns:
         `model`, `weights`, `clip_spec`, `pixels`, `input` (shape, None for the batch), `outputs` (names and shapes) and
-        `vie_models` (version). ONNX has them in metadata_props and aoti in get_metadata(), each as JSON; the others have one
-        file vie_models.json.
+        `vie_models` (version). ONNX has them in metadata_props, each as JSON; pt2 in its extra file vie_models.json.
 
     Raises:
         ValueError: an unknown format, layer or kind of pixels, or a file name that does not fit the format.
         ImportError: a package that the format needs is missing.
-        RuntimeError: "aoti" finds no C++ compiler.
     """
     out = Path(out)
     for name, value, choices in (("format", format, get_args(Format)), ("pixels", pixels, get_args(Pixels))):
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-    if out.suffix != SUFFIXES[format]:
-        raise ValueError(f"a program of format {format} must be named *{SUFFIXES[format]}, got {out.name}; rename it")
+    if out.suffix != f".{format}":
+        raise ValueError(f"a program of format {format} must be named *.{format}, got {out.name}; rename it")
     if OUTPUT in layers:
         raise ValueError(f'layers must not have "{OUTPUT}", which every program returns; leave it out')
-    program = _Program(model, model._checked(layers), pixels)
+    program = _Program(model, model.check_layers(layers), pixels)
     spec = model.clip_spec
     shape = (2, spec.num_frames, spec.crop, spec.crop, 3)  # two clips: one would make the batch a constant
     clips = torch.zeros(shape, dtype=getattr(torch, pixels), device=next(model.parameters()).device)
@@ -89,10 +81,8 @@ def export_model(
             "vie_models": __version__,
         }
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-            path = Path(folder) / out.name  # AOTInductor looks at the ending of the name
-            WRITERS[format](program, clips, path, metadata)
-            path.replace(out)
+        with replacing(out) as path:
+            (_write_pt2 if format == "pt2" else _write_onnx)(program, clips, path, metadata)
     return metadata
 
 
@@ -116,14 +106,7 @@ class _Program(nn.Module):
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
         x = clips.to(torch.float32)
         x = (x * (1 / self.largest) - self.mean) / self.std  # [B, T, H, W, 3]
-        return self.model.forward_intermediates(x.to(self.dtype).permute(0, 4, 1, 2, 3), self.layers)
-
-
-# --- formats -------------------------------------------------------------------------------------------------------------
-
-
-def _exported(program: _Program, clips: Tensor) -> Any:
-    return torch.export.export(program, (clips,), dynamic_shapes=_any_number(), strict=False)
+        return self.model.forward_layers(x.to(self.dtype).permute(0, 4, 1, 2, 3), self.layers)
 
 
 def _any_number() -> dict[str, dict[int, Any]]:
@@ -132,18 +115,9 @@ def _any_number() -> dict[str, dict[int, Any]]:
 
 
 def _write_pt2(program: _Program, clips: Tensor, path: Path, metadata: dict[str, Any]) -> None:
-    torch.export.save(_exported(program, clips), path, extra_files={METADATA: json.dumps(metadata)})
-
-
-def _write_aoti(program: _Program, clips: Tensor, path: Path, metadata: dict[str, Any]) -> None:
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(compiler) is None:
-        raise RuntimeError(
-            f"AOTInductor compiles C++, but {compiler} is not installed: install it, name another compiler in the variable "
-            'CXX, or write format="pt2", which needs none'
-        )
-    configs = {"freezing": clips.device.type == "cpu", "aot_inductor.metadata": _as_text(metadata)}
-    torch._inductor.aoti_compile_and_package(_exported(program, clips), package_path=str(path), inductor_configs=configs)
+    exported = torch.export.export(program, (clips,), dynamic_shapes=_any_number(), strict=False)
+    with path.open("wb") as file:  # a path would have to end in .pt2
+        torch.export.save(exported, file, extra_files={METADATA: json.dumps(metadata)})
 
 
 def _write_onnx(program: _Program, clips: Tensor, path: Path, metadata: dict[str, Any]) -> None:
@@ -161,44 +135,10 @@ def _write_onnx(program: _Program, clips: Tensor, path: Path, metadata: dict[str
             verbose=False,
         )
         assert onnx is not None
-        onnx.model.metadata_props.update(_as_text(metadata))
+        onnx.model.metadata_props.update({key: json.dumps(value) for key, value in metadata.items()})
         onnx.save(path)
     except (RuntimeError, TypeError) as error:  # what packages of different ages say to one another
         versions = ", ".join(f"{name} {metadata_version(name)}" for name in ("torch", "onnx", "onnxscript"))
         raise RuntimeError(
             f"{versions} cannot write this model together; install a newer torch, with onnx and onnxscript of its age: {error}"
         ) from error
-
-
-def _write_torchscript(program: _Program, clips: Tensor, path: Path, metadata: dict[str, Any]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sizes become constants, which _OfOneSize checks; and TorchScript is deprecated
-        traced = torch.jit.trace(program, clips, strict=False, check_trace=False)
-        scripted = torch.jit.script(_OfOneSize(traced, list(clips.shape[1:])))
-        torch.jit.save(scripted, path, _extra_files={METADATA: json.dumps(metadata)})
-
-
-class _OfOneSize(nn.Module):
-    """Refuses clips of another size than the traced ones, with which a trace would silently compute something else."""
-
-    def __init__(self, traced: nn.Module, size: list[int]) -> None:
-        super().__init__()
-        self.traced = traced
-        self.size: list[int] = size
-
-    def forward(self, clips: Tensor) -> dict[str, Tensor]:
-        if list(clips.shape)[1:] != self.size:
-            raise ValueError(f"this program takes clips [B, T, H, W, 3] with {self.size} after B, got {list(clips.shape)}")
-        return self.traced(clips)
-
-
-def _as_text(metadata: dict[str, Any]) -> dict[str, str]:
-    return {key: json.dumps(value) for key, value in metadata.items()}
-
-
-WRITERS: dict[str, Callable[[_Program, Tensor, Path, dict[str, Any]], None]] = {
-    "pt2": _write_pt2,
-    "aoti": _write_aoti,
-    "onnx": _write_onnx,
-    "torchscript": _write_torchscript,
-}

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FORBIDDEN = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth", ".tar", ".py"}
 """Suffixes of files that can hold code. No weight set needs them."""
+UNLICENSED = {"unknown", "not stated", "none"}
+"""What cards say where there is no license."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ def publish(
             two-pathway set that refers to two other sets is uploaded with tensors of its own.
         repo_id: "org/name"; created if it does not exist.
         tag: name of the version. Default: "v1", or the next free number.
-        private: whether a newly created repository is private. None leaves it to the organisation's setting.
+        private: whether a newly created repository is private. None leaves it to the organization's setting.
         token, endpoint: as in huggingface_hub.
         commit_message: default: the model's name and the tag.
         dry_run: check everything locally and upload nothing.
@@ -96,6 +98,8 @@ def publish(
 
 
 def _refuse_strangers(folder: Path) -> None:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: give a weight folder, such as `vie export` writes")
     for path in sorted(folder.iterdir()):
         if path.name == CODE:  # of a folder that was published before: it is written anew
             continue
@@ -144,6 +148,11 @@ def _card_data(folder: Path) -> dict[str, Any]:
     for key in ("license", "library_name", "vie_models"):
         if not data.get(key):
             raise WeightsError(f"the YAML block of {CARD} has no {key}: write the card again (vie card)")
+    if str(data["license"]).lower() in UNLICENSED:
+        raise WeightsError(
+            f"{CARD} says license {data['license']!r}, which is none: give the Hub's identifier of one (apache-2.0, cc-by-4.0, "
+            "other, ...) as license in about.json (vie card) or in model_card_kwargs"
+        )
     if not isinstance(data["vie_models"], dict) or data["library_name"] != "vie_models":
         raise WeightsError(f"{CARD} must be the card of a vie_models weight set, got library_name {data['library_name']!r}")
     return data

@@ -9,6 +9,7 @@ Hub repositories stay in the Hub's own cache (HF_HOME, HF_HUB_CACHE).
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import re
@@ -22,10 +23,10 @@ from torch import Tensor
 
 from ..clip_spec import ClipSpec
 from ..files import sha256_of
-from ..models import Encoder, build_model, model_entry
+from ..models import MODELS, Encoder, build_model, model_entry
 from ..models.encoder import EMBEDDING_SIZE
 from .cache import load_record
-from .catalog import find_record, list_weights
+from .catalog import CATALOG, find_record
 from .errors import WeightsError
 from .folder import (
     CONFIG,
@@ -34,15 +35,19 @@ from .folder import (
     build_from_config,
     load_files,
     load_folder,
-    read_tensors,
+    read_weights,
+    unwrapped,
 )
 from .tensorflow.bundle import read_checkpoint
 from .tensorflow.convert import load_tensorflow
 
+REPOSITORY = re.compile(r"(?!checkpoints/)\w[\w.-]*/\w[\w.-]*")
+"""The id of a Hub repository, org/name. Names of folders have this form too, if they are relative and of two parts."""
+
 
 def create_model(
     name: str,
-    pretrained: bool = False,
+    pretrained: bool | None = None,
     *,
     checkpoint_path: str | os.PathLike[str] | None = None,
     num_classes: int | None = None,
@@ -54,8 +59,9 @@ def create_model(
     """Builds an encoder by name, untrained (in training mode) or with weights (in evaluation mode).
 
     Args:
-        name: a registered model ("vie_3dresnet"), or one of its weight sets ("vie_3dresnet.k400"), which loads that set.
-        pretrained: load the model's default published weight set.
+        name: a registered model ("vie_3dresnet"), or one of its weight sets ("vie_3dresnet.k400").
+        pretrained: True loads the weight set that is named, or the model's default one. False builds the encoder untrained,
+            with the sizes of that set. None loads a set that is named, and nothing for a model.
         checkpoint_path: weights to load instead: a weight folder, a .safetensors file, a TensorFlow checkpoint
             (tar, prefix or .index) or a PyTorch state_dict (read with weights_only=True).
         num_classes: None for embeddings [B, D], 0 for pooled features [B, F], N for logits [B, N]. N keeps the checkpoint's
@@ -75,13 +81,14 @@ def create_model(
     model_entry(name)
     if (pretrained or tag) and checkpoint_path is not None:
         raise ValueError("give either pretrained=True (or a weight set's name) or checkpoint_path=, not both")
-    if pretrained or tag:
-        record = find_record(name, tag)
+    record = find_record(name, tag) if pretrained or tag else None
+    if record is not None and pretrained is not False:
         model = load_record(record, cache_dir=cache_dir, progress=progress)
         check_sizes(model, sizes, record.name)
     elif checkpoint_path is not None:
         model = load_checkpoint(name, checkpoint_path, num_classes=num_classes, **sizes)
     else:
+        sizes = {**(record.model_args if record else {}), **sizes}
         return build_model(name, clip_spec=clip_spec, num_classes=num_classes, **sizes)
     if clip_spec is not None:
         model.clip_spec = clip_spec
@@ -140,11 +147,13 @@ def load_checkpoint(name: str, path: str | os.PathLike[str], *, num_classes: int
         check_sizes(model, sizes, str(path))
         return model
     if path.suffix == ".safetensors":
-        state = read_tensors(path)
+        state = read_weights(path)
     elif path.is_file() and zipfile.is_zipfile(path):
-        state = _read_torch(path)
-    else:
+        state = unwrapped(_read_torch(path), path)
+    elif path.exists() or path.with_name(f"{path.name}.index").exists():
         return load_tensorflow(read_checkpoint(path), name, path, **sizes)
+    else:
+        raise _nowhere(path, "no folder and no file")
     with torch.device("meta"):
         model = build_model(name, num_classes=None if num_classes is None else _saved_classes(state, num_classes), **sizes)
     assign_weights(model, state, path)
@@ -183,26 +192,38 @@ def from_pretrained(
     local_files_only: bool = False,
     num_classes: int | None = None,
 ) -> Encoder:
-    """Loads the encoder of a local weight folder or a Hub repository ("org/name"), in evaluation mode. Loading is strict.
+    """Loads the encoder of a weight folder, a weight set or a Hub repository, in evaluation mode. Loading is strict.
 
     Args:
-        repo_or_folder: an existing folder; anything else is a repository id.
+        repo_or_folder: an existing folder; or the name of a weight set ("vie_3dresnet.k400"); or the id of a repository, a
+            string "org/name". A `Path` is always a folder, and so is "checkpoints/...", where a clone of vie_models has sets.
         revision: branch, tag or commit of a repository, as in huggingface_hub.
         token: access token for a private repository, as in huggingface_hub.
-        cache_dir: where repositories are kept (default: HF_HOME).
-        force_download: download files again that are cached.
-        local_files_only: never ask the Hub; use what is cached.
+        cache_dir: where repositories are kept (default: HF_HOME), or weight sets (default: torch.hub's folder).
+        force_download: download files of a repository again that are cached.
+        local_files_only: download nothing; use what is cached.
         num_classes: None keeps the saved head. Another value makes a new head if the saved one differs in its classes.
 
     Raises:
-        FileNotFoundError: neither a folder nor a repository id.
+        FileNotFoundError: there is no such folder, and no such repository here while the Hub does not answer.
+        ValueError: revision or force_download for a weight set, which has one version.
         WeightsError: the files are damaged or do not hold a VIE encoder.
-        huggingface_hub errors: the repository, revision or file does not exist, or it is not cached and the Hub is offline.
+        huggingface_hub errors: the repository, revision or file does not exist.
     """
     if Path(repo_or_folder).is_dir():
         return with_classes(load_folder(repo_or_folder), num_classes)
+    if repo_or_folder in CATALOG:
+        if revision is not None or force_download:
+            raise ValueError(
+                f"{repo_or_folder} is a weight set, which has one version, checked at every load: leave out revision= and "
+                "force_download=, or name a repository (org/name)"
+            )
+        model = load_record(CATALOG[str(repo_or_folder)], cache_dir=cache_dir, local_files_only=local_files_only)
+        return with_classes(model, num_classes)
+    if not isinstance(repo_or_folder, str) or not REPOSITORY.fullmatch(repo_or_folder):
+        raise _nowhere(repo_or_folder, "no folder here, no weight set and no Hub repository (org/name)")
     config, weights = hub_files(
-        str(repo_or_folder),
+        repo_or_folder,
         (CONFIG, MODEL),
         revision=revision,
         token=token,
@@ -217,13 +238,40 @@ def from_pretrained(
 def hub_files(repo_id: str, names: tuple[str, ...], **options: Any) -> list[Path]:
     """Downloads files of a Hub repository to the Hub's cache, verifies them and returns their paths."""
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import RepositoryNotFoundError
 
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
-        raise FileNotFoundError(f"{repo_id!r} is neither a folder here nor a Hub repository id (org/name)")
-    paths = [Path(hf_hub_download(repo_id, name, **options)) for name in names]
+    try:
+        _ask_hub_once(repo_id, names[0], **options)
+        paths = [Path(hf_hub_download(repo_id, name, **options)) for name in names]
+    except RepositoryNotFoundError as error:
+        error.append_to_message(f"\nThere is no folder {repo_id} here either.")
+        raise
     for path in paths:
         _verify_blob(path)
     return paths
+
+
+def _ask_hub_once(repo_id: str, name: str, *, revision: Any, cache_dir: Any, **options: Any) -> None:
+    """Raises FileNotFoundError if a file is not cached and the Hub does not answer.
+
+    huggingface_hub asks a Hub that does not answer six times, for half a minute. The name of a folder with a typing error has
+    the form of a repository's id, so that would be the usual answer to it without a network.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.utils import HfHubHTTPError
+
+    if options.get("local_files_only") or constants.HF_HUB_OFFLINE:
+        return
+    if isinstance(try_to_load_from_cache(repo_id, name, cache_dir=cache_dir, revision=revision), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(repo_id, name, revision=revision), token=options.get("token"))
+    except HfHubHTTPError:
+        return  # it answers; hf_hub_download says what is wrong
+    except Exception as error:  # of the HTTP client, which is another in each huggingface_hub
+        raise FileNotFoundError(
+            f"no folder {repo_id} here; the Hub, which may have such a repository, does not answer: {error}"
+        ) from error
 
 
 def _verify_blob(path: Path) -> None:
@@ -243,9 +291,22 @@ def _verify_blob(path: Path) -> None:
         )
 
 
+def _nowhere(wanted: object, what: str) -> FileNotFoundError:
+    """The error about something to load that is not there."""
+    name = Path(str(wanted)).name
+    remedy = ""
+    if name in CATALOG:
+        remedy = f"; the weight set {name} is loaded by this name alone"
+    elif name in MODELS:
+        remedy = f"; {name} is a model: create_model({name!r}, pretrained=True) loads its weights"
+    elif near := difflib.get_close_matches(name, CATALOG, 1):
+        remedy = f"; is the weight set {near[0]} meant?"
+    return FileNotFoundError(f"{wanted} is {what}{remedy}")
+
+
 def load_weights(name: str, weights: Path, **sizes: Any) -> Encoder:
     """Loads an encoder from the name of a published set, or from a checkpoint_path of `create_model` for the model `name`."""
-    if str(weights) in list_weights():
+    if str(weights) in CATALOG:
         model = str(weights).partition(".")[0]
         if model != name:
             raise ValueError(f"{weights} holds {model}, not {name}: name that model, or other weights")

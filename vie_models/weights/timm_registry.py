@@ -28,7 +28,7 @@ def register(timm_models: ModuleType) -> None:
     cfgs: dict[str, Any] = {name: {} for name in list_models() if not any(r.model == name for r in CATALOG.values())}
     for name, record in CATALOG.items():  # a set in the package has a file, any other has an address
         where = {"url": record.url} if record.url else {"file": record.name}
-        cfgs[name] = {**where, "license": record.licence}
+        cfgs[name] = {**where, "license": record.license}
     default_cfgs = timm_models.generate_default_cfgs(cfgs)
     for name in list_models():
         timm_models.register_model(_entrypoint(name))
@@ -77,7 +77,7 @@ def _entrypoint(name: str) -> Callable[..., Any]:
 
 
 FIXED: dict[str, tuple[Any, str]] = {
-    "in_chans": (3, "they see RGB; give grey frames three channels: x.expand(-1, 3, -1, -1, -1)"),
+    "in_chans": (3, "they see RGB; give gray frames three channels: x.expand(-1, 3, -1, -1, -1)"),
     "drop_rate": (0, "they have no dropout; put torch.nn.Dropout before a head of your own (num_classes=0)"),
     "drop_path_rate": (0, "they have no stochastic depth"),
     "output_stride": (32, "their strides are those of the paper; features_only=True gives the maps of earlier stages"),
@@ -127,7 +127,7 @@ def _features_only(model: Encoder, out_indices: Any, feature_cls: Any, cfg: dict
         )
     from timm.models._features import FeatureGetterNet
 
-    indices = tuple(model._stage_numbers(out_indices))  # what is wrong with them is said here, and not by an assertion
+    indices = tuple(model.stage_indices(out_indices))  # what is wrong with them is said here, and not by an assertion
     network: Any = FeatureGetterNet(model, out_indices=indices)
     model.reset_classifier(0)
     rest = {key: value for key, value in cfg.items() if key not in ("num_classes", "classifier", "global_pool")}
@@ -138,7 +138,7 @@ def _features_only(model: Encoder, out_indices: Any, feature_cls: Any, cfg: dict
 def _build(name: str, pretrained: bool, cfg: Any, cache_dir: Any, kwargs: dict[str, Any]) -> Encoder:
     if isinstance(cfg, dict) and cfg.get("source") == "local-dir":
         if pretrained:
-            return _fitted(from_pretrained(cfg["file"]), kwargs)
+            return _fitted(from_pretrained(Path(cfg["file"])), kwargs)
         return build_from_config(Path(cfg["file"]) / CONFIG, **kwargs)
     if isinstance(cfg, dict) and cfg.get("source") == "hf-hub":
         repo, _, revision = cfg["hf_hub_id"].partition("@")

@@ -33,7 +33,7 @@ def make_objective(config: TrainConfig, videos: VideoList, ranks: World, reclust
     """Returns the objective of a run on `videos`.
 
     Raises:
-        ValueError: the videos have no labels, or are fewer than the clusters or background neighbours.
+        ValueError: the videos have no labels, or are fewer than the clusters or background neighbors.
     """
     if config.objective in ("supervised", "readout"):
         if int(videos.labels.min()) < 0:
@@ -47,7 +47,7 @@ def make_objective(config: TrainConfig, videos: VideoList, ranks: World, reclust
     if config.steps > config.ir_steps and max(config.clusters, config.background) > len(videos):
         fewer = max(min(config.clusters, len(videos) // 6), 2), max(min(config.background, len(videos) // 2), 2)
         raise ValueError(
-            f"{len(videos)} videos are too few for {config.clusters} clusters and {config.background} background neighbours: "
+            f"{len(videos)} videos are too few for {config.clusters} clusters and {config.background} background neighbors: "
             f"try --clusters {fewer[0]} --background {fewer[1]}, or --ir-steps {config.steps} for instance recognition alone"
         )
     return InstanceObjective(

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...bank.kmeans import kmeans
+from ...bank.clustering import kmeans
 from ...bank.memory_bank import MemoryBank
 from ..seeds import generator
 from .objective import Objective
@@ -140,7 +140,9 @@ class InstanceObjective(Objective):
         if step < self.ir_steps:
             if not self.noise:
                 return
-            noise = torch.randint(self.bank.num_rows, (batch_size, self.noise), generator=generator(self.seed, step))
+            noise = torch.randint(
+                self.bank.num_rows, (batch_size, self.noise), generator=generator(self.seed, step), device="cpu"
+            )
             self._noise = self.world.own(noise)
         elif self.clusters is None or (step - self.ir_steps) % self.recluster_every == 0:
             self.recluster()

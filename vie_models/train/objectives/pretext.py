@@ -10,6 +10,7 @@ b clips of this rank's batch, T time, S side, F features of a frame.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from itertools import combinations, permutations
 
 import torch
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 
 from ...bank.ranks import World
 from ...models import Encoder
-from ...models.encoder import OUTPUT
 from ..seeds import generator
 from .objective import Objective
 
@@ -42,10 +42,12 @@ class PretextObjective(Objective):
 
     def __init__(self, seed: int, world: World) -> None:
         self.seed, self.world = seed, world
-        self._drawn = torch.zeros(0, dtype=torch.int64)
+        self._drawn = torch.zeros(0, dtype=torch.int64, device="cpu")
 
     def begin_step(self, step: int, batch_size: int) -> None:
-        self._drawn = self.world.own(torch.randint(self.num_views, (batch_size,), generator=generator(self.seed, step)))
+        self._drawn = self.world.own(
+            torch.randint(self.num_views, (batch_size,), generator=generator(self.seed, step), device="cpu")
+        )
 
     def views(self, frames: Tensor, part: slice) -> Tensor:
         return self.view(frames, self._drawn[part])
@@ -83,14 +85,14 @@ class OrderObjective(PretextObjective):
         return torch.stack([clip[list(ORDERS[order])] for clip, order in zip(frames, drawn.tolist(), strict=True)])
 
     def classes(self, drawn: Tensor) -> Tensor:
-        return torch.tensor(CLASS_OF_ORDER)[drawn]
+        return torch.tensor(CLASS_OF_ORDER, device="cpu")[drawn]
 
 
 class OrderClassifier(Encoder):
     """The network of OPN: a 2-D encoder for each of 4 frames, features of all 6 pairs of frames, and 12 logits.
 
     The release does not describe its network, so these choices are ours. Frames are 8/25 s apart. The mean over a video's
-    frames, which says nothing about their order, is subtracted from the features. Features of pairs are batch-normalised.
+    frames, which says nothing about their order, is subtracted from the features. Features of pairs are batch-normalized.
     They start as differences of the two frames, because a short training that starts with sums learns nothing.
 
     Args:
@@ -124,5 +126,6 @@ class OrderClassifier(Encoder):
         found = self.norm(self.pairs(pairs).flatten(0, 1)).unflatten(0, (-1, 6))  # [B, 6, pair_size]
         return self.head(F.relu(found).flatten(1))
 
-    def _named_maps(self, x: Tensor, layers: list[str]) -> dict[str, Tensor]:
-        return {OUTPUT: self(x)}
+    def forward_layers(self, x: Tensor, layers: str | Iterable[str]) -> dict[str, Tensor]:
+        """It has no layers but its output."""
+        return {name: self(x) for name in self.check_layers(layers)}

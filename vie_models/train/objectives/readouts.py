@@ -5,14 +5,14 @@ Source: Zhuang et al., CVPR 2020, section 4, and the original release. b clips, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...models import Encoder
-from ...models.encoder import OUTPUT, new_head
+from ...models.encoder import new_head
 
 MOST_VALUES = 200_000
 """Activations with more values than this per clip are pooled before they are read out."""
@@ -55,7 +55,7 @@ class LinearReadouts(Encoder):
         self.model_name, self.model_args = encoder.model_name, encoder.model_args
         spec, like = encoder.clip_spec, next(encoder.parameters())
         with torch.no_grad():
-            features = self.features(torch.zeros(1, 3, spec.num_frames, spec.crop, spec.crop).to(like))
+            features = self.features(torch.zeros(1, 3, spec.num_frames, spec.crop, spec.crop, device="cpu").to(like))
         self.heads = nn.ModuleList([new_head(x.shape[1], num_classes) for x in features])
 
     def train(self, mode: bool = True) -> LinearReadouts:
@@ -67,12 +67,13 @@ class LinearReadouts(Encoder):
         """Returns the input of each readout, [b, n], for clips [b, 3, T, H, W]."""
         names = [layer.split("+") for layer in self.layers]
         with torch.no_grad():
-            maps = self.encoder.forward_intermediates(x, sorted({name for group in names for name in group}))
+            maps = self.encoder.forward_layers(x, sorted({name for group in names for name in group}))
         return [torch.cat([readout_features(maps[name]) for name in group], dim=1) for group in names]
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits [b, L, K] for clips [b, 3, T, H, W]."""
         return torch.stack([head(f) for head, f in zip(self.heads, self.features(x), strict=True)], dim=1)
 
-    def _named_maps(self, x: Tensor, layers: list[str]) -> dict[str, Tensor]:
-        return {OUTPUT: self(x)}
+    def forward_layers(self, x: Tensor, layers: str | Iterable[str]) -> dict[str, Tensor]:
+        """It has no layers but its output."""
+        return {name: self(x) for name in self.check_layers(layers)}

@@ -254,4 +254,4 @@ def _clip(video: Any, spec: ClipSpec, metadata: Any) -> Tensor:
             f"a clip has {spec.num_frames} frames, got {len(video)}: pass video_metadata={{'fps': ...}} to choose among them, "
             "or do_sample_frames=False to take them all"
         )
-    return torch.as_tensor(video)
+    return torch.as_tensor(video, device=None if isinstance(video, torch.Tensor) else "cpu")

@@ -31,7 +31,7 @@ from .crc32c import masked_crc32c
 FOOTER_SIZE = 48
 TRAILER_SIZE = 5  # of a block: type byte and CRC
 TABLE_MAGIC = 0xDB4775248B80FB57
-# DataType of tensorflow/core/framework/types.proto -> NumPy; strings, resources, quantised and bfloat16 have no NumPy type.
+# DataType of tensorflow/core/framework/types.proto -> NumPy; strings, resources, quantized and bfloat16 have no NumPy type.
 DTYPES = {
     1: "<f4",
     2: "<f8",

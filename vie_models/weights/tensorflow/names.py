@@ -81,7 +81,7 @@ def tf_to_state_dict(variables: Mapping[str, np.ndarray], model: Encoder) -> dic
     """Converts TensorFlow variables to the state_dict of `model`. Every variable must have its weight, and the reverse.
 
     Args:
-        variables: variable name -> array, from `read_checkpoint`. Optimiser slots, the step and the memory bank are ignored.
+        variables: variable name -> array, from `read_checkpoint`. Optimizer slots, the step and the memory bank are ignored.
         model: an encoder with its embedding head; it may be on the meta device.
 
     Returns:
@@ -104,7 +104,7 @@ def tf_to_state_dict(variables: Mapping[str, np.ndarray], model: Encoder) -> dic
             f"not the variables of {model.model_name}: {len(missing)} missing ({', '.join(missing[:3]) or '-'}), "
             f"{len(unknown)} unknown ({', '.join(unknown[:3]) or '-'})"
         )
-    state = {key: torch.zeros((), dtype=torch.long) for key in expected if key.endswith("num_batches_tracked")}
+    state = {key: torch.zeros((), dtype=torch.long, device="cpu") for key in expected if key.endswith("num_batches_tracked")}
     for name, key in names.items():
         value = variables[name]
         # kernels: ([t,] h, w, in, out) -> (out, in, [t,] h, w); dense (in, out) -> (out, in)
@@ -136,7 +136,7 @@ def tf_memory_bank(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor] | N
 
 def _copied(value: np.ndarray, dtype: torch.dtype) -> Tensor:
     """Copies to memory that PyTorch allocates. It is aligned; kernels, and so the last bits of results, depend on that."""
-    tensor = torch.empty(value.shape, dtype=dtype)
+    tensor = torch.empty(value.shape, dtype=dtype, device="cpu")
     tensor.numpy()[...] = value
     return tensor
 

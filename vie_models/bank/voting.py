@@ -1,6 +1,6 @@
 """kNN classification, the original's validation: the nearest rows of the memory bank vote for the class of a video.
 
-V videos, C clips each, D dimensions, K neighbours per clip. Source: Zhuang et al., CVPR 2020; the original release.
+V videos, C clips each, D dimensions, K neighbors per clip. Source: Zhuang et al., CVPR 2020; the original release.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class KNN:
 
 
 def votes(dots: Tensor, labels: Tensor, num_classes: int, temperature: float = 0.07) -> Tensor:
-    """Returns the votes for each class, [..., classes], from the dots and labels of K neighbours, [..., K].
+    """Returns the votes for each class, [..., classes], from the dots and labels of K neighbors, [..., K].
 
-    A neighbour votes exp(dot / temperature) / K for its label. A negative label (a video without one) does not vote.
+    A neighbor votes exp(dot / temperature) / K for its label. A negative label (a video without one) does not vote.
     """
     weights = torch.exp(dots.double() / temperature) / dots.shape[-1] * (labels >= 0)
     scores = weights.new_zeros(*dots.shape[:-1], num_classes)
@@ -55,7 +55,7 @@ def knn(
         embeddings: unit vectors of this rank's videos, [V, C, D]. V may differ between ranks; C may not.
         bank: the memory bank, with N rows.
         labels: labels of the bank's rows, int64 [N]; negative for a row without a label.
-        k: number of neighbours per clip. If the bank has fewer rows, all of them vote.
+        k: number of neighbors per clip. If the bank has fewer rows, all of them vote.
         temperature: temperature of the votes, at least 0.002.
         num_classes: number of classes. Default: the highest label plus 1.
 

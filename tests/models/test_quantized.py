@@ -1,4 +1,4 @@
-"""What quantisation to int8 changes: little, in the head and in 2-D convolutions."""
+"""What quantization to int8 changes: little, in the head and in 2-D convolutions."""
 
 import copy
 
@@ -11,7 +11,7 @@ import vie_models as vie
 
 
 def pictures(count: int) -> torch.Tensor:
-    """[count, 3, 1, 64, 64]: soft fields of colours, which differ more than noise does."""
+    """[count, 3, 1, 64, 64]: soft fields of colors, which differ more than noise does."""
     return F.interpolate(torch.randn(count, 3, 1, 4, 4), size=(1, 64, 64), mode="trilinear")
 
 
@@ -21,34 +21,34 @@ def change(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_dynamically_quantised_head(name):
+def test_a_dynamically_quantized_head(name):
     """By PyTorch's own function, which torchao's quantize_ replaces."""
-    quantise = pytest.importorskip("torch.ao.quantization", reason="this PyTorch has moved it to torchao").quantize_dynamic
+    quantize = pytest.importorskip("torch.ao.quantization", reason="this PyTorch has moved it to torchao").quantize_dynamic
     if torch.backends.quantized.engine == "none":
         pytest.skip("this PyTorch has no engine for int8")
     model = small(name, num_classes=10).eval()
     torch.nn.init.normal_(model.head.weight)
     x = small_clip(model, 4)
-    quantised = quantise(model, {torch.nn.Linear}, dtype=torch.qint8)
+    quantized = quantize(model, {torch.nn.Linear}, dtype=torch.qint8)
     with torch.no_grad():
-        expected, found = model(x), quantised(x)
-    assert not isinstance(quantised.head, torch.nn.Linear)
+        expected, found = model(x), quantized(x)
+    assert not isinstance(quantized.head, torch.nn.Linear)
     assert not torch.equal(found, expected)
     assert F.cosine_similarity(found, expected).min() > 0.999
 
 
-def test_torchao_quantises_the_head():
+def test_torchao_quantizes_the_head():
     torchao = pytest.importorskip("torchao.quantization", reason="torchao is not installed")
     model = vie.create_model("vie_single_tiny", pretrained=True)
     x = pictures(16)
-    quantised = copy.deepcopy(model)
-    torchao.quantize_(quantised, torchao.Int8DynamicActivationInt8WeightConfig())
+    quantized = copy.deepcopy(model)
+    torchao.quantize_(quantized, torchao.Int8DynamicActivationInt8WeightConfig())
     with torch.no_grad():
-        expected, found = model(x), quantised(x)
+        expected, found = model(x), quantized(x)
     assert 0 < change(found, expected) < 0.1
 
 
-def test_pt2e_quantises_convolutions():
+def test_pt2e_quantizes_convolutions():
     pt2e = pytest.importorskip("torchao.quantization.pt2e.quantize_pt2e", reason="torchao is not installed")
     x86 = pytest.importorskip("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer", reason="torchao is too old")
     model = vie.create_model("vie_single_tiny", pretrained=True)
@@ -58,10 +58,10 @@ def test_pt2e_quantises_convolutions():
     prepared = pt2e.prepare_pt2e(program, quantizer)
     with torch.no_grad():
         prepared(x)
-        quantised = pt2e.convert_pt2e(prepared)
+        quantized = pt2e.convert_pt2e(prepared)
         x = pictures(16)
-        expected, found = model(x), quantised(x)
+        expected, found = model(x), quantized(x)
     assert (
-        sum("dequantize_per_channel" in str(node.target) for node in quantised.graph.nodes) == 22
+        sum("dequantize_per_channel" in str(node.target) for node in quantized.graph.nodes) == 22
     )  # 21 convolutions, the head
     assert 0 < change(found, expected) < 0.2

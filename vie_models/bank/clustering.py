@@ -68,7 +68,9 @@ def kmeans(
         raise ValueError("a row to cluster is infinite or not a number")
     fixed = _FixedPoint(rows, peak, num_rows)
 
-    chosen = torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed))[:num_clusters].to(rows.device)
+    chosen = torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed), device="cpu")[:num_clusters].to(
+        rows.device
+    )
     centroids = _rows_of(rows, chosen, world)
     labels = torch.full((len(rows),), -1, dtype=torch.int64, device=rows.device)
     done = 0
@@ -92,7 +94,7 @@ class _FixedPoint:
     """Rows as integers, scaled so that the sum of all of them just fits in 64 bits: sums are exact in any order."""
 
     def __init__(self, rows: Tensor, peak: float, num_rows: int) -> None:
-        exponent = torch.frexp(torch.tensor(max(peak, 1e-30) * num_rows, dtype=torch.float64))[1]
+        exponent = torch.frexp(torch.tensor(max(peak, 1e-30) * num_rows, dtype=torch.float64, device="cpu"))[1]
         self.scale = 2.0 ** (62 - int(exponent))
         self._rows = rows
 

@@ -1,4 +1,4 @@
-"""Colours for numbers."""
+"""Colors for numbers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _WARM = [(120, 20, 60), (220, 60, 40), (250, 150, 30), (255, 235, 110)]
 
 
 def viridis(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Returns colours for numbers, [...] -> uint8 [..., 3]: dark violet for `low` and less, yellow for `high` and more."""
+    """Returns colors for numbers, [...] -> uint8 [..., 3]: dark violet for `low` and less, yellow for `high` and more."""
     return _between(_VIRIDIS, (np.asarray(values, np.float32) - low) / max(high - low, 1e-9)).round().astype(np.uint8)
 
 
 def heat(values: np.ndarray) -> np.ndarray:
-    """Returns warm colours for numbers from 0 to 1, [...] -> float32 [..., 3]: dark red to light yellow."""
+    """Returns warm colors for numbers from 0 to 1, [...] -> float32 [..., 3]: dark red to light yellow."""
     return _between(_WARM, values)
 
 

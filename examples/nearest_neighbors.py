@@ -1,4 +1,4 @@
-"""Finds the videos most similar to a clip: `python examples/nearest_neighbours.py FEATURES NAME OUT.png [--clip 0]`.
+"""Finds the videos most similar to a clip: `python examples/nearest_neighbors.py FEATURES NAME OUT.png [--clip 0]`.
 
 FEATURES is a folder that `vie extract` or examples/extract_features.py wrote, and NAME is a video in it. OUT.png shows the
 query's frames in the first row. Each row below shows the nearest clip of another video, with its cosine similarity.
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("out", help="PNG file to write")
     parser.add_argument("--clip", type=int, default=0, help="index of the query clip in its video")
     parser.add_argument("--layer", default="embedding", help="features to compare")
-    parser.add_argument("--neighbours", type=int, default=5, help="number of other videos")
+    parser.add_argument("--neighbors", type=int, default=5, help="number of other videos")
     args = parser.parse_args()
 
     features = vie.load_features(args.features, [args.layer, "frame_times"])
@@ -48,7 +48,7 @@ def main() -> None:
     nearest = {table["name"][i]: i for i in similarity.argsort()}  # the most similar clip of each video
     others = [i for i in nearest.values() if table["name"][i] != args.name]
     rows = []
-    for i in [query[0], *sorted(others, key=lambda i: -similarity[i])[: args.neighbours]]:
+    for i in [query[0], *sorted(others, key=lambda i: -similarity[i])[: args.neighbors]]:
         caption = f"cosine {similarity[i]:.3f}: {table['name'][i]}, from {table['start'][i]:.2f} s"
         print(caption)
         rows.append(np.asarray(row(table["path"][i], features.arrays["frame_times"][i], caption)))
