@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", nargs="+", type=int, default=[1], help="clips per forward pass")
     parser.add_argument("--frames", nargs="+", type=int, default=[0], help="frames per clip (0: the model's)")
+    parser.add_argument("--no-peers", action="store_true", help="leave torchvision's models out")
     parser.add_argument("--channels-last", action="store_true", help="channels-last weights and clips (for GPUs)")
     parser.add_argument("--memory", action="store_true", help="also measure peak memory, each time in a new process (Linux)")
     parser.add_argument("--memory-of", nargs=2, metavar=("MODEL", "VARIANT"), help=argparse.SUPPRESS)
@@ -210,7 +211,7 @@ def run(options: argparse.Namespace) -> None:
         print(peak_memory(name, kind, options))
         return
     columns = ["model", "clips", "frames", "way", "s/clip", "least", "most", "GFLOP", "GFLOP/s", "over convolutions"]
-    table = Table("Forward", [*columns, "s/GFLOP over the best peer's", "off by", "file MB", "peak MB"])
+    table = Table("Forward", [*columns, "s/GFLOP over the best peer's", "off by", "file MB", "peak MB", "over torch.nn"])
     details = []
     for name in options.models:
         for batch in options.batch:
@@ -243,17 +244,19 @@ def measured(name: str, batch: int, frames: int, options: argparse.Namespace) ->
         alone.append("matmul bf16")
     files = {kind: options.out / PROGRAMS[kind].format(name) for kind in options.variants if kind in PROGRAMS}
     peers = FRAME_PEERS if getattr(model, "stem", None) and isinstance(model.stem.conv, torch.nn.Conv2d) else VIDEO_PEERS
+    if options.no_peers:
+        peers = ()
     costs = {}
     for peer in peers:
         costs[peer] = flops(*build(peer, batch)) / 1e9
         jobs[peer] = variant(peer, "eager", batch, 0, options)
     seconds = turns(jobs, options.rounds, options.device)
     median = medians(seconds)
-    best_peer = min(median[peer] / costs[peer] for peer in peers)
+    best_peer = min((median[peer] / costs[peer] for peer in peers), default=None)
     rows: list[list[Any]] = []
     for kind in [*options.variants, *(name for name in jobs if name.startswith("conv")), *peers, *alone, "best convolution"]:
         if kind == "best convolution":
-            rows.append([name, None, None, kind, None, None, None, None, best / 1e9, *[None] * 5])
+            rows.append([name, None, None, kind, None, None, None, None, best / 1e9, *[None] * 6])
             continue
         cost = work / 1e9 if kind in alone else costs.get(kind, gflop)
         times, share = seconds[kind], 1 if kind in alone else batch
@@ -268,10 +271,11 @@ def measured(name: str, batch: int, frames: int, options: argparse.Namespace) ->
                 *(value / share for value in (median[kind], min(times), max(times), cost)),
                 cost / median[kind],
                 ratio(seconds, kind, bound) if kind in options.variants else None,
-                median[kind] / cost / best_peer if kind in options.variants else None,
+                median[kind] / cost / best_peer if best_peer and kind in options.variants else None,
                 off.get(kind),
                 files[kind].stat().st_size / 1e6 if kind in files else None,
                 memory,
+                ratio(seconds, kind, "torch.nn") if {kind, "torch.nn"} <= set(options.variants) else None,
             ]
         )
     return rows, seconds

@@ -101,7 +101,7 @@ def search(out: Path, asked: np.ndarray, options: argparse.Namespace, flat: bool
         if index.faiss is not None and probes:
             index.faiss.probes = probes
         parts = np.array_split(asked, len(asked) // size)
-        return np.concatenate([index.faissest_rows(part, K)[1] for part in parts])
+        return np.concatenate([index.nearest_rows(part, K)[1] for part in parts])
 
     for name, probes in ways:
         found[name] = ask(probes, BATCH).tolist()

@@ -3,7 +3,8 @@
 DATA and WORLD are those of reproduce.footage_world; the weights are those of reproduce.footage_training. The weights of seed 0
 become <model>.natural, with memory bank and card. A two-pathway set refers to its two pathways. The numbers on a card are what
 `python -m reproduce.footage DATA --weights checkpoints/*.natural` found before. The card of vie_3dresnet.k400 comes from its
-catalog record. Prints the catalog records of our sets, to be pasted into vie_models/weights/catalog.py.
+catalog record. Prints the catalog records of our sets, to be pasted into vie_models/weights/catalog.py. Then
+`python -m reproduce.names DATA --write` adds to the new cards how many votes a name needs.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("weights", nargs="+", help="weight folders, or names of published sets")
     parser.add_argument("--out", type=Path, default=Path("runs/footage-finetune"), help="folder for everything")
     parser.add_argument("--tests", nargs="+", choices=list(EPOCHS), default=list(EPOCHS))
+    parser.add_argument("--placement", default="even", help="where the test's clips lie: even or paper")
     parser.add_argument("--workers", default="1", help="processes that read")
     options = parser.parse_args()
     sets = read_sets(options.data)
@@ -60,7 +61,16 @@ def main() -> None:
     for test in options.tests:
         folder = write_lists(test, sets[test], learned[test], options)
         lists = ["--train-list", str(folder / "train.txt"), "--val-list", str(folder / "val.txt")]
-        common = [*lists, "--workers", options.workers, "--epochs", str(EPOCHS[test]), *SETTINGS]
+        common = [
+            *lists,
+            "--val-placement",
+            options.placement,
+            "--workers",
+            options.workers,
+            "--epochs",
+            str(EPOCHS[test]),
+            *SETTINGS,
+        ]
         for weights in options.weights:
             model = load(weights).model_name
             for start, begin in (("scratch", []), (Path(weights).name, ["--weights", weights])):

@@ -4,12 +4,15 @@
 
 A bank is asked about videos that it does not hold. Of known classes: groups 1 to 7 of UCF101, the fights that were kept out of
 training, and baseball pitches from television. Of unknown classes: states of a loading bay, and footage of other sources (pets,
-exercises, signs, falls, football); and the known ones again, each asked of the bank without the rows of its class. Half of the
-questions have a known class; each class, and each kind of unknown videos, counts the same.
+exercises, signs, falls, football and so on). All known videos together count as much as all unknown ones.
 
-The agreement of a video is the largest share of the votes that one name has (`vie predict`). The least agreement is the lowest
-from which on at least 80 % of the given names are right. Prints a table: as chosen, and as a check with that of each fifth of
-the recordings chosen on the others. --write puts the least agreement in the cards, where `vie predict` finds it.
+The agreement of a video is the largest share of all votes that one name has (`vie predict`). The least agreement is the lowest
+from which on at least 80 % of the given names are right, over all sets together, because each alone gives too few names to
+tell. Prints for each set what happens with all names and with the least agreement, and as a check with that of each fifth of
+the recordings chosen on the other fifths; there too, how often a known video gets a name from the bank without the rows of its
+class, necessarily a wrong one. A second table says how well right names are told from names for unknown videos by the
+agreement, by the share among rows with names, and by the nearest row (AUROC). --write puts the least agreement in the cards,
+where `vie predict` finds it.
 """
 
 from __future__ import annotations
@@ -36,8 +39,8 @@ from .footage_world import read_table
 HERE = Path(__file__).parent.parent / "checkpoints"
 PRECISION = 0.8
 """Share of the given names that should be right."""
-LEAST = 10
-"""Fewer given names than these are not enough to choose by."""
+LEAST = 20
+"""Fewer names than these say too little of how many are right."""
 MOST = 30
 """Videos of a kind of unknown ones."""
 FOLDS = 5
@@ -60,18 +63,27 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What a bank said, a row for each question. Q questions."""
+    """What a bank said. V videos."""
 
-    agreement: np.ndarray
-    """float64 [Q]."""
-    right: np.ndarray
-    """bool [Q]: whether the name with most votes is right."""
-    weights: np.ndarray
-    """float64 [Q]: how much a question counts; 1 together, and half of it for known classes."""
-    folds: np.ndarray
-    """int64 [Q]: the fifth that a question is in, with all questions about its group."""
     known: np.ndarray
-    """bool [Q]: whether the bank has the class."""
+    """bool [V]: whether the bank has the class."""
+    right: np.ndarray
+    """bool [V]: whether the name with most votes is right."""
+    agreement: np.ndarray
+    """float64 [V]: its share of all votes."""
+    of_named: np.ndarray
+    """float64 [V]: its share of the votes of rows with a name."""
+    nearest: np.ndarray
+    """float64 [V]: cosine similarity of the nearest row."""
+    without: np.ndarray
+    """float64 [V]: the agreement if the bank had not the class; 0 for unknown videos."""
+    folds: np.ndarray
+    """int64 [V]: the fifth that a video is in, with all of its recording."""
+
+    @property
+    def weights(self) -> np.ndarray:
+        """How much each video counts, float64 [V]: half for all known ones together."""
+        return np.where(self.known, 0.5 / max(self.known.sum(), 1), 0.5 / max((~self.known).sum(), 1))
 
 
 def questions(data: Path) -> list[Asked]:
@@ -123,31 +135,22 @@ def answers(predictor: Predictor, asked: list[Asked], values: torch.Tensor) -> A
     """Asks a bank about every video, and about those of known classes again without the rows of their class."""
     number = {name: label for label, name in enumerate(predictor.names)}
     labels = np.array([number[one.name] if one.is_known else -1 for one in asked])
-    agreement, names = _best(predictor, values)
-    known = labels >= 0
-    again = np.flatnonzero(known)
-    without = np.zeros(len(again))
-    for label in np.unique(labels[known]):
-        kept, which = predictor.labels != label, labels[again] == label
+    shares, nearest = predictor.shares(values)
+    best = shares.max(1)
+    without = np.zeros(len(asked))
+    for label in np.unique(labels[labels >= 0]):
+        kept, which = predictor.labels != label, np.flatnonzero(labels == label)
         reduced = dataclasses.replace(predictor, rows=predictor.rows[kept], labels=predictor.labels[kept])
-        without[which] = _best(reduced, values[again[which]])[0]
-    kinds = Counter(one.name for one in asked)
-    of_known, of_unknown = (len({one.name for one in asked if one.is_known is side}) for side in (True, False))
-    share = np.array([1 / kinds[one.name] / (of_known if one.is_known else of_unknown) for one in asked])
-    folds = _folds([one.group for one in asked])
+        without[which] = reduced.shares(values[which])[0].amax(1).numpy()
     return Answers(
-        np.concatenate([agreement, without]),
-        np.concatenate([names == labels, np.zeros(len(again), bool)]),
-        np.concatenate([np.where(known, share / 2, share / 4), share[again] / 4]),
-        np.concatenate([folds, folds[again]]),
-        np.concatenate([known, np.zeros(len(again), bool)]),
+        known=labels >= 0,
+        right=best.indices.numpy() == labels,
+        agreement=best.values.numpy(),
+        of_named=(best.values / shares.sum(1).clamp(min=1e-12)).numpy(),
+        nearest=nearest.double().numpy(),
+        without=without,
+        folds=_folds([one.group for one in asked]),
     )
-
-
-def _best(predictor: Predictor, values: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Agreement and label of the name with most votes."""
-    best = predictor.shares(values)[0].max(1)
-    return best.values.numpy(), best.indices.numpy()
 
 
 def _folds(groups: list[str]) -> np.ndarray:
@@ -155,54 +158,61 @@ def _folds(groups: list[str]) -> np.ndarray:
     return (np.random.default_rng(0).permutation(numbers.max() + 1) % FOLDS)[numbers]
 
 
-def least_agreement(found: Answers, which: np.ndarray) -> float | None:
-    """The lowest agreement from which on PRECISION of the names are right, by the questions `which`; None if there is none."""
+def least_agreement(found: Answers, which: np.ndarray) -> float:
+    """The least agreement by the videos `which`, bool [V]: PRECISION of the names are right from there on, and from each higher
+    agreement on that gives LEAST names or more."""
     order = np.flatnonzero(which)[np.argsort(-found.agreement[which], kind="stable")]
-    given = np.cumsum(found.weights[order])
-    right = np.cumsum((found.weights * found.right)[order])
-    values = found.agreement[order]
-    ends = np.append(values[1:] < values[:-1], True)  # of questions with the same agreement
-    enough = np.flatnonzero((right >= PRECISION * given) & ends & (np.arange(1, len(order) + 1) >= LEAST))
-    return float(np.floor(values[enough[-1]] * 1e4) / 1e4) if len(enough) else None
+    values, least = found.agreement[order], np.inf
+    given, right = (np.cumsum((found.weights * of)[order]) for of in (np.ones(len(which)), found.right))
+    for i in range(LEAST - 1, len(order)):
+        if i + 1 < len(order) and values[i + 1] == values[i]:
+            continue
+        if right[i] < PRECISION * given[i]:
+            break
+        least = float(np.floor(1e3 * values[i]) / 1e3)
+    return least
 
 
-def rates(found: Answers, least: np.ndarray) -> dict[str, float]:
-    """In percent: how many names are right, of those given; and how many videos get a right, a wrong and no name.
+def row(name: str, how: str, found: Answers, least: np.ndarray) -> tuple[str, dict[str, float]]:
+    """A row of the table, and its numbers in percent. `least` is the least agreement for each video, infinite for none."""
+    given = found.agreement >= least
+    right, wrong = given & found.right, given & ~found.right
+    named = (found.weights * given).sum()
+    rates = {
+        "right": right[found.known].mean(),
+        "wrong": wrong[found.known].mean(),
+        "unknown_named": given[~found.known].mean(),
+        "without_class_named": (found.without >= least)[found.known].mean(),
+        "precision": (found.weights * right).sum() / named if named else np.nan,
+    }
+    numbers = {key: round(100 * float(value), 1) for key, value in rates.items()}
+    counts = f"{right.sum()} of {given.sum()}"
+    none = round(100 - numbers["right"] - numbers["wrong"], 1)
+    cells = [numbers["precision"], counts, numbers["right"], numbers["wrong"], none]
+    cells += [numbers["unknown_named"], numbers["without_class_named"]]
+    return f"| {name} | {how} | {' | '.join(map(str, cells))} |".replace("| nan |", "| |"), numbers
 
-    Args:
-        found: the answers.
-        least: least agreement for each question; infinite for none.
-    """
-    given, weights = found.agreement >= least, found.weights
-    right, named = (weights * (given & found.right)).sum(), (weights * given).sum()
-    of_known = (weights * (given & found.right)).sum() / weights[found.known].sum()
-    numbers = {"precision": right / named if named else np.nan, "right": right, "wrong": named - right, "none": 1 - named}
-    return {name: round(100 * float(value), 1) for name, value in {**numbers, "of known": of_known}.items()}
+
+def auroc(found: Answers, score: np.ndarray) -> float:
+    """How often a score is higher for a known video with a right name than for an unknown one."""
+    right, unknown = score[found.right], score[~found.known]
+    return float((right[:, None] > unknown).mean() + (right[:, None] == unknown).mean() / 2)
 
 
-def measure(weights: str, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """What goes in a card, and rows of the table."""
+def ask(weights: str, options: argparse.Namespace) -> Answers:
+    """What the bank of a weight folder or a published set says."""
     folder = Path(weights)
     model = CATALOG[weights].model if weights in CATALOG else folder.name.split(".")[0]
     predictor = load_predictor(model, folder)
     asked = questions(options.data)
     values = embeddings(predictor, asked, options.data, options.out / f"{folder.name}.npz", options.workers)
-    found = answers(predictor, asked, values)
-    every = np.ones(len(found.folds), bool)
-    least = least_agreement(found, every)
-    of_folds = [least_agreement(found, found.folds != fold) for fold in range(FOLDS)]
-    checked = np.array([np.inf if of_folds[fold] is None else of_folds[fold] for fold in found.folds])
-    rows = []
-    chosen = np.full(len(checked), np.inf if least is None else least)
-    for how, needed in (("all names", np.zeros(len(checked))), ("chosen", chosen), ("check", checked)):
-        numbers = rates(found, needed)
-        given = found.agreement >= needed
-        counts = f"{(given & found.right).sum()} + {(given & ~found.right).sum()}"
-        value = {"all names": "0", "chosen": "none" if least is None else f"{least:.3f}", "check": "of each fifth"}[how]
-        cells = [f"{numbers[key]:g}" for key in ("precision", "right", "wrong", "none", "of known")]
-        rows.append(f"| {folder.name} | {value} | {' | '.join(cells)} | {counts} |")
-    numbers = rates(found, chosen)
-    return {"agreement": least, **{key: numbers[key] for key in ("right", "wrong", "none")}}, rows
+    return answers(predictor, asked, values)
+
+
+def together(every: list[Answers]) -> Answers:
+    """The answers of all banks as those of one."""
+    names = [field.name for field in dataclasses.fields(Answers)]
+    return Answers(**{name: np.concatenate([getattr(found, name) for found in every]) for name in names})
 
 
 def write(folder: Path, names: dict[str, Any]) -> None:
@@ -221,14 +231,31 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that read videos")
     parser.add_argument("--write", action="store_true", help="write the least agreement to the sets' cards in checkpoints/")
     options = parser.parse_args()
-    lines = ["| set | least agreement | right, of given | right | wrong | no name | right, of known | names, right + wrong |"]
-    lines.append("|---" * 8 + "|")
-    for weights in options.weights:
-        names, rows = measure(weights, options)
-        lines += rows
-        if options.write:
-            write(HERE / weights, names)
-    print("\n".join(lines))
+    every = {weights: ask(weights, options) for weights in options.weights}
+    pooled = together(list(every.values()))
+    least = least_agreement(pooled, np.ones(len(pooled.folds), bool))
+    if not np.isfinite(least):
+        raise SystemExit(f"no agreement gives {LEAST} names of which {PRECISION:.0%} are right")
+    of_folds = np.array([least_agreement(pooled, pooled.folds != fold) for fold in range(FOLDS)])
+    lines = [
+        "| set | least agreement | right, % of the names | names | known videos: right, % | wrong, % | no name, % "
+        "| unknown videos: a name, % | class not in the bank: a name, % |",
+        "|---" * 9 + "|",
+    ]
+    scores = ["| set | share of all votes | share among rows with names | nearest row |", "|---" * 4 + "|"]
+    for weights, found in {**every, "all": pooled}.items():
+        name = Path(weights).name
+        chosen, numbers = row(name, f"{least:g}", found, np.full(len(found.folds), least))
+        lines += [row(name, "0", found, np.zeros(len(found.folds)))[0], chosen]
+        scores.append(
+            f"| {name} | "
+            + " | ".join(f"{auroc(found, of):.2f}" for of in (found.agreement, found.of_named, found.nearest))
+            + " |"
+        )
+        if options.write and found is not pooled:
+            write(HERE / weights, {"agreement": least, **{key: numbers[key] for key in ("right", "wrong", "unknown_named")}})
+    lines.append(row("all", "check", pooled, of_folds[pooled.folds])[0])
+    print("\n".join([*lines, "", *scores]))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """What reproduce/ measures with: splits, votes, scores, and the commands of its runs."""
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 import torch
 
+from reproduce import names
 from reproduce.duplicates import SAME, Copy, scored, source_of
 from reproduce.footage import check_placement
 from reproduce.footage_close import shares
@@ -173,3 +175,27 @@ def test_pairs_of_one_source_are_counted_apart():
     assert score.error == pytest.approx(0.4)
     assert score.precision == pytest.approx(1 / 3)
     assert score.mistakes[1][:2] == ("copies/01-cut.mp4", ucf[3])
+
+
+def test_the_least_agreement_gives_four_right_names_of_five():
+    """The names with the highest agreement are right, the others wrong. All known videos count as much as all unknown ones."""
+    place, agreement = np.arange(120), np.linspace(1, 0.1, 120)
+    found = names.Answers(
+        known=place < 80,
+        right=place < 42,
+        agreement=agreement,
+        of_named=agreement,
+        nearest=agreement,
+        without=np.zeros(120),
+        folds=place % names.FOLDS,
+    )
+    every = np.ones(120, bool)
+    assert names.least_agreement(found, every) == pytest.approx(agreement[51], abs=1e-3), "10 wrong names for 42 right ones"
+    unknown_first = dataclasses.replace(found, known=(place < 42) | (place >= 82))
+    assert names.least_agreement(unknown_first, every) == pytest.approx(agreement[46], abs=1e-3), "5 that count twice"
+    assert names.least_agreement(dataclasses.replace(found, right=~found.right), every) == np.inf
+    _, numbers = names.row("set", "", found, np.full(120, agreement[59]))
+    assert numbers["right"] == 52.5
+    assert numbers["wrong"] == 22.5
+    assert numbers["unknown_named"] == 0
+    assert numbers["precision"] == 70

@@ -293,5 +293,5 @@ def test_command_line_and_training(photos, packed, tmp_path, capsys):
     assert read_list(out).labels.tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0]
     pretrain(runs.config(tmp_path, tmp_path / "run", train_list=out, steps=2, ir_steps=1, noise=0))
     assert len(runs.losses(tmp_path / "run")) == 2
-    assert main(["data", "photo-motion", str(tmp_path / "run" / "tensorboard"), str(tmp_path / "none")]) == 2
+    assert main(["data", "photo-motion", str(tmp_path / "run" / "tensorboard"), str(tmp_path / "none")]) == 1
     assert "holds no photographs" in capsys.readouterr().err

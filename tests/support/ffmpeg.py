@@ -16,6 +16,16 @@ def ffmpeg() -> str:
     return found
 
 
+def newest_ffmpeg() -> str:
+    """Returns the program in imageio-ffmpeg, which is as new as PyAV's libraries, or else the one on the path."""
+    try:
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError):
+        return ffmpeg()
+
+
 def path_with_ffmpeg(folder: Path) -> str:
     """Returns a PATH on which programs find it by name. A link to it lies in `folder`."""
     (folder / "ffmpeg").symlink_to(ffmpeg())

@@ -1,5 +1,6 @@
 """The weight sets that come with the package are what the catalog and their cards claim, and load by every route."""
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -81,7 +82,8 @@ def test_accuracy_is_the_catalogs(labeled_data):
     record = CATALOG["vie_single_tiny.natural"]
     sets = read_sets(labeled_data)
     videos, split = sets["ucf"], read_splits(labeled_data, sets)["ucf"]
-    embeddings = outputs(vie.create_model(record.name), videos, labeled_data, workers=2)["embedding"]
+    options = argparse.Namespace(data=labeled_data, placement="even", workers=2)
+    embeddings = outputs(vie.create_model(record.name), videos, options)["embedding"]
     share, *_ = score(knn_predictions(embeddings, videos, split, standardize=False), videos, split)
     (claimed,) = [metric.value for metric in record.metrics if metric.name.startswith("knn, 20 UCF101 classes")]
     assert 100 * share == pytest.approx(claimed, abs=250 / len(videos.paths))

@@ -128,7 +128,7 @@ def test_a_card_says_what_the_folder_is(folder):
 
 def test_the_command_writes_a_card(folder, tmp_path, capsys):
     (folder / CARD).unlink()
-    older = {name.replace("license", "license"): text for name, text in ABOUT.items()}
+    older = {name.replace("license", "licence"): text for name, text in ABOUT.items()}
     (tmp_path / "about.json").write_text(json.dumps(older))
     assert main(["card", str(folder), str(tmp_path / "about.json")]) == 0
     assert "0 measured numbers" in capsys.readouterr().out

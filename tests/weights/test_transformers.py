@@ -177,7 +177,7 @@ def test_hidden_states_are_the_layers(published, video):
     x = clip_of(model, video)
     with torch.inference_mode():
         output = theirs(x.transpose(1, 2), output_hidden_states=True)
-        maps = model.forward_intermediates(x, model.layer_names)
+        maps = model.forward_layers(x, model.layer_names)
         assert torch.equal(output.embedding, model(x))
     assert all(torch.equal(a, b) for a, b in zip(output.hidden_states, maps.values(), strict=True))
     assert theirs(x.transpose(1, 2), return_dict=False)[0].shape == (1, 256)

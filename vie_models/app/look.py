@@ -28,8 +28,8 @@ class Votes:
     """Cosine similarity of a clip and the bank's row nearest to it, averaged over 5 clips."""
     agreement: float
     """The largest share of the votes that a name has, also if that is not enough."""
-    least: float | None
-    """The share that a name needs. None: the names of this bank are not right often enough to be given at all."""
+    least: float
+    """The share that a name needs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

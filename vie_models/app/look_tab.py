@@ -235,8 +235,7 @@ def about_names(votes: Votes) -> str:
     if votes.names:
         said = "In a test with videos of known and unknown classes, about 80 % of the names with so many votes were right."
     else:
-        needed = "no share was enough in a test" if votes.least is None else f"a name needs {votes.least:.0%}"
-        said = f"**No name: at most {votes.agreement:.0%} of the votes agree**, and {needed}."
+        said = f"**No name: at most {votes.agreement:.0%} of the votes agree**, and a name needs {votes.least:.0%}."
     return (
         f"{said} The bank holds the {votes.rows:,} videos and photographs that the encoder learned from. The nearest one has "
         f"similarity {votes.nearest:.2f}.\n\n"

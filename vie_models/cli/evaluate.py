@@ -123,11 +123,7 @@ class Predict:
         least = predictor.least(self.neighbors, self.temperature) if self.agreement is None else self.agreement
         print(
             f"the bank has {len(predictor.rows)} rows and knows {len(predictor.known)} names: {', '.join(known)}\n"
-            + (
-                "its names were never right often enough to be given; --agreement gives them all the same"
-                if least is None
-                else f"a name needs {100 * least:.0f} % of the votes"
-            ),
+            f"a name needs {100 * least:.0f} % of the votes",
             file=sys.stderr,
         )
         failed: list[str] = []

@@ -124,7 +124,7 @@ class Extract:
             remedy = f"paths start from --root {self.root}" if self.root else ""
             check_failures(len(failed), len(tried), self.max_failed, what="videos", first=first, remedy=remedy)
 
-    def _all_records(self, videos: Sequence[str]) -> list[Any]:
+    def _all_records(self, videos: Sequence[str]) -> Sequence[Any]:
         """Returns the records of all of torchrun's processes to the one that ends last, and none to the others.
 
         An error ends all of them, so nobody may raise one while others are at work.

@@ -55,6 +55,6 @@ def videos_in(folder: Path) -> Iterator[Path]:
 
     Links that lead nowhere, pipes and folders that may not be read are among them: whoever opens one says why it fails.
     """
-    for path in files_below(folder):
+    for path in files_below(folder) if folder.exists() else ():
         if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES or os.path.isdir(path):  # noqa: PTH112
             yield path

@@ -37,6 +37,7 @@ def folder(videos: Path, val_share: float = 0.2, seed: int = 0, group_regex: str
         (split, Entry(str(path.relative_to(videos)), label))
         for label, name in enumerate(classes)
         for split, head in (given or {"": videos}).items()
+        if (head / name).is_dir()  # a class may be missing from val/
         for path in sorted(videos_in(head / name))
     ]
     entries, labels = [entry for _, entry in found], [entry.label for _, entry in found]

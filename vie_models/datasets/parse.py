@@ -212,9 +212,9 @@ def _check_numbers(lines: Sequence[Line], file: Path, root: str | os.PathLike[st
     if len(lines[0].numbers) == 2:
         short = (line for line in lines if line.is_clear and line.numbers[0] < _SHORT and not is_url(line.path))
         found = [(line, _frames(Path(root, line.path))) for line in itertools.islice(short, 3)]
-        if found and all(frames > 4 * line.numbers[0] for line, frames in found):
-            line, frames = found[0]
-            raise ValueError(f"{file}, line {line.number}: {_not_frames(line)}; the video has {frames}")
+        if found and all(counted > 4 * line.numbers[0] for line, counted in found):
+            line, counted = found[0]
+            raise ValueError(f"{file}, line {line.number}: {_not_frames(line)}; the video has {counted}")
 
 
 def _not_frames(line: Line) -> str:

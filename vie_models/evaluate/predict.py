@@ -45,19 +45,18 @@ class Predictor:
     """Name of each label that occurs, or its number where it has no name."""
     measured: dict[str, Any] | None = None
     """What `python -m reproduce.names` found for this bank, as its card says: `agreement`, the least with which names are right
-    often enough, or None if none is. None: not measured."""
+    often enough, and how often they are. None: not measured."""
 
     @functools.cached_property
     def known(self) -> list[str]:
         """The names that some row has."""
         return [self.names[i] for i in self.labels[self.labels >= 0].unique().tolist()]
 
-    def least(self, neighbors: int = NEIGHBORS, temperature: float = TEMPERATURE) -> float | None:
-        """The agreement from which on a name is given. None: no agreement is enough."""
+    def least(self, neighbors: int = NEIGHBORS, temperature: float = TEMPERATURE) -> float:
+        """The agreement from which on a name is given."""
         if self.measured is None or (neighbors, temperature) != (NEIGHBORS, TEMPERATURE):
             return UNMEASURED
-        found: float | None = self.measured["agreement"]
-        return found
+        return float(self.measured["agreement"])
 
     def shares(self, values: Tensor, neighbors: int = NEIGHBORS, temperature: float = TEMPERATURE) -> tuple[Tensor, Tensor]:
         """Asks the bank.
@@ -110,7 +109,7 @@ class Predictor:
             (shares,), (nearest,) = self.shares(torch.from_numpy(arrays["embedding"])[None], neighbors, temperature)
             best = shares.topk(min(5, len(self.names)))
             votes = [(self.names[i], share) for i, share in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
-            names = [(name, share) for name, share in votes if least is not None and share >= least and share > 0]
+            names = [(name, share) for name, share in votes if share >= least and share > 0]
             yield Prediction(str(paths[number]), names, votes[0][1] if votes else 0.0, float(nearest))
 
 

@@ -57,7 +57,8 @@ class VideoRecord:
     duration: float | None = None
     """Seconds to the end of the last readable frame, rounded to the frame grid."""
     video: dict[str, Any] | None = None
-    """What the file's headers say: container, codec, width, height, fps, claimed_duration in seconds."""
+    """What the file's headers say: container, codec, width, height, fps, claimed_duration in seconds. And what decoding the
+    whole file found, if anything: numbers of places where recordings were joined, and of concealed and skipped frames."""
     settings: dict[str, Any] | None = None
     """Everything that the features depend on: model, hash of its weights, sampling, layers, pooling, precision."""
     versions: dict[str, str] | None = None

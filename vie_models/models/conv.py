@@ -35,7 +35,7 @@ class _PackedConv:
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Proxy):
             return traced_module(self, x)
-        if _pays(self, x) and _can_pack(self, x):
+        if _can_pack(self, x):
             return _convolve_narrow(self, x) if _is_narrow(self) else _convolve(self, x, self._packed_weight(x))
         return super().forward(x)  # type: ignore[misc,no-any-return]
 
@@ -93,16 +93,12 @@ With fewer, the checksum and the calls cost more than packing saves, with AVX-51
 """
 
 
-def _pays(conv: Any, x: Tensor) -> bool:
-    """Whether this call has at least `LEAST_WORK` multiplications."""
-    return x.numel() * conv.weight.numel() >= LEAST_WORK * conv.in_channels * math.prod(conv.stride)
-
-
 def _can_pack(conv: Any, x: Tensor) -> bool:
-    """Whether this call is plain inference on CPU, and this PyTorch has a packed convolution that works."""
+    """Whether this call is plain inference on CPU with enough work, and this PyTorch has a packed convolution that works."""
     weight = conv.weight
     return (
-        is_plain_inference(x)
+        is_plain_inference(x)  # first, because exported programs must not depend on the clips' shape
+        and x.numel() * weight.numel() >= LEAST_WORK * conv.in_channels * math.prod(conv.stride)
         and not conv.training
         and type(weight) is nn.Parameter
         and x.dtype == weight.dtype

@@ -328,9 +328,10 @@ def _write_rows(folder: Path, header: _Header, features: Path, records: list[Vid
                 )
                 lines.write(json.dumps(dataclasses.asdict(video)) + "\n")
                 bar.update()
-    for array in (rows, times):
-        assert array is not None
-        array.flush()
+    assert rows is not None
+    assert times is not None
+    rows.flush()
+    times.flush()
     return rows
 
 

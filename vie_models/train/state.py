@@ -19,7 +19,7 @@ from ..datasets.readable import check_readable
 from ..evaluate.results import write_results
 from ..failures import are_too_many
 from ..files import replacing
-from ..models.precision import SLOWER, check_convolutions
+from ..models.precision import SLOWER, check_convolutions, times_of_float32
 from ..video.transforms import clip_transform
 from .begin import begin, check_settings, fitted
 from .checkpoint import CHECKPOINTS, Checkpoints
@@ -107,13 +107,8 @@ class RunState:
         config = self.config
         self.model.train()
         if config.dtype != "float32":
-            times = check_convolutions(self.model, self._clips // config.accumulate, getattr(torch, config.dtype))
-            if times > SLOWER and self.ranks.is_first:
-                print(
-                    f"on this processor, convolutions take {times:.1f} times as long in {config.dtype} as in float32: "
-                    "--dtype float32 is faster",
-                    file=sys.stderr,
-                )
+            self._advise_float32()
+            check_convolutions(self.model, self._clips // config.accumulate, getattr(torch, config.dtype))
         self.model.set_grad_checkpointing(config.grad_checkpointing)
         if config.channels_last:
             convert_conv2d_weight_memory_format(self.model, torch.channels_last)
@@ -123,6 +118,18 @@ class RunState:
             on_gpu = self.ranks.device.type == "cuda"
             net = DistributedDataParallel(net, device_ids=[self.ranks.device] if on_gpu else None)
         return torch.compile(net) if config.compile else net  # type: ignore[return-value]
+
+    def _advise_float32(self) -> None:
+        """Says so if this processor is slower in half precision. GPUs are not."""
+        if not self.ranks.is_first or self.ranks.device.type != "cpu":
+            return
+        if (times := times_of_float32(getattr(torch, self.config.dtype))) > SLOWER:
+            print(
+                f"on this processor, a convolution takes {times:.1f} times as long in {self.config.dtype} as in float32: "
+                "--dtype float32 is faster",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def look_for_videos(self) -> None:
         """Raises TooManyFailuresError if too many videos of a list are not there, or none can be read."""

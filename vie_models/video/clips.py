@@ -39,8 +39,8 @@ def even_clips(num_frames: int, spec: ClipSpec, clips: int) -> list[Clip]:
     """Places clips evenly in a video of `num_frames` grid frames, in order: the first at its start, the last at its end.
 
     They overlap where the video is too short for all of them. A single clip lies in the middle. In a video shorter than a clip,
-    all of them begin at its start, as in training, and loop. With "bins" the frames of a clip are closer in a short video, as
-    in `paper_clips`, so that it loops only below T frames.
+    all of them begin at its start, as in training, and loop if a frame is missing. With "bins" (TRN) the frames of a clip are
+    closer in a short video, as in `paper_clips`, so that it loops only below T frames.
 
         n = 250, T = 4, interval 16, 5 clips: starts 0, 46, 93, 139, 186, and 186 + 64 = 250
         n = 100                             : starts 0, 9, 18, 27, 36

@@ -22,18 +22,23 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .aperture import container_crop
 from .frames import LengthError, Video, VideoError
 from .remote import RemoteFile, is_url
 from .timeline import FrameTimes, PacketTimes
-from .upright import display_matrix, is_askew, rotated, upright
+from .upright import clockwise, display_matrix, is_askew, is_on_its_side, upright
 
 MAX_PIXELS = 2**26  # of a frame, twice 8K: a larger claim is taken for damage
 _LOOSE_TIMES = 0x200  # AVFMT_TS_DISCONT: time stamps may jump, as in MPEG program and transport streams
 _NO_TIMES = 0x80  # AVFMT_NOTIMESTAMPS: a bare stream of frames
 _MADE_UP_TIMES = 0x1  # AVFMT_FLAG_GENPTS, which PyAV sets: presentation times that are wrong for B-frames in AVI
 _MARKED_BY_JOIN = 3  # the most packets before a join among which libavformat marks one as damaged
+_DEFAULT = 0x1  # AV_DISPOSITION_DEFAULT
+_SEARCH_FOR_DAMAGE = {"err_detect": "crccheck+bitstream+buffer"}
 _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 _STILLS = frozenset({"bmp", "gif", "jpegls", "jpegxl", "mjpeg", "png", "tiff", "webp"})  # codecs of cover pictures
+_FALSE_KEYS = frozenset({"apng"})  # containers that mark frames as key frames that keep parts of the last one
+_UNMARKED_KEYS = frozenset({"cfhd"})  # codecs whose frames all stand alone, and whose decoder marks none as a key frame
 _JUMP = 12  # from this gap between wanted frames (grid points), looking for a key frame is worth it
 
 
@@ -55,10 +60,21 @@ class VideoFile(Video):
         self._size: tuple[int, int] | None = None  # height and width of the first frame, upright
         self._first = 0  # time stamp of the first packet
         self._origin = 0  # grid index of the first frame, counted from the container's start
-        self._found: dict[str, int] = {}  # what a full decode found: see `Video.facts`
         self.packets_read = 0
         self._last_dts = 0  # in an AVI, a count of frames from 0
+        self._keys_flagged = True  # whether the container marks key frames
+        self._crop: dict[str, str] = {}  # what the container takes off, as FFmpeg's filter
         self._open()
+        self._read_crop()
+
+    def _read_crop(self) -> None:
+        by_path = isinstance(self._source, str)
+        with Path(self._source).open("rb") if by_path else contextlib.nullcontext(self._source) as file:
+            crop = container_crop(file, self._container.format.name, self._stream.index)
+        self._check_connection()
+        if any(crop):
+            left, top = crop.left, crop.top
+            self._crop = {"crop": f"w=iw-{left}-{crop.right}:h=ih-{top}-{crop.bottom}:x={left}:y={top}"}
 
     def _open(self) -> None:
         """Opens the file at its start."""
@@ -77,7 +93,7 @@ class VideoFile(Video):
             raise
         codec = self._stream.codec_context
         codec.options = {
-            "err_detect": "crccheck+bitstream+buffer",
+            **_SEARCH_FOR_DAMAGE,
             "flags": "+unaligned",  # cropping at the left stops short of the picture otherwise
             "max_pixels": str(MAX_PIXELS),  # whatever the headers claim
         }
@@ -92,7 +108,7 @@ class VideoFile(Video):
         self._untouched = True
         self._claimed_size = (codec.width, codec.height)
         duration = self._container.duration
-        self.facts = {
+        self.facts |= {
             "container": self._container.format.name,
             "codec": codec.name,
             "width": codec.width,
@@ -100,7 +116,6 @@ class VideoFile(Video):
             "pixel_format": codec.format.name if codec.format else None,
             "fps": float(self._stream.average_rate) if self._stream.average_rate else None,
             "claimed_duration": duration / 1_000_000 if duration else None,
-            **self._found,
         }
 
     def _reopen(self) -> None:
@@ -109,11 +124,10 @@ class VideoFile(Video):
             self._open()
 
     def _pick_stream(self) -> Any:
-        """Returns the video stream that ffmpeg would pick: the largest one that is not a cover picture."""
+        """Returns the video stream that ffmpeg would pick: one by default or the largest, and no cover picture."""
         streams = self._container.streams
         videos = [stream for stream in streams.video if not self._is_cover(stream)]
-        stream = streams.best("video") if hasattr(streams, "best") else None
-        stream = stream if stream in videos else next(iter(videos), None)
+        stream = max(videos, key=_rank, default=None)
         if stream is None:
             kinds = sorted({"a cover picture" if stream.type == "video" else stream.type for stream in streams}) or ["nothing"]
             only = "sound and a cover picture" if kinds == ["a cover picture", "audio"] else ", ".join(kinds)
@@ -127,8 +141,8 @@ class VideoFile(Video):
 
     def _is_cover(self, stream: Any) -> bool:
         """Whether a video stream is the picture on a record's sleeve."""
-        if hasattr(stream, "disposition"):
-            return bool(getattr(stream.disposition, "value", stream.disposition) & _ATTACHED_PICTURE)
+        if (flags := _disposition(stream)) is not None:
+            return bool(flags & _ATTACHED_PICTURE)
         # older versions of PyAV hide it; the picture is a packet without a time, and the only one of its stream
         codec = stream.codec_context
         return (
@@ -165,7 +179,7 @@ class VideoFile(Video):
 
     def _length_by_packets(self) -> int | None:
         """Returns the length in grid points by the time stamps of the first and last packets. None if they are in doubt."""
-        if self._loose or not self._timed:
+        if self._loose or not self._timed or self._container.format.name in _FALSE_KEYS:
             return None
         if self._container.format.name == "avi" and self._stream.codec_context.has_b_frames:
             return None  # AVI has no presentation times: B-frames are out of order
@@ -177,10 +191,15 @@ class VideoFile(Video):
                 return None
             self._first = first.pts
             self._origin = self.nearest(self._seconds(first.pts))
+            begun = [first]
+            while begun[-1].dts is not None and begun[-1].dts < first.pts:
+                begun.append(next(packets))
+                if begun[-1].pts is not None and begun[-1].pts < first.pts:  # it is shown before the first key frame
+                    return None
             if claimed := self._stream.duration or math.floor((self.facts["claimed_duration"] or 0) / self._stream.time_base):
                 packets = self._packets((self._stream.start_time or 0) + claimed)
             else:
-                packets = itertools.chain([first], packets)
+                packets = itertools.chain(begun, packets)
             end: Fraction | None = None
             for packet in packets:
                 if packet.size == 0:
@@ -188,6 +207,8 @@ class VideoFile(Video):
                 if packet.pts is None or packet.is_corrupt or packet.is_discard:
                     return None
                 its_end = self._seconds(packet.pts) + self._duration(packet)
+                if end is not None and its_end < end - 1:
+                    return None
                 end = its_end if end is None else max(end, its_end)
         except (self._av.error.FFmpegError, StopIteration):
             return None
@@ -231,55 +252,63 @@ class VideoFile(Video):
     def _whole(self) -> Iterator[tuple[int, int, Any]]:
         """As `_shown`, for all frames from the start. This defines the file's content. Sets `num_frames` and `damage`."""
         done = 0
-        one_thread = self._threads == 1
-        while True:
-            try:
-                for begin, end, frame in self._once(one_thread):
-                    if end > done:
-                        yield max(begin, done), end, frame
-                        done = end
-                return
-            except _DamageError:  # several threads conceal differently, and may take other frames along
-                one_thread = True
+        try:
+            for shown in self._once():
+                yield shown
+                done = shown[1]
+            return
+        except _DamageError as error:
+            damage = error.damage
+        for begin, end, frame in self._once(damage):
+            if end > done:
+                yield max(begin, done), end, frame
 
-    def _once(self, one_thread: bool) -> Iterator[tuple[int, int, Any]]:
-        """As `_whole`. Goes on after damage only on one thread: _DamageError with several."""
+    def _once(self, damage: _Damage | None = None) -> Iterator[tuple[int, int, Any]]:
+        """As `_whole`. Raises _DamageError unless the file's first damage is known."""
         self._reopen()
-        if one_thread:
-            self._stream.codec_context.thread_count = 1
-        frame_times = self._frame_times()
+        if damage:  # several threads conceal differently from run to run, and looking for damage changes what is shown there
+            codec = self._stream.codec_context
+            codec.options = {key: value for key, value in codec.options.items() if key not in _SEARCH_FOR_DAMAGE}
+            codec.thread_count = 1
+        frame_times: FrameTimes | None = None
         held: Any = None
+        back: str | None = None
         origin = begin = 0
-        for frame in self._frames(self._packets(), strict=not one_thread):
+        for frame in self._frames(self._packets(), known=damage, leading=True):
+            frame_times = frame_times or self._frame_times()
             index = self.nearest(self._seconds(frame_times(frame)))
             if held is None:
                 origin = index
                 self._size = None
                 self._rgb(frame)  # sets it
             index -= origin
-            if begin - index > self.rate:
-                self._damage.note(
-                    f"time stamps go back by {float((begin - index) / self.rate):.2f} s, and frames are left out,"
-                )
+            if begin - index > self.rate and not back:
+                back = f"time stamps go back by {self._time(begin - index)} after {self._time(begin)}, and frames are left out"
             index = max(index, begin)
             self._damage.after = index + 1
             if held is not None and index > begin:
                 yield begin, index, held
             held, begin = frame, index
-        if held is None:
+        if held is None and self._keys_flagged and not self._damage:
+            self._keys_flagged = False
+            yield from self._once(damage)
+            return
+        if frame_times is None:
             codec = self._stream.codec_context.name
             why = (
                 f"{self._ffmpeg()} cannot decode its {codec} stream ({self._damage})" if self._damage else "it has no key frame"
             )
             raise VideoError(self.name, f"has a video stream but no frame that can be decoded: {why}")
         end = max(self.nearest(self._seconds(frame_times.end)) - origin, begin, 1)
-        damage = self._damage
+        found = self._damage
+        if damage:
+            found.concealed, found.skipped = max(found.concealed, damage.concealed), max(found.skipped, damage.skipped)
         if self._container.format.name == "avi" and self._last_dts + 3 < self._stream.frames:
-            damage.note(f"has only {self._last_dts + 1} of the {self._stream.frames} frames that it claims")
-        self._origin, self._num_frames, self.damage = origin, end, str(damage) or None
-        found = {"joined": self._packet_times.joins, "concealed": damage.concealed, "skipped": damage.skipped}
-        self._found = {what: count for what, count in found.items() if count}
-        self.facts |= self._found
+            found.note(f"has only {self._last_dts + 1} of the {self._stream.frames} frames that it claims")
+        found.first = found.first or back
+        self._origin, self._num_frames, self.damage = origin, end, str(found) or None
+        counts = {"joined": self._packet_times.joins, "concealed": found.concealed, "skipped": found.skipped}
+        self.facts |= {what: count for what, count in counts.items() if count}
         if begin < end:
             yield begin, end, held
 
@@ -289,7 +318,7 @@ class VideoFile(Video):
         held: Any = None
         begin = 0
         try:
-            for frame in self._frames(self._packets_from(time_stamp), strict=True):
+            for frame in self._frames(self._packets_from(time_stamp)):
                 index = self.nearest(self._seconds(frame_times(frame))) - self._origin
                 if index > first if held is None else index < begin:
                     raise LengthError(self.name, f"has a frame at {index} that its packets did not announce")
@@ -340,19 +369,20 @@ class VideoFile(Video):
                 packets = itertools.chain([packet], packets)
         return packets
 
-    def _frames(self, packets: Iterator[Any], *, strict: bool) -> Iterator[Any]:
-        """Yields decoded frames from the first key frame on, also after damage. If strict, it raises _DamageError instead.
+    def _frames(self, packets: Iterator[Any], known: _Damage | None = None, *, leading: bool = False) -> Iterator[Any]:
+        """Yields decoded frames from the first key frame on. Raises _DamageError at damage; goes on if the first is known.
 
-        Frames shown before the key frame are left out, because they may refer to frames that were not read.
+        Frames that follow the key frame but are shown before it may refer to frames that were not read, after a seek. Without
+        `leading` they are left out.
         """
-        damage = self._damage = _Damage(self.rate)
+        damage = self._damage = _Damage(self.rate, known.first if known else None)
         key: float | None = None
         for packet in self._timed_packets(packets):
             if self.progress:
                 self.progress()
             if packet is not None:
-                if key is None and packet.is_keyframe:
-                    key = packet.pts if packet.pts is not None else -math.inf
+                if key is None and (packet.is_keyframe or not self._keys_flagged):
+                    key = -math.inf if leading or packet.pts is None else packet.pts
                 if packet.is_corrupt:
                     damage.packets.add(packet.pts)
             if key is None:
@@ -365,12 +395,14 @@ class VideoFile(Video):
             for frame in frames:
                 if frame.pts is not None and frame.pts < key:
                     continue
+                if frame.pts == key != self._first and not (frame.key_frame or self.facts["codec"] in _UNMARKED_KEYS):
+                    raise LengthError(self.name, "has a packet that is marked as a key frame and is none")
                 damage.show(frame)
-                if strict and damage:
+                if damage and not known:
                     break
                 yield frame
-            if strict and damage:
-                raise _DamageError(str(damage))
+            if damage and not known:
+                raise _DamageError(damage)
 
     def _timed_packets(self, packets: Iterator[Any]) -> Iterator[Any]:
         """Yields packets with the time stamps that ffmpeg gives them, and at last None."""
@@ -405,11 +437,16 @@ class VideoFile(Video):
 
     def _frame_times(self) -> FrameTimes:
         rate = self._stream.average_rate or self._stream.guessed_rate
+        if not self._timed:  # the decoder knows it from the first frame on
+            rate = self._stream.codec_context.framerate or rate
         return FrameTimes(self._stream.time_base, self._start, rate, timed=self._timed)
 
     def _seconds(self, time_stamp: int) -> Fraction:
         """Returns the presentation time in seconds since the container's start, as ffmpeg counts it."""
         return (time_stamp - self._start) * self._stream.time_base
+
+    def _time(self, length: int) -> str:
+        return f"{float(length / self.rate):.2f} s"
 
     def _time_stamp(self, index: int) -> int:
         """Returns the last time stamp at or before a grid point."""
@@ -422,40 +459,39 @@ class VideoFile(Video):
 
     def _rgb(self, frame: Any) -> np.ndarray:
         matrix = display_matrix(frame)
+        filters = dict(self._crop)
         if is_askew(matrix):
-            frame = rotated(self._av, frame, matrix)
-        image = upright(self._scaled(frame).to_ndarray(), matrix)
-        if self._size and image.shape[:2] != self._size:
-            height, width = self._size
-            image = self._scaled(self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image)), width, height).to_ndarray()
-        return np.ascontiguousarray(image)
-
-    def _scaled(self, frame: Any, width: int | None = None, height: int | None = None) -> Any:
-        size = {"width": width or frame.width, "height": height or frame.height}
-        return self._scaler.reformat(frame, **size, format="rgb24", interpolation="BICUBIC", **self._scaler_threads)
+            filters["rotate"] = f"{clockwise(matrix):f}*PI/180"
+        frame = _filtered(self._av, frame, filters) if filters else frame
+        lies = is_on_its_side(matrix)
+        size = (frame.width, frame.height) if lies else (frame.height, frame.width)
+        self._size = self._size or size
+        height, width = reversed(self._size) if lies else self._size
+        image = self._scaler.reformat(frame, width, height, "rgb24", interpolation="BICUBIC", **self._scaler_threads)
+        return np.ascontiguousarray(upright(image.to_ndarray(), matrix))
 
 
 class _Damage:
     """What was damaged in one pass over a file."""
 
-    def __init__(self, rate: Fraction) -> None:
+    def __init__(self, rate: Fraction, first: str | None) -> None:
         self._rate = rate
-        self._first: str | None = None
+        self.first = first
         self.packets: set[int | None] = set()  # time stamps of damaged packets
         self.concealed = self.skipped = 0  # numbers of frames
         self.after = 0  # grid points shown so far
 
     def __bool__(self) -> bool:
-        return self._first is not None
+        return self.first is not None
 
     def __str__(self) -> str:
         counts = {"concealed": self.concealed, "skipped": self.skipped}
         frames = " and ".join(f"{count} {how}" for how, count in counts.items() if count)
-        return f"{self._first or ''}{f'; frames: {frames}' if frames else ''}"
+        return f"{self.first or ''}{f'; frames: {frames}' if frames else ''}"
 
     def note(self, reason: str) -> None:
         """Notes the first damage."""
-        self._first = self._first or f"{reason} after {float(self.after / self._rate):.2f} s"
+        self.first = self.first or f"{reason} after {float(self.after / self._rate):.2f} s"
 
     def skip(self, reason: str) -> None:
         """Notes that a packet gave an error instead of a frame."""
@@ -471,6 +507,36 @@ class _Damage:
 
 class _DamageError(Exception):
     """Damage in the file, where there must be none."""
+
+    def __init__(self, damage: _Damage) -> None:
+        super().__init__(damage.first)
+        self.damage = damage
+
+
+def _rank(stream: Any) -> tuple[bool, int]:
+    """Ranks video streams as ffmpeg does (map_auto_video), but an animation before its still picture."""
+    codec = stream.codec_context
+    pixels = codec.width * codec.height if codec else 0
+    return stream.frames != 1, pixels + 5_000_000 * bool((_disposition(stream) or 0) & _DEFAULT)
+
+
+def _disposition(stream: Any) -> int | None:
+    """The stream's flags; None in older versions of PyAV, which hide them."""
+    flags = getattr(stream, "disposition", None)
+    return getattr(flags, "value", flags)
+
+
+def _filtered(av: Any, frame: Any, filters: dict[str, str]) -> Any:
+    """Returns a frame after some of FFmpeg's filters, name to arguments."""
+    graph = av.filter.Graph()
+    chain = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=1)]
+    chain += [graph.add(name, arguments) for name, arguments in filters.items()]
+    chain.append(graph.add("buffersink"))
+    for one, following in itertools.pairwise(chain):
+        one.link_to(following)
+    graph.configure()
+    graph.push(frame)
+    return graph.pull()
 
 
 def _is_key(packet: Any) -> bool:

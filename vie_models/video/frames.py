@@ -46,8 +46,10 @@ class Video:
     """Frames on a grid of `fps`. Use it in a `with` statement, or call `close`.
 
     Attributes:
-        damage: why reading ended early in a damaged file, or None. The frames before the damage are good.
-        facts: properties of the source: "codec", "width", "height" and so on, as JSON-ready values.
+        damage: what is damaged, and where it begins; None if nothing was found. A file is read on after damage.
+        facts: properties of the source: "codec", "width", "height" and so on, as JSON-ready values. A file that was decoded
+            whole adds what it found: "joined", the places where time stamps jump and were moved on, as in joined recordings;
+            "concealed", the frames shown though a part is missing; "skipped", the frames that could not be decoded.
         progress: if set, is called repeatedly during reading, to show that reading goes on.
     """
 

@@ -84,7 +84,7 @@ class PackRow:
     size: int = 0
     """Bytes."""
     damage: str | None = None
-    """Why the end of the video could not be read, or why nothing could, or None."""
+    """What is damaged in the video, or why nothing could be read, or None."""
 
 
 class Pack:

@@ -153,7 +153,7 @@ class VideoRead:
     num_frames: int
     """Length in grid points."""
     damage: str | None
-    """Why the end of the video could not be read, or None."""
+    """See `Video.damage`."""
     facts: dict[str, object]
     """Properties of the source: see `Video.facts`."""
 

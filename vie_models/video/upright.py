@@ -44,20 +44,13 @@ def upright(image: np.ndarray, matrix: Matrix) -> np.ndarray:
     return image[::-1] if abs(degrees) < 1 and matrix[4] < 0 else image
 
 
+def is_on_its_side(matrix: Matrix) -> bool:
+    """Whether `upright` swaps height and width."""
+    degrees = clockwise(matrix)
+    return abs(degrees - 90) < 1 or abs(degrees - 270) < 1
+
+
 def is_askew(matrix: Matrix) -> bool:
     """Whether the matrix turns by another angle than a multiple of 90 degrees."""
     degrees = clockwise(matrix)
     return all(abs(degrees - right) >= 1 for right in (0, 90, 180, 270))
-
-
-def rotated(av: Any, frame: Any, matrix: Matrix) -> Any:
-    """Returns a frame of PyAV, turned by any angle inside its own width and height."""
-    graph = av.filter.Graph()
-    source = graph.add_buffer(template=None, width=frame.width, height=frame.height, format=frame.format, time_base=1)
-    rotate = graph.add("rotate", f"{clockwise(matrix):f}*PI/180")
-    sink = graph.add("buffersink")
-    source.link_to(rotate)
-    rotate.link_to(sink)
-    graph.configure()
-    graph.push(frame)
-    return graph.pull()

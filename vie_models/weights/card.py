@@ -70,8 +70,9 @@ class About:
 
 def stated(fields: Mapping[str, Any], source: object) -> About:
     """Makes an `About` of its author's statements. ValueError names `source` if they are not the fields of a card."""
+    american = {name.replace("licence", "license"): value for name, value in fields.items()}  # as 0.2 spelled it
     try:
-        return About(**{name.replace("license", "license"): value for name, value in fields.items()})  # older files' spelling
+        return About(**american)
     except TypeError as error:
         known = ", ".join(field.name for field in dataclasses.fields(About))
         raise ValueError(f"{source} must have the fields of a card ({known}): {error}") from error

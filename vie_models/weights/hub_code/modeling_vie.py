@@ -125,7 +125,7 @@ class _Wrapped(PreTrainedModel):
         x = pixel_values.transpose(1, 2)  # [B, T, 3, H, W] -> [B, 3, T, H, W]
         if not output_hidden_states:
             return self.encoder(x), None
-        maps = self.encoder.forward_intermediates(x, [*self.encoder.layer_names, OUTPUT])
+        maps = self.encoder.forward_layers(x, [*self.encoder.layer_names, OUTPUT])
         return maps.pop(OUTPUT), tuple(maps.values())
 
 
