@@ -546,7 +546,7 @@ for job in jobs_of([folder], None, Path("nowhere")):
         (folder / "closed").chmod(0o755)
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-    print(done.stdout, done.stderr); assert lines.pop("good.mp4") == "ok"
+    assert lines.pop("good.mp4") == "ok"
     ((name, reason),) = lines.items()
     assert name in ("closed", "closed/hidden.mp4")
     assert "Permission denied" in reason
