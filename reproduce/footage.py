@@ -1,9 +1,10 @@
 """Measures encoders on real video and photographs: `python -m reproduce.footage DATA --weights NAME_OR_FOLDER ... [--out OUT]`.
 
 Names 20 sorts of action (UCF101, leaving each clip's group out), fights among street scenes (leaving videos out), states of a
-loading bay, and objects in photographs (Caltech-101, 15 and 30 to learn from), by kNN and by logistic regression on the
-embedding and on layers. `--untrained MODEL` measures an encoder with random weights, and `--raw-pixels` pixels. Features and
-predictions are kept in OUT; what is there is not computed again. Prints tables of everything in OUT.
+loading bay, and objects in photographs (Caltech-101, and classes of mini-ImageNet that training never saw, 15 and 30 to learn
+from), by kNN and by logistic regression on the embedding and on layers. `--untrained MODEL` measures an encoder with random
+weights, and `--raw-pixels` pixels. Features and predictions are kept in OUT; what is there is not computed again. Prints tables
+of everything in OUT.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from .footage_tests import Split, Videos, knn_predictions, logistic_predictions,
 
 PIXELS = "raw pixels"
 EMBEDDING = "embedding"
+TESTS = ["ucf", "ucf official", "fights", "tank", "caltech 15", "caltech 30", "unseen 15", "unseen 30"]
 LAYERS = ("encode_4", "encode_6", "encode_8", "encode_10")
 
 
@@ -161,7 +163,7 @@ def main() -> None:
     parser.add_argument("--toys", type=Path, help="folder of `vie data moving-textures`: name its objects and motions, too")
     parser.add_argument("--raw-pixels", action="store_true", help="measure raw pixels")
     parser.add_argument("--placement", choices=get_args(Placement), default="even", help="where the clips lie")
-    parser.add_argument("--tests", nargs="+", default=["ucf", "ucf official", "fights", "tank", "caltech 15", "caltech 30"])
+    parser.add_argument("--tests", nargs="+", default=TESTS)
     parser.add_argument("--logistic", nargs="*", default=["encode_10", PIXELS], help="outputs for logistic regression")
     parser.add_argument("--workers", type=int, default=2, help="processes that read videos")
     options = parser.parse_args()

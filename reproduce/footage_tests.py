@@ -20,11 +20,13 @@ from vie_models.bank.voting import knn_of_rows
 from vie_models.datasets.lists import read_list
 from vie_models.datasets.moving_textures import MOTIONS
 
-from .footage_world import MOST, caltech, read_table, trains_on
+from .footage_world import MOST, caltech, read_table, trains_on, unseen
 
 NEIGHBORS, TEMPERATURE = 10, 0.07
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 """Values of C, from which cross-validation over training groups chooses."""
+PHOTOGRAPHS = {"caltech": caltech, "unseen": unseen}
+"""Tests of photographs: what lists them, with their place in a random order of their class."""
 TOYS = ("object", "motion")
 DRAWS = 5000
 """Samples of the bootstrap."""
@@ -59,13 +61,10 @@ class Split:
 
 
 def read_sets(data: Path, toys: Path | None = None) -> dict[str, Videos]:
-    """The four sets; and with `toys`, a folder of `vie data moving-textures`, its objects and its motions."""
+    """The five sets; and with `toys`, a folder of `vie data moving-textures`, its objects and its motions."""
     ucf = read_table(data / "ucf101_subset20" / "labels.csv")
     fights = [row for row in read_table(data / "footage" / "footage.csv") if row["label"]]
     tank = read_table(data / "tank_state4" / "labels.csv")
-    photos = caltech(data)
-    classes = _numbers([name for _, name, _ in photos])
-    places = np.array([place for _, _, place in photos])
     return {
         "ucf": Videos(
             [f"ucf101_subset20/{row['path']}" for row in ucf],
@@ -85,9 +84,16 @@ def read_sets(data: Path, toys: Path | None = None) -> dict[str, Videos]:
             np.array([row["suggested_split"] == "train" for row in tank]).astype(np.int64),
             np.zeros(len(tank), bool),
         ),
-        "caltech": Videos([path for path, *_ in photos], classes, np.arange(len(photos)), places < MOST, clips=1),
+        "caltech": _photographs(caltech(data), seen=MOST),
+        "unseen": _photographs(unseen(data), seen=0),
         **({} if toys is None else {f"toy {label}s": _toys(toys, label) for label in TOYS}),
     }
+
+
+def _photographs(photos: list[tuple[str, str, int]], seen: int) -> Videos:
+    """Photographs by their class; those with a place < `seen` were trained on."""
+    paths, names, places = zip(*photos, strict=True)
+    return Videos(list(paths), _numbers(list(names)), np.arange(len(photos)), np.array(places) < seen, clips=1)
 
 
 def _toys(toys: Path, label: str) -> Videos:
@@ -102,13 +108,17 @@ def read_splits(data: Path, sets: dict[str, Videos]) -> dict[str, Split]:
     """The questions asked of the sets."""
     ucf, fights, tank = sets["ucf"], sets["fights"], sets["tank"]
     numbers = np.array([row["group"] for row in read_table(data / "ucf101_subset20" / "labels.csv")])
-    places = np.array([place for *_, place in caltech(data)])
+    places = {name: np.array([place for *_, place in photos(data)]) for name, photos in PHOTOGRAPHS.items()}
     splits = [
         Split("ucf", "ucf", [_fold(numbers != number, numbers == number) for number in np.unique(numbers)]),
         Split("ucf official", "ucf", [_fold(ucf.seen, ~ucf.seen)]),
         Split("fights", "fights", list(GroupKFold(10).split(fights.labels, groups=fights.groups))),
         Split("tank", "tank", [_fold(tank.groups == 1, tank.groups == 0)], balanced=True),
-        *(Split(f"caltech {n}", "caltech", [_fold(places < n, places >= MOST)], balanced=True) for n in (15, MOST)),
+        *(
+            Split(f"{name} {n}", name, [_fold(of_class < n, of_class >= MOST)], balanced=True)
+            for name, of_class in places.items()
+            for n in (15, MOST)
+        ),
         *(Split(name, name, [_fold(*_learned(sets[name]))]) for name in sets if name.startswith("toy")),
     ]
     return {split.name: split for split in splits}

@@ -24,9 +24,9 @@ class TrainingRun:
     flags: tuple[str, ...] = ()
     """What differs from the recipe."""
     start: str = ""
-    """Name of the run whose weights it begins with."""
+    """Name of the run, or of the published set, whose weights it begins with."""
     list: str = "all"
-    """List of the world."""
+    """List of the world. Encoders of different lists remember different videos: join them without bank.safetensors."""
 
 
 def _steps(number: int, la: bool = False) -> tuple[str, ...]:
@@ -41,6 +41,8 @@ TINY, SMALL = "vie_single_tiny", "vie_single_small"
 SEEDS = range(3)
 SHORT = 3000
 """Steps of runs that are compared with each other alone."""
+MOST, END = 6000, 1200
+"""Steps that the first part of a longer run may have, and steps of its end."""
 EXACT = ("--dtype", "float32")
 """For 3-D ResNets, whose gradients some releases of PyTorch compute wrongly in bfloat16 (vie_models/models/precision.py)."""
 STATIC = {TINY: _steps(8000), SMALL: _steps(12_000)}
@@ -60,11 +62,24 @@ def _flags_of(recipe: str) -> tuple[str, ...]:
     return tuple(word for name, value in RECIPES[recipe].items() for word in (f"--{name.replace('_', '-')}", str(value)))
 
 
+def _longer(model: str, steps: int, start: str) -> dict[str, TrainingRun]:
+    """Goes on with a static encoder: clips of 48 pixels at a constant rate, and then some of 64.
+
+    Photographs are still, so what is cut out of them makes the views. With more steps, up to MOST, the first part goes on.
+    """
+    both = ("--batch-size", "128", "--lr", "0.06", "--augmentation", "resized_crop")
+    first = ("--steps", str(steps), "--ir-steps", str(MOST), "--crop", "48", "--schedule", "boundaries")
+    return {
+        f"{model}-long-0": TrainingRun(model, (*both, *first), start),
+        f"{model}-longer-0": TrainingRun(model, (*both, *_steps(END)), f"{model}-long-0"),
+    }
+
+
 def _dynamic(model: str, flags: tuple[str, ...]) -> dict[str, TrainingRun]:
     last = (*LAST, *EXACT) if EXACT[0] in flags else LAST
     return {
-        f"{model}-first-0": TrainingRun(model, (*flags, "--crop", "48")),
-        f"{model}-0": TrainingRun(model, last, f"{model}-first-0"),
+        f"{model}-first-0": TrainingRun(model, (*flags, "--crop", "48"), list="dynamic"),
+        f"{model}-0": TrainingRun(model, last, f"{model}-first-0", "dynamic"),
     }
 
 
@@ -90,6 +105,8 @@ RUNS: dict[str, TrainingRun] = {
     **{f"{model}-0": TrainingRun(model, flags) for model, flags in STATIC.items()},
     **{name: run for model, flags in DYNAMIC.items() for name, run in _dynamic(model, flags).items()},
     **{f"{TINY}-{seed}": TrainingRun(TINY, (*_seed(seed), *STATIC[TINY])) for seed in SEEDS[1:]},
+    # goes on from the set that comes with the package
+    **_longer(SMALL, 1000, f"{SMALL}.natural"),
     # instance recognition and local aggregation for as many steps, and what local aggregation needs
     **{name: run for seed in SEEDS for name, run in _on_videos("ir", seed, la=False).items()},
     **{name: run for seed in SEEDS for name, run in _on_videos("la", seed).items()},
@@ -132,9 +149,11 @@ def train(name: str, world: Path, out: Path, extra: list[str]) -> None:
     if (weights / "config.json").exists():
         return
     begin = []
-    if run.start:
+    if run.start in RUNS:
         train(run.start, world, out, extra)
         begin = ["--weights", str(out / "weights" / run.start)]
+    elif run.start:
+        begin = ["--weights", run.start]
     lists = ["--train-list", str(world / "91" / f"{run.list}.txt"), "--root", str(world / "91")]
     fast = ["--dtype", "bfloat16", "--channels-last", "--workers", "1"]
     done(["train", run.model, *lists, *fast, *run.flags, *begin, *extra, "-o", str(out / "runs" / name)])

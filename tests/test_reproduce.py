@@ -1,21 +1,25 @@
 """What reproduce/ measures with: splits, votes, scores, and the commands of its runs."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
+import torch
 
 from reproduce import names
 from reproduce.duplicates import SAME, Copy, scored, source_of
 from reproduce.footage import check_placement
+from reproduce.footage_close import shares
 from reproduce.footage_over_time import cosines
 from reproduce.footage_tests import Split, Videos, knn_predictions, logistic_predictions, read_sets, read_splits, score
 from reproduce.footage_training import RUNS
-from reproduce.footage_world import MOST
+from reproduce.footage_world import MOST, PACKS, read_table, write_lists
 from vie_models.cli.flags import parse
 from vie_models.search import Duplicate, Hit
 from vie_models.train.recipes import recipe
 from vie_models.train.settings import TrainConfig
+from vie_models.weights.catalog import CATALOG
 
 
 def fold(known, asked):
@@ -82,6 +86,7 @@ def test_nothing_is_asked_that_was_learned_with_its_name(labeled_data):
         "fights": 293,
         "tank": 490,
         "caltech": 6746,
+        "unseen": 1940,
     }
     for split in splits.values():
         groups = sets[split.videos].groups
@@ -91,6 +96,37 @@ def test_nothing_is_asked_that_was_learned_with_its_name(labeled_data):
     assert sum(len(asked) for _, asked in splits["ucf"].folds) == 197
     assert len(splits["caltech 30"].folds[0][0]) == 84 * MOST
     assert not sets["caltech"].seen[splits["caltech 15"].folds[0][1]].any()
+    assert [len(indices) for indices in splits["unseen 30"].folds[0]] == [20 * MOST, 20 * (97 - MOST)]
+
+
+def test_what_is_asked_is_not_trained_on(labeled_data, tmp_path):
+    write_lists(labeled_data, tmp_path)
+    listed = {kind: set((tmp_path / f"{kind}.txt").read_text().splitlines()) for kind in PACKS}
+    everything = listed["photos"] | listed["videos"]
+    assert listed["moving"] < listed["photos"]
+    sets = read_sets(labeled_data)
+    for name, videos in sets.items():
+        for path, seen in zip(videos.paths, videos.seen, strict=True):
+            assert (path in everything) == seen, name
+    # ImageNet's classes have names of their own in each folder, and one number
+    rows = read_table(labeled_data / "photos" / "photos.csv")
+    asked = set(sets["unseen"].paths)
+    number = {f"photos/{row['path']}": re.search(r"n\d{8}", row["original"]) for row in rows}
+    unseen = {number[path].group() for path in asked}
+    same = {path for path, found in number.items() if found and found.group() in unseen}
+    assert len(unseen) == 20
+    assert same - asked
+    assert not same & everything
+
+
+def test_shares_of_close_sets():
+    classes = torch.arange(1000) // 100
+    bank = torch.eye(10)[classes] + 0.01 * torch.randn(1000, 10, generator=torch.Generator().manual_seed(0))
+    labels = torch.where(torch.arange(1000) % 2 == 0, classes, -1)  # of half of the rows, the class is not known
+    found = shares(bank, labels)
+    assert found["chance"] == pytest.approx(49 / 999)
+    assert found["nearest 10"] == pytest.approx(0.5, abs=0.1)
+    assert found["close, 100 clusters"] == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -99,7 +135,7 @@ def test_runs_are_commands(name):
     given = recipe(run.model, out="x", train_list="y")
     config = parse(TrainConfig, ["--out", "x", "--train-list", "y", *run.flags], "vie train", given)
     assert config.model == run.model
-    assert not run.start or run.start in RUNS
+    assert not run.start or run.start in RUNS or run.start in CATALOG
 
 
 def test_cosines_by_time_and_kin():

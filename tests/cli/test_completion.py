@@ -10,12 +10,12 @@ from vie_models import cli
 from vie_models.train.recipes import RECIPES
 
 PROBES = {
-    ("vie", "ex"): ["extract", "export", "export-model"],
+    ("vie", "ex"): ["extract", "export"],
     ("vie", "train", ""): list(RECIPES),
     ("vie", "train", "vie_slow", "--lr"): ["--lr", "--lr-boundaries"],
     ("vie", "extract", "a.mp4", "--format", ""): ["npz", "parquet"],
-    ("vie", "export-model", "--format", ""): ["pt2", "aoti", "onnx", "torchscript"],
-    ("vie", "export-model", "--pix"): ["--pixels"],
+    ("vie", "program", "--format", ""): ["pt2", "onnx"],
+    ("vie", "program", "--pix"): ["--pixels"],
     ("vie", "neuro", ""): ["features", "windows"],
     ("vie", "neuro", "features", "t.csv", "--proj"): ["--project"],
     ("vie", "extract", "a.mp4", "--dry"): ["--dry-run"],

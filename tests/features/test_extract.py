@@ -610,9 +610,11 @@ def test_one_path_is_a_list_of_one(tiny, corpus, tmp_path):
 
 
 def test_links_that_lead_back_up_are_not_followed(tiny, corpus, tmp_path):
+    before = vie.Extractor(tiny, workers=0).extract([corpus], tmp_path / "before")
     (corpus / "class 0" / "up").symlink_to(corpus)
     (corpus / "itself").symlink_to(corpus / "itself")
-    assert len(vie.Extractor(tiny, workers=0).extract([corpus], tmp_path / "out")) == 9
+    after = vie.Extractor(tiny, workers=0).extract([corpus], tmp_path / "after")
+    assert [record.name for record in after] == sorted([*(record.name for record in before), "itself"])
 
 
 def test_what_happens_to_files_between_runs(tiny, corpus, tmp_path):
