@@ -538,7 +538,7 @@ for job in jobs_of([folder], None, Path("nowhere")):
         print(job.name, error.reason)
 """
     for path in (tmp_path, *tmp_path.parents):  # pytest's own folders are closed to others
-        if path.stat().st_uid == os.getuid() and path.name.startswith(("pytest", tmp_path.name)):
+        if path.stat().st_uid == os.getuid() and path.name.startswith(("pytest", "popen-", tmp_path.name)):
             path.chmod(0o755)
     try:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
