@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -506,11 +507,19 @@ def test_every_name_that_looks_like_a_video_has_its_row(tiny, tmp_path):
     assert all(name in left_out for name in ("annexed.mp4", "itself.mp4", "pipe.mp4"))
 
 
+@pytest.fixture
+def open_folder():
+    """A folder that others may read; those of pytest are closed, and each run closes them again."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.skipif(sys.platform == "win32" or not hasattr(os, "fork"), reason="needs POSIX permissions")
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
-def test_a_folder_that_may_not_be_read_has_its_row(tmp_path, mode):
+def test_a_folder_that_may_not_be_read_has_its_row(open_folder, mode):
     """Run by a user without special rights, since root may read everything."""
-    folder = tmp_path / "videos"
+    folder = open_folder / "videos"
     (folder / "closed").mkdir(parents=True)
     write_video(folder / "good.mp4", gray_levels(30))
     write_video(folder / "closed" / "hidden.mp4", gray_levels(30))
@@ -537,9 +546,6 @@ for job in jobs_of([folder], None, Path("nowhere")):
     except VideoError as error:
         print(job.name, error.reason)
 """
-    for path in (tmp_path, *tmp_path.parents):  # pytest's own folders are closed to others
-        if path.stat().st_uid == os.getuid() and path.name.startswith(("pytest", "popen-", tmp_path.name)):
-            path.chmod(0o755)
     try:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     finally:

@@ -348,9 +348,7 @@ def test_frames_are_those_that_ffmpeg_shows(clips_folder):
         except vie.VideoError:
             continue
         theirs = ffmpeg_frames(path, *ours.shape[1:3], count)
-        grainless = path.name == "av1_video.mkv" and av.library_versions["libavcodec"] < (61,)  # older builds add no film grain
-        tolerance = 8 if grainless else 1
-        equal = [np.abs(a.astype(int) - b).mean() < tolerance for a, b in zip(ours, theirs, strict=False)]
+        equal = [np.abs(a.astype(int) - b).mean() < 1 for a, b in zip(ours, theirs, strict=False)]
         points += count
         same += sum(equal)
         if path.name != "flipping_a_pancake.mkv":  # older versions let it begin 7 ms later, with its sound

@@ -36,7 +36,6 @@ _MARKED_BY_JOIN = 3  # the most packets before a join among which libavformat ma
 _DEFAULT = 0x1  # AV_DISPOSITION_DEFAULT
 _SEARCH_FOR_DAMAGE = {"err_detect": "crccheck+bitstream+buffer"}
 _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
-_STILLS = frozenset({"bmp", "gif", "jpegls", "jpegxl", "mjpeg", "png", "tiff", "webp"})  # codecs of cover pictures
 _FALSE_KEYS = frozenset({"apng"})  # containers that mark frames as key frames that keep parts of the last one
 _UNMARKED_KEYS = frozenset({"cfhd"})  # codecs whose frames all stand alone, and whose decoder marks none as a key frame
 _JUMP = 12  # from this gap between wanted frames (grid points), looking for a key frame is worth it
@@ -141,17 +140,7 @@ class VideoFile(Video):
 
     def _is_cover(self, stream: Any) -> bool:
         """Whether a video stream is the picture on a record's sleeve."""
-        if (flags := _disposition(stream)) is not None:
-            return bool(flags & _ATTACHED_PICTURE)
-        # older versions of PyAV hide it; the picture is a packet without a time, and the only one of its stream
-        codec = stream.codec_context
-        return (
-            len(self._container.streams) > 1
-            and codec is not None
-            and codec.name in _STILLS
-            and not stream.average_rate
-            and (stream.frames or 0) <= 1
-        )
+        return bool(stream.disposition.value & _ATTACHED_PICTURE)
 
     def _ffmpeg(self) -> str:
         return f"this FFmpeg (libavcodec {'.'.join(map(str, self._av.library_versions['libavcodec']))})"
@@ -418,8 +407,7 @@ class VideoFile(Video):
                     packet.pts = packet.dts = None
                 if times.joins > joins:
                     for before in waiting:
-                        with contextlib.suppress(AttributeError):  # older versions of PyAV
-                            before.is_corrupt = False  # it is only that the counter of transport packets begins anew
+                        before.is_corrupt = False  # it is only that the counter of transport packets begins anew
                 waiting.append(packet)
                 if len(waiting) > (_MARKED_BY_JOIN if self._loose else 0):
                     yield waiting.popleft()
@@ -517,13 +505,7 @@ def _rank(stream: Any) -> tuple[bool, int]:
     """Ranks video streams as ffmpeg does (map_auto_video), but an animation before its still picture."""
     codec = stream.codec_context
     pixels = codec.width * codec.height if codec else 0
-    return stream.frames != 1, pixels + 5_000_000 * bool((_disposition(stream) or 0) & _DEFAULT)
-
-
-def _disposition(stream: Any) -> int | None:
-    """The stream's flags; None in older versions of PyAV, which hide them."""
-    flags = getattr(stream, "disposition", None)
-    return getattr(flags, "value", flags)
+    return stream.frames != 1, pixels + 5_000_000 * bool(stream.disposition.value & _DEFAULT)
 
 
 def _filtered(av: Any, frame: Any, filters: dict[str, str]) -> Any:

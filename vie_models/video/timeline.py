@@ -167,8 +167,6 @@ class FrameTimes:
 
     def _duration(self, frame: Any, step: int) -> int:
         """How long a frame is taken to last that came `step` after the one before it."""
-        if not hasattr(frame, "duration"):  # older versions of PyAV
-            return self._by_rate or max(step, 1)
         duration = frame.duration or 0
         made_up = duration == 1 and step > 2  # by libavformat
         if duration > 0 and self._timed and not made_up:
