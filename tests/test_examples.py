@@ -49,7 +49,7 @@ def test_nearest_neighbors(features, tmp_path):
 
     folder, _ = features
     printed = run("nearest_neighbors.py", folder, "b.mp4", tmp_path / "sheet.png", "--clip", 2).splitlines()
-    assert printed[0].startswith("cosine 1.000: b.mp4, from 1.28 s")
+    assert printed[0].startswith("cosine 1.000: b.mp4, from 0.88 s")
     assert {line.split()[2] for line in printed[1:]} == {"a.mp4,", "c.mp4,"}
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (6 * 112, 3 * (112 + 14))

@@ -12,6 +12,8 @@ from support.videos import write_list
 from vie_models import cli
 from vie_models.failures import NothingReadError, TooManyFailuresError, check_failures
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*accuracy on them says nothing:UserWarning")  # of shared lists
+
 SMALL = ["--width", "4", "--batch-size", "2", "--steps", "8", "--workers", "0", "--device", "cpu", "--augment", "workers"]
 SMALL += ["--epochs", "None", "--log-every", "4", "--save-every", "8", "--validate-every", "8", "--val-clips", "1"]
 PRETEXT = ["--noise", "4", "--background", "2", "--clusters", "2", "--ir-steps", "8"]
