@@ -52,8 +52,7 @@ class VideoFile(Video):
         self._source = _file(source)
         self._threads = threads
         self._scaler = self._av.video.reformatter.VideoReformatter()  # one for all frames: it is costly to set up
-        documentation = self._scaler.reformat.__doc__ or ""  # older versions use one thread, newer ones all cores
-        self._scaler_threads = {"threads": 1} if threads == 1 and "threads" in documentation else {}
+        self._scaler_threads = {"threads": 1} if threads == 1 else {}  # otherwise all cores
         self._num_frames: int | None = None
         self._by_packets = False  # whether num_frames and _origin are from packets, not from decoding
         self._size: tuple[int, int] | None = None  # height and width of the first frame, upright
