@@ -17,8 +17,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from filelock import FileLock, Timeout
-
+from ..files import locked
 from ..progress import Progress
 from ..video.packed import INDEX, PackHeader, PackRow, shard_name
 from .lists import CLASSES
@@ -55,29 +54,23 @@ class PackWriter:
         self.finished = False
         self._end = (0, 0)  # shard and offset where the next video begins
         self._scratch = out / ".waiting"
-        self._lock = FileLock(out / f".{INDEX}.lock")
 
     def __enter__(self) -> PackWriter:
-        self.out.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout:
-            raise BlockingIOError(f"another process is writing {self.out}: wait for it, or choose another folder") from None
-        try:
+        busy = f"another process is writing {self.out}: wait for it, or choose another folder"
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(locked(self.out / f".{INDEX}.lock", busy))
             self.finished = (self.out / INDEX).exists()
             self.rows = self._read(self.out / (INDEX if self.finished else f".{INDEX}"))
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch.mkdir()
             # Workers of a killed job may still be at work. They know another folder.
             self.waiting = Path(tempfile.mkdtemp(dir=self._scratch))
-        except BaseException:
-            self._lock.release()
-            raise
+            self._lock = stack.pop_all()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        self._lock.release()
+        with self._lock:
+            shutil.rmtree(self._scratch, ignore_errors=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OSError(
                 error.errno,

@@ -9,6 +9,7 @@ OUT/.manifest.jsonl.lock        locked while a run writes
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -22,10 +23,9 @@ from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from ..failures import NothingReadError
-from ..files import identity
+from ..files import identity, locked
 
 Format = Literal["npz", "parquet"]
 MANIFEST = "manifest.jsonl"
@@ -94,23 +94,17 @@ class FeatureFolder:
         self.folder, self.settings, self.format = folder, {**settings, "format": format}, format
         self._part = "" if count == 1 else f".{index}-of-{count}"
         self._manifest = folder / f"manifest{self._part}.jsonl"
-        self._lock = FileLock(folder / f".{self._manifest.name}.lock", timeout=0)
         self._records: dict[str, VideoRecord] = {}  # from this shard's manifest
         self._others: dict[str, VideoRecord] = {}
 
     def __enter__(self) -> FeatureFolder:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise BlockingIOError(f"another run is writing to {self.folder}: wait for it, or choose another folder") from None
-        try:
+        busy = f"another run is writing to {self.folder}: wait for it, or choose another folder"
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(locked(self.folder / f".{self._manifest.name}.lock", busy))
             self.read()
             self._rewrite()  # drops the unfinished line of a killed run
             self._handle = self._manifest.open("a")
-        except BaseException:
-            self._lock.release()
-            raise
+            self._lock = stack.pop_all()
         return self
 
     def read(self, ignore: Sequence[str] = ()) -> None:
@@ -125,11 +119,9 @@ class FeatureFolder:
             self._check_settings(record, ignore)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
+        with self._lock:
             self._handle.close()
             self._rewrite()
-        finally:
-            self._lock.release()
 
     def _check_settings(self, record: VideoRecord, ignore: Sequence[str]) -> None:
         if not record.features or record.settings == self.settings:
