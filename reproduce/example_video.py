@@ -1,7 +1,8 @@
 """Cuts the example video: four places, each seen twice. `python -m reproduce.example_video SOURCES [OUT.mp4]`.
 
 SOURCES is a folder with these files of https://github.com/intel-iot-devkit/sample-videos (CC BY 4.0), at any size:
-car-detection.mp4, bottle-detection.mp4, one-by-one-person-detection.mp4, and asl_gestures/book.mkv and walk.mkv under the names asl_book.mkv and asl_walk.mkv.
+car-detection.mp4, bottle-detection.mp4 and one-by-one-person-detection.mp4, and of asl_gestures/ bird, book, sorry and walk.mkv under
+the names asl_bird.mkv and so on.
 """
 
 import sys
@@ -15,14 +16,16 @@ from vie_models.datasets import write_mp4
 from vie_models.video import GRID_FPS, open_video
 
 SHOTS = [
-    ("car-detection.mp4", 4.0, 5.4),
-    ("one-by-one-person-detection.mp4", 6.0, 5.4),
-    ("bottle-detection.mp4", 9.0, 5.4),
-    ("asl_book.mkv", 0.0, 3.6),
-    ("one-by-one-person-detection.mp4", 24.0, 5.4),
-    ("car-detection.mp4", 14.5, 5.4),
-    ("asl_walk.mkv", 0.0, 2.9),
-    ("bottle-detection.mp4", 26.0, 5.4),
+    ("car-detection.mp4", 5.0, 5.0),
+    ("one-by-one-person-detection.mp4", 6.0, 5.0),
+    ("bottle-detection.mp4", 9.0, 5.0),
+    ("asl_book.mkv", 0.0, 3.4),
+    ("asl_bird.mkv", 0.0, 2.0),
+    ("one-by-one-person-detection.mp4", 24.0, 5.0),
+    ("car-detection.mp4", 15.2, 5.0),
+    ("asl_walk.mkv", 0.0, 2.8),
+    ("asl_sorry.mkv", 0.0, 2.4),
+    ("bottle-detection.mp4", 26.0, 5.0),
 ]
 """File, start and length of each shot, in seconds."""
 SIZE = (320, 180)

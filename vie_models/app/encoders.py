@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 DEFAULT = "vie_twopathway_tiny"
 STRIDE = 0.5
 """Seconds from one moment to the next, as in `vie segment`."""
+PARTS = {"static": "appearance", "dynamic": "motion"}
+"""What the page calls the pathways."""
 BATCH, THREADS = 4, 2
 """Moments of a batch, and threads of a decoder: each holds some frames, and a 4K frame takes 12 MB."""
 
@@ -77,3 +79,13 @@ def index_of(features: str) -> Index:
         return open_index(features)
     except FileNotFoundError:
         return build_index(features)
+
+
+def maker_of(index: Index) -> str | None:
+    """Returns the encoder of `names()` whose embeddings an index holds; None if it is another, or has other weights."""
+    from ..weights import hash_of_weights
+
+    name = index.settings["model"]
+    if index.array != "embedding" or name not in names() or hash_of_weights(encoder(name)) != index.settings["weights"]:
+        return None
+    return str(name)

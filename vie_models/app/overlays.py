@@ -77,9 +77,7 @@ def layer_maps(source: str | Path, second: float, net: Encoder, layer: str, chan
     )
 
 
-def match_maps(
-    sources: tuple[str, str], seconds: tuple[float, float], net: Encoder, pathway: int, pathways: int
-) -> MatchMaps:
+def match_maps(sources: tuple[str, str], seconds: tuple[float, float], net: Encoder, pathway: int, pathways: int) -> MatchMaps:
     """Shows which pixels two moments' similarity depends on: the size of its gradient, in each frame.
 
     Args:

@@ -49,11 +49,12 @@ def serve(
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("0.0.0.0" if proxied else HOST, port))
+        listener.listen(128)  # who comes before the server is ready waits
     except OSError as error:
         raise OSError(f"port {port} cannot be used; perhaps another program does. --port 0 finds a free one") from error
     scratch = Scratch()
     try:
-        site = Site(library, scratch, max_bytes=max_bytes)
+        site = Site(library, scratch, max_bytes=max_bytes, shared=proxied)
         app = build(site, hosts=["*"] if proxied else HOSTS, framed=proxied)
         address = f"http://{HOST}:{listener.getsockname()[1]}"
         print(f"the page: {address}  (Ctrl-C stops it)", flush=True)

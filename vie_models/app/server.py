@@ -26,7 +26,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import encoders
-from .library import Item, Library, Scratch
+from .library import MOST_VIDEOS, Item, Library, Scratch
 from .worker import Job, JobError, Worker
 
 PAGE = Path(__file__).with_name("page")
@@ -34,7 +34,7 @@ HOSTS = ["127.0.0.1", "localhost"]
 MOST_BYTES, MOST_JSON = 2e9, 1_000_000
 """Largest video that may be dropped on the page, and largest question of any other kind, in bytes."""
 SPARE_DISK = 500e6
-KEPT_JOBS, KEPT_CLIPS = 8, 60
+KEPT_JOBS, KEPT_CLIPS, KEPT_DROPS = 8, 60, 20
 CLIP_SECONDS = 30.0
 _POLICY = "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; base-uri 'none'; form-action 'none'"
 
@@ -75,10 +75,13 @@ class OwnPagesOnly:
 
 
 class Site:
-    """The page of one server: what it may open, its worker, and the jobs whose results are kept."""
+    """The page of one server: what it may open, its worker, and the jobs whose results are kept.
 
-    def __init__(self, library: Library, scratch: Scratch, *, max_bytes: float = MOST_BYTES) -> None:
-        self.library, self.scratch, self.max_bytes = library, scratch, int(max_bytes)
+    With `shared`, strangers use it at the same time: none is told what the others dropped.
+    """
+
+    def __init__(self, library: Library, scratch: Scratch, *, max_bytes: float = MOST_BYTES, shared: bool = False) -> None:
+        self.library, self.scratch, self.max_bytes, self.shared = library, scratch, int(max_bytes), shared
         self.worker = Worker()
         self.kept: dict[tuple[str, str], Job] = {}
         """Embeddings of (id of a video, encoder), the last used last."""
@@ -103,7 +106,8 @@ class Site:
 
     async def about(self, request: Request) -> Response:
         """Lists what the page may open."""
-        listed = [{"id": one.id, "name": one.name, "size": one.size} for one in self.library.videos.values()]
+        videos = [one for one in self.library.videos.values() if not (self.shared and one.dropped)]
+        listed = [{"id": one.id, "name": one.name, "size": one.size} for one in videos]
         features = [{"id": one.id, "name": one.name} for one in self.library.features.values()]
         return JSONResponse({"videos": listed, "features": features, "encoders": encoders.names(), "most": self.max_bytes})
 
@@ -185,8 +189,11 @@ class Site:
         return JSONResponse(await self._answer("names", path=str(self.video(request).path), name=self.encoder(request)))
 
     async def describe_features(self, request: Request) -> Response:
-        """Sends what a folder of features holds."""
-        return JSONResponse(await self._answer("features", path=str(self.features(request).path)))
+        """Sends what a folder of features holds; its videos can be played from then on."""
+        found = await self._answer("features", path=str(self.features(request).path))
+        files = [(Path(video["path"]), video["name"]) for video in found["videos"][:MOST_VIDEOS]]
+        items = [self.library.add(path, name) for path, name in files if path.is_file()]
+        return JSONResponse({**found, "videos": [{"id": item.id, "name": item.name} for item in items]})
 
     async def search(self, request: Request) -> Response:
         """Finds moments in the features; their videos can be played from then on."""
@@ -200,7 +207,7 @@ class Site:
             "search",
             path=str(self.features(request).path),
             vector=str(question.get("vector", "")),
-            pathway={"appearance": "static", "motion": "dynamic"}.get(str(question.get("pathway"))),
+            pathway={part: name for name, part in encoders.PARTS.items()}.get(str(question.get("pathway"))),
             count=min(max(int(question.get("count", 6)), 1), 50),
             avoid=avoid,
         )
@@ -248,6 +255,9 @@ class Site:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         item = self.library.add(target, name, dropped=True)
+        for old in [one for one in self.library.videos.values() if one.dropped][:-KEPT_DROPS]:
+            del self.library.videos[old.id]
+            shutil.rmtree(old.path.parent, ignore_errors=True)
         return JSONResponse({"id": item.id, "name": item.name, "size": item.size})
 
     def _too_large(self) -> str:

@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from .encoders import BATCH, THREADS, about, encoder, extractor, index_of, predictor
+from .encoders import BATCH, PARTS, THREADS, about, encoder, extractor, index_of, maker_of, predictor
 
 Events = Iterator[dict[str, Any]]
 MEMORY = 6 * 2**30
@@ -139,14 +139,10 @@ def features(path: str) -> Events:
     from ..search import random_cosines
 
     index = index_of(path)
-    settings = index.settings
-    groups = np.asarray(index.video)
-    yield {
-        "moments": len(index),
-        "videos": len(index.videos),
-        "model": settings["model"] if index.array == "embedding" else None,
-        "random": [float(q) for q in random_cosines(index.rows, groups)],
-    }
+    parts = {"all": slice(None), **{PARTS[name]: part for name, part in index.pathways.items()}}
+    random = {name: random_cosines(index.rows[:, part], index.video).tolist() for name, part in parts.items()}
+    videos = [{"name": video.name, "path": video.path} for video in index.videos]
+    yield {"moments": len(index), "model": maker_of(index), "videos": videos, "random": random}
 
 
 def search(path: str, vector: str, pathway: str | None, count: int, avoid: list[Any]) -> Events:

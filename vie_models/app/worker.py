@@ -127,6 +127,7 @@ class Worker:
     async def close(self) -> None:
         """Ends the process."""
         self._lose("The server was stopped.")
+        await asyncio.gather(*self._tasks)
 
     def _cancel(self, job: Job) -> None:
         self._send({"cancel": job.number})
@@ -154,8 +155,9 @@ class Worker:
         await process.wait()
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        while process is self._process:
-            await asyncio.sleep(1)
+        while process is self._process and process.returncode is None:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(process.wait(), 1)
             if self.jobs and time.monotonic() - self._heard > SILENCE and process is self._process:
                 self._lose(HUNG)
 

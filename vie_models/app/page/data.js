@@ -26,7 +26,7 @@ export const percentile = (cosine, random) => {
   return 100 * (low + (cosine - random[low]) / (random[high] - random[low] || 1)) / (random.length - 1);
 };
 
-export const percent = value => value > 99.9 ? "> 99.9 %" : `${value.toFixed(value >= 99 ? 1 : 0)} %`;
+export const percent = value => value > 99.9 ? "> 99.9 %" : `${value.toFixed(value >= 98 ? 1 : 0)} %`;
 
 const APART = 2, KERNEL = 4, STANDING_OUT = 6;
 
@@ -213,24 +213,21 @@ export class Moments {
     return found;
   }
 
-  /** Gives segments that are alike one kind: their mean embeddings are closer than 99.5 % of random pairs. */
+  /** Gives segments one kind if their mean embeddings are closer to the first of the kind than 99.5 % of random pairs. */
   group(segments) {
     const means = [];
-    let kinds = 0;
     for (const one of segments) {
       const mean = new Float32Array(this.dim);
       for (let i = one.first; i <= one.last; i += 1) this.vector(i).forEach((value, k) => { mean[k] += value; });
-      const [low, high] = [0, this.dim];
       let best = -1, cosine = -1;
       means.forEach((other, number) => {
         let dot = 0, a = 0, b = 0;
-        for (let k = low; k < high; k += 1) { dot += mean[k] * other[k]; a += mean[k] ** 2; b += other[k] ** 2; }
+        for (let k = 0; k < this.dim; k += 1) { dot += mean[k] * other[k]; a += mean[k] ** 2; b += other[k] ** 2; }
         if (dot / Math.sqrt(a * b) > cosine) [best, cosine] = [number, dot / Math.sqrt(a * b)];
       });
-      const returns = best >= 0 && percentile(cosine, this.random) >= 99.5;
-      one.kind = returns ? segments[best].kind : kinds++;
-      one.returns = returns;
-      means.push(mean);
+      one.returns = best >= 0 && percentile(cosine, this.random) >= 99.5;
+      one.kind = one.returns ? best : means.length;
+      if (!one.returns) means.push(mean);
     }
   }
 

@@ -1,5 +1,5 @@
 // Draws the timeline and the matrices.
-import { clock, percentile } from "./data.js";
+import { clock } from "./data.js";
 
 const VIRIDIS = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]];
 const KINDS = [210, 35, 145, 285, 0, 60, 180, 325];
@@ -150,8 +150,6 @@ export const drawScale = (place, random) => {
   }
   const words = document.createElement("p");
   words.className = "caption";
-  words.textContent = "brighter than … of random pairs; time runs right and down";
+  words.textContent = "Brighter than so many random pairs. Time runs right and down; a bright square off the diagonal is a place that returns.";
   place.replaceChildren(canvas, ticks, words);
 };
-
-export { percentile };

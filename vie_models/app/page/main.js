@@ -48,7 +48,7 @@ const throttled = (action, pause) => {
       timer = null;
       last = performance.now();
       action();
-    }, Math.max(last + pause - performance.now(), 0));
+    }, Math.max(last + pause() - performance.now(), 0));
   };
 };
 
@@ -142,7 +142,7 @@ const findAlike = async () => {
   if ($("player").paused && !calm()) settled = setTimeout(() => slots.forEach(one => one.play()), 600);
   if ($("player").paused) panels.settle();
 };
-const cards = throttled(() => findAlike(), 60);
+const cards = throttled(() => findAlike(), () => $("player").paused ? 60 : 500);
 const known = hit => {
   let video = state.videos.find(one => one.id === hit.video);
   if (!video) state.videos.push(video = { id: hit.video, name: hit.name });
@@ -163,7 +163,7 @@ const draw = throttled(() => {
   }
   status();
   move(state.t, false);
-}, 250);
+}, () => state.moments.n > 1000 ? 2000 : 250);
 
 const status = () => {
   const m = state.moments, text = $("status"), pieces = m.segments(state.threshold);
@@ -379,6 +379,7 @@ const begin = async () => {
     features.about = await ask(`/api/features/${features.id}`).catch(error => say(error.message));
     for (const video of features.about?.videos ?? []) if (!state.videos.some(one => one.id === video.id)) state.videos.push(video);
   }
+  for (const one of state.features) if (one.about && !one.about.model) say(`${one.name} was made by an encoder that the page does not have, and cannot be searched here.`);
   const ofFeatures = state.features.find(one => about.encoders.includes(one.about?.model))?.about.model;
   options($("encoder"), about.encoders.map(name => [name, name]), ofFeatures);
   if (about.encoders.includes(hash.get("encoder"))) $("encoder").value = hash.get("encoder");

@@ -145,7 +145,7 @@ const showPairs = (title, pairs) => {
     text.textContent = words;
     row.append(...cards.map(([moments, i]) => {
       const card = new Card(moment => moment.video === state.video ? move(moment.start) : choose(moment.video, moment.start));
-      card.show({ video: moments.video, start: moments.start[i], seconds: moments.end[i] - moments.start[i] }, clock(moments.start[i]), moments.video.name);
+      card.show({ video: moments.video, start: moments.start[i], seconds: moments.end[i] - moments.start[i] }, clock(moments.start[i]), moments.video === state.video ? "" : moments.video.name);
       return card.root;
     }), text);
     return row;
