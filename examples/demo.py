@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw
 
 import vie_models as vie
 from vie_models.app import EXAMPLE
-from vie_models.search import draw_segments, percentile_of, random_cosines, segment, thumbnail
+from vie_models.search import Segmentation, draw_segments, percentile_of, random_cosines, segment, thumbnail
 
-MODEL = "vie_twopathway_tiny"
+MODEL = "vie_twopathway_small"
 ALIKE = 99.5
 """Percentage of random pairs of videos that must be less alike than two segments of one place."""
 HEIGHT, CAPTION, GAP = 120, 24, 10
@@ -30,7 +30,7 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def returning(found: object, random: np.ndarray) -> list[tuple[int, int, float]]:
+def returning(found: Segmentation, random: np.ndarray) -> list[tuple[int, int, float]]:
     """Finds segments that return: (number of the first, number of the later one, percentile of their likeness)."""
     spans = found.segments
     means = np.stack([found.embeddings[(found.times >= start) & (found.times < end)].mean(0) for start, end in spans])
@@ -72,9 +72,8 @@ def main(video: Path, out: Path) -> None:
     pairs, spans = returning(found, random), found.segments
     picture = draw_segments(found, out / "moments.png")
     add_matches(picture, video, spans, pairs)
-    print(
-        f"{video.name} lasts {clock(found.duration)}. {MODEL}, an encoder that learned without labels, saw {len(found.times)} moments."
-    )
+    moments = f"{len(found.times)} moments seen by {MODEL}, an encoder that learned without labels"
+    print(f"{video.name} lasts {clock(found.duration)}: {moments}.")
     print(f"The video changes {len(found.boundaries)} times: at {', '.join(map(clock, found.boundaries)) or 'no time'}.")
     again = [f"{clock(spans[later][0])} shows again what {clock(spans[first][0])} did" for first, later, _ in pairs]
     print(f"{'; '.join(again)}." if again else "No segment shows again what an earlier one did.")

@@ -1,8 +1,8 @@
 """Cuts the example video: four places, each seen twice. `python -m reproduce.example_video SOURCES [OUT.mp4]`.
 
 SOURCES is a folder with these files of https://github.com/intel-iot-devkit/sample-videos (CC BY 4.0), at any size:
-car-detection.mp4, bottle-detection.mp4 and one-by-one-person-detection.mp4, and of asl_gestures/ bird, book, sorry and walk.mkv under
-the names asl_bird.mkv and so on.
+car-detection.mp4, bottle-detection.mp4 and one-by-one-person-detection.mp4, and of asl_gestures/ bird, book, sorry and
+walk.mkv under the names asl_bird.mkv and so on.
 """
 
 import sys
@@ -35,7 +35,7 @@ MOST_BYTES = 600_000
 def frames(folder: Path) -> Iterator[np.ndarray]:
     """Yields the frames of all shots, uint8 [180, 320, 3]."""
     for name, start, seconds in SHOTS:
-        (found,) = [path for path in folder.rglob(name)][:1] or sys.exit(f"there is no {name} in {folder}")
+        (found,) = list(folder.rglob(name))[:1] or sys.exit(f"there is no {name} in {folder}")
         first = round(start * GRID_FPS)
         with open_video(found, GRID_FPS) as video:
             wanted = [[first + k] for k in range(round(seconds * GRID_FPS)) if first + k < video.num_frames]

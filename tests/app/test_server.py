@@ -111,7 +111,7 @@ def test_a_video_is_played_in_parts(page, key, video):
     assert part.content == video.read_bytes()[10:20]
     clip = page.get(f"/clip/{key}?start=1&seconds=2")
     assert clip.headers["content-type"] == "video/mp4"
-    frames, record = vie.Extractor(vie.create_model(ENCODER), clips=1, workers=0).features(clip.content)
+    _, record = vie.Extractor(vie.create_model(ENCODER), clips=1, workers=0).features(clip.content)
     assert record.duration == 2.0
 
 

@@ -192,16 +192,10 @@ def test_search_in_features(page):
     picture(page, "features")
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("Mpeg4.mp4", "Mpeg4"),
-        ("sample_ac3.mp4", "audio"),
-        ("corrupted.mp4", None),
-        ("portrait-4k.mp4", None),
-        ("example.avi", None),
-    ],
-)
+KINDS = {"Mpeg4.mp4": "Mpeg4", "sample_ac3.mp4": "audio", "corrupted.mp4": None, "portrait-4k.mp4": None, "example.avi": None}
+
+
+@pytest.mark.parametrize(("name", "said"), KINDS.items())
 def test_videos_of_all_kinds(page, name, said):
     choose(page, name, done=None)
     if said:

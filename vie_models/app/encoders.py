@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..models import Encoder
     from ..search import Index
 
-DEFAULT = "vie_twopathway_tiny"
+DEFAULT = "vie_twopathway_small"
 STRIDE = 0.5
 """Seconds from one moment to the next, as in `vie segment`."""
 PARTS = {"static": "appearance", "dynamic": "motion"}

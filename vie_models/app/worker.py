@@ -77,10 +77,8 @@ class Job:
 
     async def result(self) -> dict[str, Any]:
         """Returns the last event, when the job is done."""
-        found = "{}"
-        async for _, found in self.follow():
-            pass
-        return json.loads(found)
+        events = [event async for _, event in self.follow()]
+        return json.loads(events[-1])
 
 
 class Worker:
