@@ -21,7 +21,7 @@ from vie_models.search import Segmentation, draw_segments, percentile_of, random
 MODEL = "vie_twopathway_small"
 ALIKE = 99.5
 """Percentage of random pairs of videos that must be less alike than two segments of one place."""
-HEIGHT, CAPTION, GAP = 120, 24, 10
+HEIGHT, CAPTION, GAP = 84, 24, 10
 """Sizes of the pictures of the matches, in pixels."""
 
 
@@ -75,8 +75,8 @@ def main(video: Path, out: Path) -> None:
     moments = f"{len(found.times)} moments seen by {MODEL}, an encoder that learned without labels"
     print(f"{video.name} lasts {clock(found.duration)}: {moments}.")
     print(f"The video changes {len(found.boundaries)} times: at {', '.join(map(clock, found.boundaries)) or 'no time'}.")
-    again = [f"{clock(spans[later][0])} shows again what {clock(spans[first][0])} did" for first, later, _ in pairs]
-    print(f"{'; '.join(again)}." if again else "No segment shows again what an earlier one did.")
+    again = [f"what is seen from {clock(spans[first][0])} returns at {clock(spans[later][0])}" for first, later, _ in pairs]
+    print(f"Again: {'; '.join(again)}." if again else "Nothing that is seen returns.")
     print(f"The picture of it: {picture}")
     vie_command = Path(sys.executable).with_name("vie")  # of this environment
     command = os.path.relpath(vie_command) if vie_command.exists() else "vie"
