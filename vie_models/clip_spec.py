@@ -12,6 +12,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Placement = Literal["even", "paper"]
 """Where test clips lie. "even": evenly spaced from the start of the video to its end. "paper": as the paper's evaluation places
 those of the model, by `ClipSpec.placement`."""
+Augmentation = Literal["color_jitter", "affine_jitter", "resized_crop", "multi_scale_crop", "random_crop"]
+"""How `train_transform` changes the frames of a training clip: see video/transforms.py."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

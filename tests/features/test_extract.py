@@ -97,27 +97,17 @@ def test_bad_requests_are_refused_before_work(model, videos, tmp_path):
 
 def test_command_line(videos, tmp_path, capsys):
     weights = tmp_path / "weights"
-    assert cli.main(["convert", str(CHECKPOINT), str(weights)]) == 0
+    assert cli.main(["convert", "vie_3dresnet", str(CHECKPOINT), str(weights)]) == 0
     assert "width 4: bank.safetensors, config.json, model.safetensors" in capsys.readouterr().out
-    arguments = [
-        "--model",
-        "vie_3dresnet",
-        "--checkpoint",
-        str(weights),
-        "--layers",
-        "encode_6",
-        "encode_10",
-        "-o",
-        str(tmp_path / "out"),
-    ]
-    assert cli.main(["extract", str(videos / "long.mp4"), *arguments]) == 0
-    assert cli.main(["extract", str(videos), *arguments]) == exit_codes.EXIT_SOME_FAILED
+    arguments = ["--weights", str(weights), "--layers", "encode_6", "encode_10", "-o", str(tmp_path / "out")]
+    assert cli.main(["extract", "vie_3dresnet", str(videos / "long.mp4"), *arguments]) == 0
+    assert cli.main(["extract", "vie_3dresnet", str(videos), *arguments]) == exit_codes.EXIT_SOME_FAILED
     captured = capsys.readouterr()
     assert "2 ok, 0 damaged, 1 failed, 1 skipped" in captured.out
     assert f"failed: {videos}/broken.mp4: cannot be opened as a video" in captured.err
-    assert cli.main(["extract", str(tmp_path / "nothing"), *arguments]) == exit_codes.EXIT_USAGE
-    assert cli.main(["convert", str(videos / "broken.mp4"), str(weights)]) == exit_codes.EXIT_FAILED
-    assert cli.main(["extract", str(videos), "--model", "vie_slow", "-o", str(tmp_path)]) == exit_codes.EXIT_FAILED
+    assert cli.main(["extract", "vie_3dresnet", str(tmp_path / "nothing"), *arguments]) == exit_codes.EXIT_USAGE
+    assert cli.main(["convert", "vie_3dresnet", str(videos / "broken.mp4"), str(weights)]) == exit_codes.EXIT_FAILED
+    assert cli.main(["extract", "vie_slow", str(videos), "-o", str(tmp_path)]) == exit_codes.EXIT_FAILED
     assert "nobody has published weights for vie_slow" in capsys.readouterr().err
 
 
@@ -265,7 +255,7 @@ def test_shards_share_a_folder_and_their_number_may_change(tiny, corpus, tmp_pat
 def test_torchrun_shares_the_work(tiny, corpus, tmp_path):
     vie.save_pretrained(tiny, tmp_path / "weights")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "vie_models.cli", "extract"]
-    command += [str(corpus), "--model", "vie_3dresnet_tiny", "--checkpoint", str(tmp_path / "weights"), "--workers", "0"]
+    command += ["vie_3dresnet_tiny", str(corpus), "--weights", str(tmp_path / "weights"), "--workers", "0"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([*command, "-o", str(tmp_path / "out")], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -437,14 +427,14 @@ def test_folders_of_frames_and_lists(tiny, corpus, tmp_path, capsys):
     vie.save_pretrained(tiny, weights)
     (tmp_path / "list.txt").write_text("class 1/3.mp4\nclass 1/frames\n\nclass 0/gone.mp4\n")
     arguments = ["--list", str(tmp_path / "list.txt"), "--root", str(corpus), "-o", str(tmp_path / "out")]
-    arguments += ["--model", "vie_3dresnet_tiny", "--checkpoint", str(weights), "--stride", "0.5", "--pool", "none"]
-    assert cli.main(["extract", *arguments]) == exit_codes.EXIT_SOME_FAILED
+    arguments += ["--weights", str(weights), "--stride", "0.5", "--pool", "none"]
+    assert cli.main(["extract", "vie_3dresnet_tiny", *arguments]) == exit_codes.EXIT_SOME_FAILED
     captured = capsys.readouterr()
     assert "2 ok, 0 damaged, 1 failed, 0 skipped" in captured.out
     assert "gone.mp4: cannot be read: no video file at" in captured.err
     assert (tmp_path / "out" / "class 1" / "3.mp4.npz").exists()
-    assert cli.main(["extract", *arguments, "--shard", "2/2"]) == exit_codes.EXIT_USAGE
-    assert cli.main(["extract", "-o", str(tmp_path / "out"), "--model", "vie_3dresnet_tiny"]) == exit_codes.EXIT_USAGE
+    assert cli.main(["extract", "vie_3dresnet_tiny", *arguments, "--shard", "2/2"]) == exit_codes.EXIT_USAGE
+    assert cli.main(["extract", "vie_3dresnet_tiny", "-o", str(tmp_path / "out")]) == exit_codes.EXIT_USAGE
 
 
 def children(process: int) -> list[int]:
@@ -497,7 +487,7 @@ def test_every_name_that_looks_like_a_video_has_its_row(tiny, tmp_path):
     assert "pipe" in records["pipe.mp4"].reason
     named = extractor.extract([folder / "annexed.mp4", folder / "linked.mp4"], tmp_path / "named")
     assert [record.status for record in named] == ["failed", "ok"]
-    assert cli.main(["extract", str(folder / "annexed.mp4"), "-o", str(tmp_path / "x"), "--model", "vie_single_tiny"]) == 1
+    assert cli.main(["extract", "vie_single_tiny", str(folder / "annexed.mp4"), "-o", str(tmp_path / "x")]) == 1
     assert len((tmp_path / "x" / "manifest.jsonl").read_text().splitlines()) == 1
     lists = annotated_folder(folder.parent, 0.0)
     assert {entry.name for entry in lists.splits["train"]} == {f"videos/{name}" for name in records}
@@ -590,8 +580,8 @@ def test_an_error_of_the_program_is_no_damaged_video(corpus, tiny):
 def test_killed_and_interrupted_runs_resume_to_the_same_bytes(tiny, corpus, tmp_path):
     weights = tmp_path / "weights"
     vie.save_pretrained(tiny, weights)
-    command = [sys.executable, "-m", "vie_models.cli", "extract", str(corpus), "--model", "vie_3dresnet_tiny"]
-    command += ["--checkpoint", str(weights), "--workers", "2", "--clips", "3", "-o"]
+    command = [sys.executable, "-m", "vie_models.cli", "extract", "vie_3dresnet_tiny", str(corpus)]
+    command += ["--weights", str(weights), "--workers", "2", "--clips", "3", "-o"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     subprocess.run([*command, str(whole)], env=environment, check=False, capture_output=True)

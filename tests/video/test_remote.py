@@ -115,8 +115,17 @@ def test_what_is_not_there(server):
 def test_addresses_are_extracted_beside_files(server, folder, tmp_path, capsys):
     """In the arguments and in a list; a second run reads nothing again; failed ones are tried again."""
     listed = write_list(tmp_path / "list.txt", [f"{server.url}/deep/a.mkv", f"{server.url}/b.mp4?x=../../y"])
-    command = ["extract", f"{server.url}/a.mp4", str(folder / "a.ts"), "--list", str(listed), "-o", str(tmp_path / "out")]
-    command += ["--model", "vie_single_tiny", "--workers", "0"]
+    command = [
+        "extract",
+        "vie_single_tiny",
+        f"{server.url}/a.mp4",
+        str(folder / "a.ts"),
+        "--list",
+        str(listed),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    command += ["--workers", "0"]
     assert cli.main(command) == 3
     said = capsys.readouterr()
     assert "3 ok, 0 damaged, 1 failed" in said.out

@@ -8,15 +8,15 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from tyro.conf import Positional, arg
+from typing import Any, Literal
 
 from ..clip_spec import Placement
 from ..failures import MAX_FAILED, NothingReadError, check_failures, check_max_failed
+from .arguments import command
 from .exit_codes import exit_code
 
 
+@command(model="MODEL", videos="VIDEO ...")
 @dataclasses.dataclass(kw_only=True)
 class Extract:
     """Writes features of videos: one file per video, and manifest.jsonl with one line per video.
@@ -27,14 +27,14 @@ class Extract:
     start several commands with different values of --shard.
     """
 
-    videos: Annotated[Positional[tuple[str, ...]], arg(metavar="VIDEO ...")] = ()
-    """Video files, their http(s) addresses, and folders to search for video files and for folders of %06d.jpg frames."""
-    out: Annotated[Path, arg(aliases=["-o"])]
-    """Folder for the features and the manifest."""
     model: str
     """Name of a model or weight set; `vie list` shows them."""
-    checkpoint: Path | None = None
-    """Your own weights: a folder, .safetensors, TensorFlow checkpoint or PyTorch state_dict. Default: the published weights."""
+    videos: tuple[str, ...] = ()
+    """Video files, their http(s) addresses, and folders to search for video files and for folders of %06d.jpg frames."""
+    out: Path
+    """Folder for the features and the manifest."""
+    weights: Path | None = None
+    """Your own weights: a folder, .safetensors, TensorFlow weights or PyTorch state_dict. Default: the published weights."""
     list: Path | None = None
     """Text file that names more videos, one path or address per line."""
     root: Path | None = None
@@ -94,11 +94,11 @@ class Extract:
             raise FileNotFoundError(f"no such file or folder: {', '.join(missing)}")
         shard = self._shard()
         if self.dry_run:
-            outline = create_outline(self.model, checkpoint_path=self.checkpoint)
+            outline = create_outline(self.model, checkpoint_path=self.weights)
             return self._estimate(self._extractor(outline, dtype=torch.float32), videos, shard)
-        model = create_model(self.model, pretrained=self.checkpoint is None, checkpoint_path=self.checkpoint)
+        model = create_model(self.model, pretrained=self.weights is None, checkpoint_path=self.weights)
         extractor = self._extractor(
-            model, dtype=getattr(torch, self.dtype), device=self.device or own_device(), compile=self.compile
+            model, dtype=getattr(torch, self.dtype), device=self.device or default_device(), compile=self.compile
         )
         records = extractor.extract(
             videos,
@@ -190,7 +190,7 @@ class Extract:
         return int(match[1]), int(match[2])
 
 
-def own_device() -> str:
+def default_device() -> str:
     """Returns this process's GPU (by its local rank under torchrun), or the CPU if there is none."""
     import torch
 

@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from ..bank.ranks import World
-from ..clip_spec import ClipSpec
+from ..clip_spec import Augmentation, ClipSpec
 from ..datasets.lists import VideoList
 from ..datasets.processes import clean_context
 from ..video.clips import Clip, train_clip
 from ..video.frames import Video, VideoError
 from ..video.sources import decoding, open_video, read_clip
-from ..video.transforms import COLOR_CHANGES, Recipe, train_transform
+from ..video.transforms import COLOR_CHANGES, train_transform
 from .seeds import generator
 
 _AHEAD = 1 << 30  # bytes of batches that wait, of all workers together
@@ -75,7 +75,7 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
         videos: VideoList,
         spec: ClipSpec,
         *,
-        recipe: Recipe = "color_jitter",
+        recipe: Augmentation = "color_jitter",
         color: bool = True,
         seed: int = 0,
         time_limit: float = 60.0,

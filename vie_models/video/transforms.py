@@ -5,7 +5,7 @@ T time, H height, W width.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 import torch
@@ -13,13 +13,12 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from ..clip_spec import ClipSpec
+from ..clip_spec import Augmentation, ClipSpec
 from .colors import change_colors, change_colors_affinely, draw_colors
 
 MULTI_SCALES = (1.0, 0.841, 0.707, 0.595, 0.5)
 SHARES, SHAPES = (0.2, 1.0), (3 / 4, 4 / 3)
 """Least and greatest area, as a share of the frame, and width over height of what "resized_crop" cuts out."""
-Recipe = Literal["color_jitter", "affine_jitter", "resized_crop", "multi_scale_crop", "random_crop"]
 COLOR_CHANGES = {
     "color_jitter": change_colors,
     "affine_jitter": change_colors_affinely,
@@ -93,10 +92,10 @@ class TrainTransform(ClipTransform):
     "random_crop" resizes, crops and mirrors as "color_jitter" does, and leaves colors unchanged.
     """
 
-    def __init__(self, spec: ClipSpec, recipe: Recipe = "color_jitter") -> None:
+    def __init__(self, spec: ClipSpec, recipe: Augmentation = "color_jitter") -> None:
         super().__init__(spec)
-        if recipe not in get_args(Recipe):
-            raise ValueError(f"recipe must be one of {', '.join(get_args(Recipe))}, got {recipe!r}")
+        if recipe not in get_args(Augmentation):
+            raise ValueError(f"recipe must be one of {', '.join(get_args(Augmentation))}, got {recipe!r}")
         self.recipe = recipe
 
     def __call__(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> Tensor:
@@ -175,7 +174,7 @@ def clip_transform(model_or_spec: HasClipSpec | ClipSpec) -> ClipTransform:
     return ClipTransform(_spec(model_or_spec))
 
 
-def train_transform(model_or_spec: HasClipSpec | ClipSpec, recipe: Recipe = "color_jitter") -> TrainTransform:
+def train_transform(model_or_spec: HasClipSpec | ClipSpec, recipe: Augmentation = "color_jitter") -> TrainTransform:
     """Returns a training transform of a model or a ClipSpec: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop].
 
     `TrainTransform` describes the recipes. An unknown recipe raises ValueError.
