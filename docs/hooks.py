@@ -44,7 +44,7 @@ def _variants(command: Any) -> Iterator[list[str]]:
         for name, inner in command.commands.items():
             variants = list(_variants(inner))
             yield from ([name, *words] for words in variants or [[]])
-            if command.what in ("recipe", "model"):
+            if command.differ_in_settings:
                 break
 
 

@@ -60,6 +60,11 @@ class Group:
     summaries: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """What the help of the group says of its commands. Default: their own first sentences."""
 
+    @property
+    def differ_in_settings(self) -> bool:
+        """Whether the commands are one and the same, with other settings: recipes, models."""
+        return not any(isinstance(command, (Group, type)) for command in self.commands.values())
+
 
 def summary(command: Any) -> str:
     """Returns the first sentence or two about a command, in one line."""
@@ -68,28 +73,43 @@ def summary(command: Any) -> str:
 
 def parse_command(command: Any, words: Sequence[str], prog: str) -> Any:
     """Returns the dataclass that the words after a command ask for. Ends with exit code 2 if they are wrong."""
+    short = any(word.startswith("--tyro-") for word in words[:1])
     settings = {} if isinstance(command, (Group, type)) else {"default": command}
-    return tyro.cli(_kind(command), args=words, prog=prog, description=_description(command), **settings)
+    return tyro.cli(_kind(command, short), args=words, prog=prog, description=_description(command), **settings)
 
 
 def _description(command: Any) -> str:
     return inspect.cleandoc(command.description if isinstance(command, Group) else command.__doc__)
 
 
-def _kind(command: Any) -> Any:
-    """Returns the type that tyro parses: of a group, the union of its commands."""
+def _kind(command: Any, short: bool = False) -> Any:
+    """Returns the type that tyro parses: of a group, the union of its commands.
+
+    With `short`, commands that differ in their settings alone are one command that takes their names, as shells complete them.
+    A script with the flags of each would be several times as long as fish lets a program be.
+    """
     if not isinstance(command, Group):
         return command if isinstance(command, type) else type(command)
     kinds = []
     for name, inner in command.commands.items():
         described = {"name": name, "description": command.summaries.get(name) or summary(inner)}
+        if short and isinstance(inner, Group) and inner.differ_in_settings:
+            inner = _named(inner)
         if isinstance(inner, Group):
-            kinds.append(Annotated[Any, subcommand(**described, constructor_factory=functools.partial(_kind, inner))])
+            kinds.append(Annotated[Any, subcommand(**described, constructor_factory=functools.partial(_kind, inner, short))])
         elif isinstance(inner, type):
             kinds.append(Annotated[inner, subcommand(**described)])
         else:
             kinds.append(Annotated[type(inner), subcommand(**described, default=inner)])
     return Union[tuple(kinds)]  # noqa: UP007
+
+
+def _named(group: Group) -> Any:
+    """Returns the first command of a group, as one whose first word is a name in the group."""
+    first = next(iter(group.commands.values()))
+    name = Annotated[Positional[Literal[tuple(group.commands)]], arg(metavar=group.what.upper(), help="")]
+    kind = dataclasses.make_dataclass(type(first).__name__, [("name_", name)], bases=(type(first),), kw_only=True)
+    return kind(name_=tyro.MISSING, **vars(first))
 
 
 def _metavar(hint: Any) -> str | None:
