@@ -257,7 +257,7 @@ def test_the_commands_names_and_files_that_pages_name_are_there():
     for page, text in PAGES.items():
         for command in re.findall(r"`vie ([a-z][\w-]*)", text):
             assert command in COMMANDS, (page, command)
-        for name in re.findall(r"\bvie\.([A-Za-z_]\w*)", text):
+        for name in re.findall(r"(?<!/)\bvie\.([A-Za-z_]\w*)", text):
             assert hasattr(vie, name), (page, name)
         for module in re.findall(r"(?:python -m |`)((?:reproduce|benchmarks)(?:\.\w+)*)", text):
             assert importlib.util.find_spec(module), (page, module)
