@@ -6,6 +6,7 @@ The named recipes are in recipes.py.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Mapping
@@ -165,8 +166,7 @@ class TrainConfig:
             if not low <= getattr(self, name) <= high or not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be from {low:g} to {high:g}, got {getattr(self, name)}")
         check_max_failed(self.max_failed)
-        for name in ("objective", "bank_start", "augmentation", "augment", "schedule", "val_placement", "dtype"):
-            choices = get_args(get_type_hints(TrainConfig)[name])
+        for name, choices in _choices().items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if self.crop is not None and self.crop < 32:
@@ -244,6 +244,15 @@ FIXED = (
     *("lr", "schedule", "lr_boundaries", "warmup_steps", "momentum", "weight_decay", "norm_momentum", "seed", "dtype"),
 )
 """Settings that cannot change when a run continues. The others can."""
+
+
+@functools.cache
+def _choices() -> dict[str, tuple[str, ...]]:
+    """The choices of each setting that has some and must be one of them."""
+    hints = get_type_hints(TrainConfig)
+    names = ("objective", "bank_start", "augmentation", "augment", "schedule", "val_placement", "dtype")
+    return {name: get_args(hints[name]) for name in names}
+
 
 _MINIMA = {
     **dict.fromkeys(("background", "clusters"), 2),  # with one, every neighbor is close, and there is nothing to learn
