@@ -1,6 +1,6 @@
 """torch.hub entry points. `torch.hub.help(REPO, "vie_3dresnet")` describes one of them."""
 
-dependencies = ["filelock", "numpy", "safetensors", "torch", "torchvision", "tqdm"]
+dependencies = ["filelock", "huggingface_hub", "numpy", "safetensors", "torch", "torchvision", "tqdm", "yaml"]
 
 from vie_models.hub import (  # noqa: E402, F401
     vie_3dresnet,

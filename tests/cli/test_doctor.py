@@ -26,8 +26,8 @@ def machine(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: {"timm": "1.0.9"}.get(name) or version(name))
     with Yes() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        record = catalog.WeightRecord(name="vie_3dresnet.k400", url=f"{server.url}/k400.tar", license="", provenance="")
-        sets = {name: one for name, one in catalog.CATALOG.items() if one.files}
+        record = catalog.WeightRecord(name="vie_3dresnet.k400", url=f"{server.url}/k400.tar", license="", summary="")
+        sets = {name: one for name, one in catalog.CATALOG.items() if not one.url}
         monkeypatch.setattr(catalog, "CATALOG", {**dict(list(sets.items())[:1]), record.name: record})
         yield server
 

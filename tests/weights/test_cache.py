@@ -45,9 +45,8 @@ def publish(monkeypatch):
             name=NAME,
             url=f"{server.url}/vie/checkpoint-3.tar",
             sha256=sha256,
-            size=SIZE,
             license="none",
-            provenance="a test",
+            summary="a test",
             model_args={"width": 4},
         )
         monkeypatch.setitem(catalog.CATALOG, NAME, record)
@@ -95,12 +94,11 @@ def start_python(script: str, server: FileServer, cache: Path, **env: str) -> su
     prelude = f"""
         import os, signal, sys, torch
         import vie_models as vie
-        from vie_models.weights import catalog, download, store
+        from vie_models.weights import catalog, download
         torch.set_num_threads(1)
         download.BACKOFF, download.CHUNK = 0.0, 1 << 14
         catalog.CATALOG[{NAME!r}] = catalog.WeightRecord(
-            name={NAME!r}, url={server.url!r} + "/checkpoint-3.tar", sha256=None, size=None, license="none",
-            provenance="a test", model_args={{"width": 4}})
+            name={NAME!r}, url={server.url!r} + "/checkpoint-3.tar", license="none", summary="a test", model_args={{"width": 4}})
         def load():
             return vie.create_model({NAME!r}, cache_dir={str(cache)!r}, progress=False)
     """

@@ -18,8 +18,10 @@ from support.servers import Fault, FileServer, HubServer
 import vie_models as vie
 from vie_models.cli import main
 from vie_models.files import sha256_of
-from vie_models.weights.card import CARD, About, Measured, write_card
-from vie_models.weights.folder import BANK, CONFIG, MODEL, join, read_bank, save_pretrained, write_tensors
+from vie_models.models.weight_folder import BANK, CONFIG, MODEL, read_bank, save_pretrained, write_tensors
+from vie_models.weights.card import About, Measured, write_card
+from vie_models.weights.catalog import CARD
+from vie_models.weights.joined import join
 from vie_models.weights.publish import check, publish
 
 ABOUT = {

@@ -11,7 +11,7 @@ from support import REFERENCE
 from support.encoders import embed
 
 import vie_models as vie
-from vie_models.weights import folder
+from vie_models.models import weight_folder as folder
 
 TAR = REFERENCE / "checkpoint-3.tar"
 

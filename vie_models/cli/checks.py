@@ -169,7 +169,7 @@ def _weights() -> Iterator[Finding]:
     from ..weights.cache import load_record
     from ..weights.catalog import CATALOG
 
-    shipped = [record for record in CATALOG.values() if record.files]
+    shipped = [record for record in CATALOG.values() if not record.url]
     try:
         for record in shipped:
             load_record(record)

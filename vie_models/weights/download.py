@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .errors import WeightsError
+from ..models import WeightsError
 
 CHUNK = 1 << 20
 ATTEMPTS = 5

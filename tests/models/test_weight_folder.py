@@ -273,7 +273,6 @@ def test_hub_revisions_tokens_caches_and_damage(tmp_path):
     # the Hub is gone now
     cache = tmp_path / "hf/hub/models--org--net"
     script = """
-        from vie_models.weights import store
         cache, shared = Path(sys.argv[1]), Path(sys.argv[1]).parent / "blobs/ab"
         def load():
             return vie.from_pretrained("org/net", local_files_only=True)
