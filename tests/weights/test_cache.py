@@ -21,7 +21,8 @@ from support.encoders import embed, flip
 from support.servers import Fault, FileServer
 
 import vie_models as vie
-from vie_models.weights import catalog, download
+from vie_models import http
+from vie_models.weights import catalog
 from vie_models.weights.catalog import WeightRecord
 
 TAR = REFERENCE / "checkpoint-3.tar"
@@ -33,7 +34,7 @@ NAME = "vie_3dresnet.test"
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr(download, "BACKOFF", 0.0)
+    monkeypatch.setattr(http, "BACKOFF", 0.0)
 
 
 @pytest.fixture
@@ -94,11 +95,13 @@ def start_python(script: str, server: FileServer, cache: Path, **env: str) -> su
     prelude = f"""
         import os, signal, sys, torch
         import vie_models as vie
+        from vie_models import http
         from vie_models.weights import catalog, download
         torch.set_num_threads(1)
-        download.BACKOFF, download.CHUNK = 0.0, 1 << 14
+        http.BACKOFF, download.CHUNK = 0.0, 1 << 14
         catalog.CATALOG[{NAME!r}] = catalog.WeightRecord(
-            name={NAME!r}, url={server.url!r} + "/checkpoint-3.tar", license="none", summary="a test", model_args={{"width": 4}})
+            name={NAME!r}, url={server.url!r} + "/checkpoint-3.tar", license="none", summary="a test",
+            model_args={{"width": 4}})
         def load():
             return vie.create_model({NAME!r}, cache_dir={str(cache)!r}, progress=False)
     """
@@ -254,7 +257,7 @@ def test_never_getting_further_ends_in_an_error(server, tmp_path):
 
 def test_a_missing_file_is_reported_at_once(server, tmp_path):
     server.always = Fault(status=404)
-    with pytest.raises(vie.WeightsError, match=r"checkpoint-3.tar answered 404 Not Found.*checkpoint_path="):
+    with pytest.raises(vie.WeightsError, match=r"checkpoint-3.tar: .* 404 Not Found.*checkpoint_path="):
         load(tmp_path)
     assert len(server.requests) == 1
 

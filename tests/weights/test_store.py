@@ -48,7 +48,6 @@ def test_what_is_loaded_is_what_was_asked_for(name, pretrained):
 def test_a_weight_set_by_its_name():
     model = vie.from_pretrained("vie_single_tiny.natural", num_classes=3)
     assert (model.weights.name, model.num_classes, model.training) == ("vie_single_tiny.natural", 3, False)
-    assert vie.Encoder.from_pretrained("vie_single_tiny.natural").weights.name == "vie_single_tiny.natural"
     with pytest.raises(ValueError, match="revision"):
         vie.from_pretrained("vie_single_tiny.natural", revision="v1")
 
