@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import tarfile
 from pathlib import Path
 
@@ -109,19 +110,12 @@ def saved_path(path: Path) -> Path:
     return next(p for p in (parent / "model.safetensors", parent / "folder/model.safetensors") if p.exists())
 
 
-def ddp(name):
-    return f"module.{name}"
-
-
-def compiled(name):
-    return f"_orig_mod.{name}"
-
-
-def compiled_stages(name):
-    return name.replace("stages.", "stages._orig_mod.") if name.startswith("stages") else name
-
-
-WRAPPED = {"ddp": ddp, "compiled": compiled, "both": lambda name: ddp(compiled(name)), "a part": compiled_stages}
+WRAPPED = {
+    "ddp": lambda name: f"module.{name}",
+    "compiled": lambda name: f"_orig_mod.{name}",
+    "both": lambda name: f"module._orig_mod.{name}",
+    "a part": lambda name: re.sub("^stages", "stages._orig_mod", name),
+}
 
 
 @pytest.mark.parametrize("how", WRAPPED)
@@ -145,12 +139,11 @@ def test_a_tensor_that_is_there_twice_is_refused(saved):
         vie.create_model("vie_slow", checkpoint_path=path, width=8)
 
 
-@pytest.mark.parametrize("kind", ["tar", "prefix", "index", "folder"])
-def test_tensorflow_checkpoints_load_in_every_form(kind, tmp_path, clip, expected):
+@pytest.mark.parametrize("kind", ["tar", "folder"])
+def test_tensorflow_checkpoints_load(kind, tmp_path, clip, expected):
     with tarfile.open(TAR) as tar:
         tar.extractall(tmp_path, filter="data")
-    path = {"tar": TAR, "prefix": tmp_path / "checkpoint-3", "index": tmp_path / "checkpoint-3.index", "folder": tmp_path}[kind]
-    model = vie.create_model("vie_3dresnet", checkpoint_path=path)
+    model = vie.create_model("vie_3dresnet", checkpoint_path=TAR if kind == "tar" else tmp_path)
     assert model.model_args["width"] == 4
     assert model.weights is None
     assert torch.equal(embed(model, clip), expected)

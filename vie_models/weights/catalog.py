@@ -73,7 +73,7 @@ def read_record(card: Path) -> WeightRecord:
         Metric(
             name=f"{metric['name']}, {result['dataset']['name']}",
             value=metric["value"],
-            source=ours["measured_by"],
+            source=ours.get("measured_by", "its card"),
             dataset=result["dataset"]["name"],
             protocol=metric.get("config"),
         )
