@@ -191,15 +191,9 @@ def test_the_page_about_publishing_runs(clone):
     assert len(code) == 4
     vie.save_pretrained(vie.create_model("vie_slow", width=8), clone / "mydata")
     with HubServer() as hub:
-        hub.put(
-            "org/vie_slow.mydata",
-            {name: (clone / "mydata" / name).read_bytes() for name in ("config.json", "model.safetensors")},
-        )
-        hub.put(
-            "org/vie_slow.mydata",
-            {name: (clone / "mydata" / name).read_bytes() for name in ("config.json", "model.safetensors")},
-            revision="v1",
-        )
+        files = {name: (clone / "mydata" / name).read_bytes() for name in ("config.json", "model.safetensors")}
+        for revision in ("main", "v1"):
+            hub.put("org/vie_slow.mydata", files, revision=revision)
         away = {"HF_ENDPOINT": hub.url, "HF_HOME": str(clone / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1"}
         environment = {**os.environ, **away, "PYTHONPATH": os.pathsep.join(path or str(ROOT) for path in sys.path)}
         (clone / "page.py").write_text("\n".join(code))
