@@ -24,9 +24,9 @@ from vie_models.features.folder import FeatureFolder, read_manifest
 from vie_models.files import VIDEO_SUFFIXES
 from vie_models.models import MODELS, precision
 from vie_models.video.decode import VideoFile
+from vie_models.video.reader import VideoReader, WorkerBugError
 from vie_models.video.sampling import ClipRead, Sampling, VideoRead, read_video
 from vie_models.video.sources import open_video
-from vie_models.video.workers import VideoReader, WorkerBugError
 
 CHECKPOINT = REFERENCE / "checkpoint-3.tar"
 
@@ -527,7 +527,7 @@ def test_a_folder_that_may_not_be_read_has_its_row(open_folder, mode):
     code = f"""
 import os
 from pathlib import Path
-from vie_models.features.jobs import jobs_of
+from vie_models.features.inputs import find_inputs
 from vie_models.models import model_entry
 from vie_models.video.frames import VideoError
 from vie_models.video.sampling import Sampling, read_video
@@ -539,7 +539,7 @@ if os.getuid() == 0:
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
-for job in jobs_of([folder], None, Path("nowhere")):
+for job in find_inputs([folder], None, Path("nowhere")):
     try:
         list(read_video(job.path, sampling))
         print(job.name, "ok")
@@ -690,7 +690,7 @@ def test_nothing_is_left_running(tiny, corpus, tmp_path, end):
 import pathlib, time, sys
 from vie_models.clip_spec import ClipSpec
 from vie_models.video.sampling import Sampling
-from vie_models.video.workers import VideoReader, WorkerBugError
+from vie_models.video.reader import VideoReader, WorkerBugError
 paths = sorted(pathlib.Path({str(corpus)!r}).rglob("[0-9].mp4"))
 with VideoReader(paths, Sampling(spec=ClipSpec(num_frames=4)), workers=2) as reader:
     for _ in reader:

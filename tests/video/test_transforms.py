@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import vie_models as vie
-from vie_models.video.colors import change_colors, change_colors_affinely, draw_colors
+from vie_models.video.color_jitter import change_colors, change_colors_affinely, draw_colors
 from vie_models.video.transforms import MULTI_SCALES, train_transform
 
 SPEC = vie.ClipSpec(num_frames=3, resize=128, crop=112)
