@@ -1,7 +1,7 @@
 """Starts processes that are not forks of this one.
 
-A fork has this process's memory but none of its threads: a lock that a thread held stays locked, a decoder waits for ever, and a
-GPU refuses. So every process of this package is a new interpreter (`start_python`), or a fork of one that has no threads
+A fork has this process's memory but none of its threads: a lock that a thread held stays locked, a decoder waits for ever,
+and a GPU refuses. So every process of this package is a new interpreter (`start_python`), or a fork of one that has no threads
 (`clean_context`: multiprocessing's fork server). Two things matter in each of them:
 
 - What it imports. `python -c` puts the current folder first, where anybody's types.py would hide Python's own. It is dropped.

@@ -293,8 +293,8 @@ def fill_folder(
     Args:
         folder: the folder, entered.
         inputs: what was found.
-        embed: yields (number, record, arrays) of each of some inputs, in any order. The arrays are None for a video that failed,
-            or whose features `embed` has written.
+        embed: yields (number, record, arrays) of each of some inputs, in any order. The arrays are None for a video that
+            failed, or whose features it has written itself.
         progress: show a progress bar, or a line a minute where there is no terminal.
 
     Returns:

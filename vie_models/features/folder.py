@@ -79,7 +79,8 @@ class Features:
         return len(self.table["name"])
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in self.arrays.items())
+        names = sorted(self.arrays, key=lambda name: name != "embedding")
+        shapes = ", ".join(f"{name} {list(self.arrays[name].shape)}" for name in names)
         return f"Features({len(self)} clips of {len(np.unique(self.table['name']))} videos; {shapes})"
 
     def to_pandas(self) -> Any:

@@ -28,7 +28,7 @@ class Input:
 def find_inputs(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], root: Path | None, out_dir: Path
 ) -> list[Input]:
-    """Returns the inputs of an extraction, including files in folders that are not named like videos, to be recorded as skipped.
+    """Returns the inputs of an extraction, and the files in its folders that are not named like videos, as skipped ones.
 
     Raises:
         ValueError: there is no video, a path lies outside the root, or two videos would get the same file of features.

@@ -104,7 +104,7 @@ class VideoReader:
                 self._paused += time.monotonic() - self._paused_since
                 self._paused_since = None
 
-    def _clock(self) -> float:
+    def clock(self) -> float:
         """Returns the time in seconds, without pauses."""
         with self._lock:
             return (self._paused_since or time.monotonic()) - self._paused
@@ -133,7 +133,7 @@ class VideoReader:
                     break
                 worker = worker or self._hire()
                 try:
-                    for message in worker.read(path, self._time_limit, self._clock):
+                    for message in worker.read(path, self._time_limit, self.clock):
                         self._put((number, message))
                         if self._closed.is_set():
                             break
