@@ -32,9 +32,10 @@ def evaluation(corpus, out, **changes) -> Evaluation:
 
 
 @pytest.mark.parametrize("placement", ["even", "paper"])
-def test_knn_equals_a_naive_one(corpus, tmp_path, pretrained, placement):
-    results = evaluate_knn(evaluation(corpus, tmp_path, weights=pretrained, neighbors=3, placement=placement))
-    model = vie.from_pretrained(pretrained)
+def test_knn_equals_a_naive_one(corpus, tmp_path, placement):
+    """With a trained net: one of a few steps embeds all videos so alike that rounding chooses the neighbors."""
+    results = evaluate_knn(evaluation(corpus, tmp_path, weights="vie_single_tiny.natural", neighbors=3, placement=placement))
+    model = vie.from_pretrained("vie_single_tiny.natural")
     extractor = vie.Extractor(model, clips=5, placement=placement, workers=0)
 
     def embeddings(numbers):
@@ -47,7 +48,7 @@ def test_knn_equals_a_naive_one(corpus, tmp_path, pretrained, placement):
             dots = bank @ clip
             for i in np.argsort(-dots)[:3]:
                 scores[i % 3] += np.exp(dots[i] / 0.07)
-        assert scores[row[0]] == pytest.approx(scores.max(), rel=1e-4)  # this net's embeddings are close to each other
+        assert row[0] == scores.argmax()
 
 
 def test_knn_with_the_bank_of_the_weights(corpus, tmp_path, pretrained):
