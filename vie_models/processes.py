@@ -40,7 +40,7 @@ def start_python(
         pass_fds: numbers of files and sockets that the process inherits.
         environment: its environment variables (default: those of this process).
     """
-    folders = [str(Path(path).absolute()) for path in [*filter(None, sys.path), Path(__file__).parents[1]]]
+    folders = [str(Path(path).absolute()) for path in [*filter(None, sys.path), str(Path(__file__).parents[1])]]
     environment = {**(os.environ if environment is None else environment), "PYTHONPATH": os.pathsep.join(folders)}
     name = function.__name__
     code = "import sys; sys.path[:] = filter(None, sys.path); "  # the current folder is ""
