@@ -11,7 +11,7 @@ from support.videos import write_list, write_video
 
 import vie_models as vie
 from vie_models import cli, http
-from vie_models.features.jobs import jobs_of
+from vie_models.features.inputs import find_inputs
 from vie_models.video import remote
 from vie_models.video.decode import VideoFile
 from vie_models.video.remote import url_name
@@ -162,7 +162,7 @@ def test_names_of_addresses_are_safe(url, name):
     assert re.fullmatch(name, found), found
     assert ".." not in found.split("/")
     assert not found.startswith(("/", "."))
-    assert jobs_of([url], None, remote.tempfile.gettempdir())[0].path == url
+    assert find_inputs([url], None, remote.tempfile.gettempdir())[0].path == url
 
 
 def test_names_of_addresses_differ():

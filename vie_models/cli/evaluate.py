@@ -96,10 +96,10 @@ class Predict:
 
     def run(self) -> int:
         from ..evaluate.predict import load_predictor
-        from ..features.jobs import videos_of
+        from ..features.inputs import find_videos
 
         check_max_failed(self.max_failed)
-        videos = videos_of(self.videos)
+        videos = find_videos(self.videos)
         predictor = load_predictor(self.model, self.weights, classes=self.classes)
         known = predictor.known[:_NAMES] + [f"{len(predictor.known) - _NAMES} more"] * (len(predictor.known) > _NAMES)
         least = predictor.least(self.neighbors, self.temperature) if self.agreement is None else self.agreement

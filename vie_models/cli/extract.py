@@ -77,7 +77,7 @@ class Extract:
     def run(self) -> int:
         import torch
 
-        from ..features.folder import MANIFEST
+        from ..features.folder import MANIFEST, check_records
         from ..video.remote import is_url
         from ..weights import create_model
         from ..weights.store import create_outline
@@ -113,16 +113,9 @@ class Extract:
                 print(f"{record.status}: {record.path}: {record.reason}", file=sys.stderr)
         count = {status: sum(r.status == status for r in records) for status in ("ok", "damaged", "failed", "skipped")}
         print(", ".join(f"{n} {status}" for status, n in count.items()) + f"; features and {MANIFEST} in {self.out}")
-        self._check(records if "TORCHELASTIC_RUN_ID" not in os.environ else self._all_records(videos))
+        everybody = records if "TORCHELASTIC_RUN_ID" not in os.environ else self._all_records(videos)
+        check_records(everybody, self.max_failed, remedy=f"paths start from --root {self.root}" if self.root else "")
         return exit_code(count["failed"] + count["damaged"])
-
-    def _check(self, records: Sequence[Any]) -> None:
-        """Raises an error if too many of the videos failed."""
-        tried = [record for record in records if record.status != "skipped"]
-        if failed := [record for record in tried if record.status == "failed"]:
-            first = f"{failed[0].path}: {failed[0].reason}"
-            remedy = f"paths start from --root {self.root}" if self.root else ""
-            check_failures(len(failed), len(tried), self.max_failed, what="videos", first=first, remedy=remedy)
 
     def _all_records(self, videos: Sequence[str]) -> Sequence[Any]:
         """Returns the records of all of torchrun's processes to the one that ends last, and none to the others.
@@ -130,9 +123,9 @@ class Extract:
         An error ends all of them, so nobody may raise one while others are at work.
         """
         from ..features.folder import read_manifests
-        from ..features.jobs import jobs_of
+        from ..features.inputs import find_inputs
 
-        jobs = {job.name for job in jobs_of(videos, self.root, self.out)}
+        jobs = {job.name for job in find_inputs(videos, self.root, self.out)}
         records = [record for name, record in read_manifests(self.out).items() if name in jobs]
         return records if len(records) == len(jobs) else []
 

@@ -246,7 +246,7 @@ class Segment:
     """Device that runs the model, such as cpu or cuda:1. Default: the GPU if there is one."""
 
     def run(self) -> int:
-        from ..features.jobs import name_of
+        from ..features.inputs import feature_name
         from ..search import draw_segments, segment
         from ..search.segments import KERNEL, THRESHOLD
         from ..video.sources import path_or_url
@@ -268,7 +268,7 @@ class Segment:
         else:
             shown = [[_s(start), _s(end), f"{strength:.2f}" if start else ""] for start, end, strength in rows]
             print(format_table(["start, s", "end, s", "novelty at its start"], shown))
-        out = self.out or Path(f"{Path(name_of(path_or_url(self.video))).name}.segments.png")
+        out = self.out or Path(f"{Path(feature_name(path_or_url(self.video))).name}.segments.png")
         print(f"wrote {draw_segments(found, out)}", file=sys.stderr)
         return 0
 
