@@ -10,7 +10,7 @@ from support.servers import LocalServer, send
 from support.videos import write_list, write_video
 
 import vie_models as vie
-from vie_models import cli
+from vie_models import cli, http
 from vie_models.features.jobs import jobs_of
 from vie_models.video import remote
 from vie_models.video.decode import VideoFile
@@ -61,8 +61,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def server(folder, monkeypatch):
-    monkeypatch.setattr(remote, "TIMEOUT", 0.5)
-    monkeypatch.setattr(remote, "BACKOFF", 0.01)
+    monkeypatch.setattr(http, "TIMEOUT", 0.5)
+    monkeypatch.setattr(http, "BACKOFF", 0.01)
     with VideoServer({file.name: file.read_bytes() for file in folder.iterdir()}) as server:
         yield server
 

@@ -47,7 +47,7 @@ class Join:
     """Weight folder to write."""
 
     def run(self) -> int:
-        from ..weights.folder import join
+        from ..weights.joined import join
 
         print_weights(join(self.static, self.dynamic, self.out), self.out)
         return 0
@@ -105,8 +105,9 @@ class Card:
 
     def run(self) -> int:
         from ..evaluate.report import measured_of, read_rows
-        from ..weights.card import CARD, stated, write_card
-        from ..weights.folder import hash_of_weights, load_folder
+        from ..models.weight_folder import hash_of_weights, load_folder
+        from ..weights.card import stated, write_card
+        from ..weights.catalog import CARD
 
         fields = self._stated()
         rows = read_rows(list(self.results)) if self.results else []

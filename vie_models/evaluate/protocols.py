@@ -20,8 +20,8 @@ from ..datasets.lists import VideoList, class_names, read_list, warn_of_shared
 from ..datasets.readable import check_readable
 from ..failures import check_failures
 from ..models import Encoder
+from ..models.weight_folder import BANK, hash_of_weights, read_bank
 from ..weights import create_model, list_weights, load_memory_bank
-from ..weights.folder import BANK, hash_of_weights, read_bank
 from ..weights.store import load_weights
 from .outputs import clip_outputs, gather_top
 from .results import Results, write_results

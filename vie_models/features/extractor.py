@@ -23,13 +23,13 @@ from ..clip_spec import Placement
 from ..files import identity
 from ..models import Encoder
 from ..models.precision import WrongArithmeticError, check_convolutions
+from ..models.weight_folder import hash_of_weights
 from ..progress import Progress
 from ..video.frames import VideoError
 from ..video.sampling import ClipRead, Sampling, VideoRead, read_open_video
 from ..video.sources import PathOrURL, Source, open_video
 from ..video.transforms import clip_transform
 from ..video.workers import Message, VideoReader
-from ..weights.folder import hash_of_weights
 from .folder import FeatureFolder, Format, VideoRecord
 from .jobs import jobs_of, name_of
 
