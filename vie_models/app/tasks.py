@@ -13,6 +13,7 @@ import io
 import json
 import os
 import queue
+import socket
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from ..processes import ignore_signals
 from .encoders import BATCH, PARTS, THREADS, about, encoder, extractor, index_of, maker_of, predictor
 
 Events = Iterator[dict[str, Any]]
@@ -45,7 +47,7 @@ def moments(path: str, name: str) -> Events:
     made = extractor(name)
     sampling = made.sampling
     with open_video(path, sampling.fps, threads=THREADS) as video:
-        yield {"duration": video.num_frames / sampling.fps, "facts": video.facts}
+        yield {"duration": video.num_frames / sampling.fps, "facts": video.metadata}
     batch: list[Any] = []
 
     def rows() -> dict[str, Any]:
@@ -81,7 +83,7 @@ def strip(path: str, count: int) -> Events:
     for number in range(count):
         with open_video(path, GRID, threads=THREADS) as video:
             at = [[min(int((number + 0.5) * total / count), total - 1)]]
-            (frame,) = video.whole(lambda: list(video.read(at, lambda image: shrink(image, SHORT_SIDE))))  # noqa: B023
+            (frame,) = video.retrying(lambda: list(video.read(at, lambda image: shrink(image, SHORT_SIDE))))  # noqa: B023
         yield {"at": (number + 0.5) * total / count / GRID, "picture": jpeg(frame[0])}
 
 
@@ -101,7 +103,7 @@ def clip(path: str, start: float, seconds: float, target: str) -> Events:
             frames = (part[0] for part in video.read(wanted, lambda frame: shrink(frame, CLIP_SIDE, multiple=2)))
             write_mp4(made, frames, int(GRID), crf=23)
 
-        video.whole(write)
+        video.retrying(write)
         total = video.num_frames
     yield {"start": first / GRID, "duration": total / GRID}
 
@@ -236,15 +238,16 @@ def work(messages: queue.Queue[dict[str, Any]], out: TextIO) -> None:
             say(number, {"end": sentence(error)})
 
 
-def main() -> None:
-    """Reads jobs from the server until it is gone."""
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print must not be taken for an answer
+def main(handle: int) -> None:
+    """Reads jobs from the server through a socket until it is gone."""
+    ignore_signals()
+    connection = socket.socket(fileno=handle)
+    out = connection.makefile("w", encoding="utf-8")
     messages: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def listen() -> None:
         try:
-            for line in sys.stdin:
+            for line in connection.makefile("r", encoding="utf-8"):
                 messages.put(json.loads(line))
         finally:
             os._exit(0)  # the server is gone, even in the middle of a job
@@ -256,7 +259,3 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     work(messages, out)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,10 +11,14 @@ import contextlib
 import json
 import os
 import re
-import sys
+import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+
+from ..processes import start_python
+from .tasks import main
 
 SILENCE = 120.0
 """Seconds without a word from the process after which it is taken to hang."""
@@ -88,25 +92,28 @@ class Worker:
         self.jobs: dict[int, Job] = {}
         self.starts = 0
         """How many processes were started so far."""
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._writer: asyncio.StreamWriter | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._starting = asyncio.Lock()
         self._number = 0
         self._heard = 0.0
 
     async def start(self) -> None:
         """Starts the process, unless it runs."""
-        if self._process is not None:
-            return
-        environment = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-        command = [sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-m", "vie_models.app.tasks"]
-        pipe = asyncio.subprocess.PIPE
-        self._process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, env=environment, limit=_LONGEST_LINE
-        )
-        self.starts += 1
-        self._heard = time.monotonic()
-        self._tasks = [asyncio.create_task(self._listen(self._process)), asyncio.create_task(self._watch(self._process))]
+        async with self._starting:
+            if self._process is not None:
+                return
+            environment = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
+            ours, theirs = socket.socketpair()
+            with theirs:
+                handle = theirs.fileno()
+                self._process = start_python(main, handle, pass_fds=[handle], environment=environment)
+            reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LONGEST_LINE)
+            self.starts += 1
+            self._heard = time.monotonic()
+            process = self._process
+            self._tasks = [asyncio.create_task(self._listen(process, reader)), asyncio.create_task(self._watch(process))]
 
     @property
     def pid(self) -> int | None:
@@ -125,19 +132,19 @@ class Worker:
     async def close(self) -> None:
         """Ends the process."""
         self._lose("The server was stopped.")
-        await asyncio.gather(*self._tasks)
+        for task in self._tasks:
+            task.cancel()
 
     def _cancel(self, job: Job) -> None:
         self._send({"cancel": job.number})
 
     def _send(self, message: dict[str, object]) -> None:
-        if self._process and self._process.stdin and not self._process.stdin.is_closing():
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        if self._writer and not self._writer.is_closing():
+            self._writer.write(json.dumps(message).encode() + b"\n")
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout
+    async def _listen(self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(ValueError, OSError):  # a line too long or no JSON: it is not ours any more
-            while line := await process.stdout.readline():
+            while line := await reader.readline():
                 self._heard = time.monotonic()
                 number, _, text = line.decode().partition(" ")
                 job = self.jobs.get(int(number))
@@ -150,20 +157,20 @@ class Worker:
                     job.tell(text.rstrip())
         if process is self._process:
             self._lose(DIED)
-        await process.wait()
 
-    async def _watch(self, process: asyncio.subprocess.Process) -> None:
-        while process is self._process and process.returncode is None:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(process.wait(), 1)
+    async def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        while process is self._process:
+            await asyncio.sleep(1)
             if self.jobs and time.monotonic() - self._heard > SILENCE and process is self._process:
                 self._lose(HUNG)
 
     def _lose(self, why: str) -> None:
         process, self._process = self._process, None
-        if process and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+        if process:
+            process.kill()
+            process.wait()
+        if self._writer:
+            self._writer.close()
         for job in list(self.jobs.values()):
             job.end(why)
         self.jobs.clear()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
 
-from tyro.conf import Positional, arg
+from .arguments import command
 
 
+@command(named="[VIDEO | FOLDER | FEATURES ...]")
 @dataclasses.dataclass(kw_only=True)
 class App:
     """Opens a page to look at videos with an encoder, to search, and to compare.
@@ -16,9 +16,7 @@ class App:
     It is for this machine alone. Needs `pip install 'vie_models[app]'`.
     """
 
-    named: Annotated[Positional[list[Path]], arg(metavar="[VIDEO | FOLDER | FEATURES ...]")] = dataclasses.field(
-        default_factory=list
-    )
+    named: list[Path] = dataclasses.field(default_factory=list)
     """Videos, folders of videos, and folders of features from `vie extract`, to search in. Default: an example."""
     port: int = 7860
     """Port to serve at. 0: a free one."""
