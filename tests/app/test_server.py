@@ -105,10 +105,13 @@ def test_what_is_folded_away(page, key):
     assert not end["error"]
 
 
-def test_a_video_is_played_in_parts(page, key, video):
+def test_a_video_is_played_in_parts(page, key, video, monkeypatch):
     part = page.get(f"/video/{key}", headers={"Range": "bytes=10-19"})
     assert part.status_code == 206
     assert part.content == video.read_bytes()[10:20]
+    monkeypatch.setattr(server, "PART", 100)
+    part = page.get(f"/video/{key}", headers={"Range": "bytes=7-"})
+    assert part.headers["content-range"] == f"bytes 7-106/{video.stat().st_size}"
     clip = page.get(f"/clip/{key}?start=1&seconds=2")
     assert clip.headers["content-type"] == "video/mp4"
     _, record = vie.Extractor(vie.create_model(ENCODER), clips=1, workers=0).features(clip.content)

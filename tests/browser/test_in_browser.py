@@ -24,6 +24,7 @@ WAIT = 240_000
 ENCODER = "vie_single_tiny"
 DONE = re.compile(r"^\d+ segment")
 expect = playwright.expect
+expect.set_options(timeout=WAIT)
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +101,7 @@ def choose(page, name, encoder=ENCODER, done=DONE):
     page.select_option("#encoder", encoder)
     page.select_option("#video", label=name)
     if done:
-        expect(page.locator("#status")).to_have_text(done, timeout=WAIT)
+        expect(page.locator("#status")).to_have_text(done)
 
 
 def picture(page, name, **options):
@@ -180,7 +181,7 @@ def test_search_by_several_moments_and_a_link(page, server):
     picture(page, "search")
     page.goto("about:blank")
     page.goto(url)
-    expect(page.locator("#question")).to_have_text(asked, timeout=WAIT)
+    expect(page.locator("#question")).to_have_text(asked)
     page.locator(".chip").first.click()
     expect(page.locator(".chip")).to_have_count(1)
 
@@ -199,28 +200,28 @@ KINDS = {"Mpeg4.mp4": "Mpeg4", "sample_ac3.mp4": "audio", "corrupted.mp4": None,
 def test_videos_of_all_kinds(page, name, said):
     choose(page, name, done=None)
     if said:
-        expect(page.locator("#message")).to_contain_text(said, timeout=WAIT)
+        expect(page.locator("#message")).to_contain_text(said)
     else:
-        expect(page.locator("#status")).to_have_text(DONE, timeout=WAIT)
+        expect(page.locator("#status")).to_have_text(DONE)
     picture(page, name.split(".")[0])
 
 
 def test_what_the_browser_cannot_play_comes_as_clips(page):
     choose(page, "example.avi")
-    expect(page.locator("#player")).to_have_attribute("src", re.compile("^/clip/"), timeout=WAIT)
+    expect(page.locator("#player")).to_have_attribute("src", re.compile("^/clip/"))
 
 
 def test_what_is_folded_away(page):
     choose(page, "flipping_a_pancake.mkv")
     for name in ("compare", "layers", "gradients", "names"):
         page.locator(f"#{name} summary").click()
-    expect(page.locator("#responses img")).not_to_have_count(0, timeout=WAIT)
-    expect(page.locator("#pixels img")).not_to_have_count(0, timeout=WAIT)
-    expect(page.locator("#named")).to_contain_text("votes", timeout=WAIT)
+    expect(page.locator("#responses img")).not_to_have_count(0)
+    expect(page.locator("#pixels img")).not_to_have_count(0)
+    expect(page.locator("#named")).to_contain_text("votes")
     page.select_option("#other", label="vie_slowfast_tiny")
-    expect(page.locator("#agreement")).to_contain_text(re.compile(r"Agreement -?\d|too short"), timeout=WAIT)
+    expect(page.locator("#agreement")).to_contain_text(re.compile(r"Agreement -?\d|too short"))
     page.select_option("#other", label="asl_book.mkv")
-    expect(page.locator("#agreement")).to_contain_text("%", timeout=WAIT)
+    expect(page.locator("#agreement")).to_contain_text("%")
     check_with_axe(page)
     picture(page, "folded", full_page=True)
 
@@ -230,19 +231,19 @@ def test_a_drop_whose_name_is_html(page, folder, tmp_path):
     shutil.copy(folder / "asl_book.mkv", tmp_path / name)
     page.select_option("#encoder", ENCODER)
     page.set_input_files("#file", tmp_path / name)
-    expect(page.locator("#video option:checked")).to_have_text(name, timeout=WAIT)
-    expect(page.locator("#status")).to_have_text(DONE, timeout=WAIT)
+    expect(page.locator("#video option:checked")).to_have_text(name)
+    expect(page.locator("#status")).to_have_text(DONE)
     assert page.title() == "What a video encoder sees"
 
 
 def test_reading_can_be_stopped_and_taken_up_again(page):
     choose(page, "long.mp4", encoder="vie_slowfast_tiny", done=re.compile("read ·"))
     page.click("#stop")
-    expect(page.locator("#status")).to_have_text(re.compile("^stopped at"), timeout=WAIT)
+    expect(page.locator("#status")).to_have_text(re.compile("^stopped at"))
     expect(page.locator("#cards figure:visible")).not_to_have_count(0)
     expect(page.locator("#stop")).to_have_text("Read on")
     page.click("#stop")
-    expect(page.locator("#status")).to_have_text(re.compile("read ·"), timeout=WAIT)
+    expect(page.locator("#status")).to_have_text(re.compile("read ·"))
     page.click("#stop")
 
 

@@ -7,6 +7,7 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 HOST = "127.0.0.1"
 
@@ -61,7 +62,13 @@ def serve(
         if browser:
             threading.Timer(0.5, webbrowser.open, [address]).start()
         config = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1, server_header=False)
-        uvicorn.Server(config).run(sockets=[listener])
+
+        class Server(uvicorn.Server):
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                site.worker.end()  # or the pages' connections would stay open
+                super().handle_exit(sig, frame)
+
+        Server(config).run(sockets=[listener])
     finally:
         listener.close()
         scratch.close()

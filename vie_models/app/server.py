@@ -33,7 +33,7 @@ PAGE = Path(__file__).with_name("page")
 HOSTS = ["127.0.0.1", "localhost"]
 MOST_BYTES, MOST_JSON = 2e9, 1_000_000
 """Largest video that may be dropped on the page, and largest question of any other kind, in bytes."""
-SPARE_DISK = 500e6
+SPARE_DISK, PART = 500e6, 2**20
 KEPT_JOBS, KEPT_CLIPS, KEPT_DROPS = 8, 60, 20
 CLIP_SECONDS = 30.0
 _POLICY = "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; base-uri 'none'; form-action 'none'"
@@ -139,8 +139,15 @@ class Site:
         return StreamingResponse(sse(job, 0), media_type="text/event-stream")
 
     async def file(self, request: Request) -> Response:
-        """Sends a video, or the part that a browser asks for."""
+        """Sends a video, or the beginning of the part that a browser asks for: it asks again for the rest.
+
+        A browser keeps six connections to a server. Seven players that each hold one would leave none for anything else.
+        """
         item = self.video(request)
+        if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""), re.ASCII):
+            first, last = int(asked[1]), int(asked[2] or 2**62)
+            part = (b"range", f"bytes={first}-{min(last, first + PART - 1)}".encode())
+            request.scope["headers"] = [part if name == b"range" else (name, value) for name, value in request.scope["headers"]]
         if not item.path.is_file():
             raise HTTPException(404, f"{item.name} is gone.")
         return FileResponse(item.path)

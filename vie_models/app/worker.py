@@ -129,9 +129,13 @@ class Worker:
         self._send({"job": job.number, "do": what, "arguments": arguments})
         return job
 
-    async def close(self) -> None:
-        """Ends the process."""
+    def end(self) -> None:
+        """Ends the process and all jobs."""
         self._lose("The server was stopped.")
+
+    async def close(self) -> None:
+        """Ends the process, and what listens to it."""
+        self.end()
         for task in self._tasks:
             task.cancel()
 

@@ -263,8 +263,8 @@ const strip = video => {
 };
 
 const scopes = () => {
-  const usable = state.features.filter(one => one.about?.model === $("encoder").value);
-  const pairs = [["here", "this video"], ["all", state.videos.length > 1 ? `all ${state.videos.length} videos` : "all videos"], ...usable.map(one => [`features ${one.id}`, one.name])];
+  const usable = state.features.filter(one => one.about?.model), name = one => one.about.model === $("encoder").value ? one.name : `${one.name} (${one.about.model})`;
+  const pairs = [["here", "this video"], ["all", state.videos.length > 1 ? `all ${state.videos.length} videos` : "all videos"], ...usable.map(one => [`features ${one.id}`, name(one)])];
   if (!pairs.some(([key]) => key === state.scope)) state.scope = "here";
   options($("where"), pairs, state.scope);
 };
@@ -327,6 +327,8 @@ const wire = () => {
   });
   $("where").addEventListener("change", () => {
     state.scope = $("where").value;
+    const features = state.features.find(one => state.scope === `features ${one.id}`);
+    if (features && features.about.model !== $("encoder").value) choose(state.video, state.t, features.about.model);
     if (state.scope === "all") readAll();
     cards();
     remember();
@@ -370,22 +372,30 @@ const wire = () => {
   panels.wire();
 };
 
+/** Learns what the features hold, which may take a while; their videos can be opened then. */
+const describe = async () => {
+  for (const features of state.features) {
+    features.about = await ask(`/api/features/${features.id}`).catch(error => say(error.message));
+    if (features.about && !features.about.model) say(`${features.name} was made by an encoder that the page does not have, and cannot be searched here.`);
+    for (const video of features.about?.videos ?? []) if (!state.videos.some(one => one.id === video.id)) state.videos.push(video);
+  }
+  if (!state.moments) return;
+  options($("video"), state.videos.map(one => [one.id, one.name]), state.video.id);
+  scopes();
+};
+
 const begin = async () => {
   wire();
   const about = await ask("/api/about");
   Object.assign(state, { videos: about.videos, features: about.features, encoders: about.encoders });
   const hash = new URLSearchParams(location.hash.slice(1));
-  for (const features of state.features) {
-    features.about = await ask(`/api/features/${features.id}`).catch(error => say(error.message));
-    for (const video of features.about?.videos ?? []) if (!state.videos.some(one => one.id === video.id)) state.videos.push(video);
-  }
-  for (const one of state.features) if (one.about && !one.about.model) say(`${one.name} was made by an encoder that the page does not have, and cannot be searched here.`);
-  const ofFeatures = state.features.find(one => about.encoders.includes(one.about?.model))?.about.model;
-  options($("encoder"), about.encoders.map(name => [name, name]), ofFeatures);
+  options($("encoder"), about.encoders.map(name => [name, name]));
+  const described = describe();
+  if (!state.videos.length || hash.get("scope")?.startsWith("features")) await described;
   if (about.encoders.includes(hash.get("encoder"))) $("encoder").value = hash.get("encoder");
   const number = (key, fallback) => hash.has(key) && Number.isFinite(Number(hash.get(key))) ? Number(hash.get(key)) : fallback;
   Object.assign(state, { part: Math.max(number("part", -1), -1), threshold: Math.min(Math.max(number("threshold", 0.1), 0.02), 0.5),
-    scope: hash.get("scope") ?? (ofFeatures ? `features ${state.features.find(one => one.about?.model === ofFeatures).id}` : "here") });
+    scope: hash.get("scope") ?? "here" });
   $("threshold").value = state.threshold;
   $("level").value = state.threshold.toFixed(2);
   const video = state.videos.find(one => one.id === hash.get("video")) ?? state.videos[0];
