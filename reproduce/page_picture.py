@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-SIZE, COLORS = {"width": 1280, "height": 900}, 256
+SIZE, COLORS = {"width": 1280, "height": 930}, 256
 CURSOR = 0.18
 """Where on the timeline the picture is taken, as a share of it."""
 MOST_BYTES = 400_000
