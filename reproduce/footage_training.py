@@ -106,7 +106,7 @@ RUNS: dict[str, TrainingRun] = {
     **{name: run for model, flags in DYNAMIC.items() for name, run in _dynamic(model, flags).items()},
     **{f"{TINY}-{seed}": TrainingRun(TINY, (*_seed(seed), *STATIC[TINY])) for seed in SEEDS[1:]},
     # goes on from the set that comes with the package
-    **_longer(SMALL, 1000, f"{SMALL}.natural"),
+    **_longer(SMALL, 6000, f"{SMALL}.natural"),
     # instance recognition and local aggregation for as many steps, and what local aggregation needs
     **{name: run for seed in SEEDS for name, run in _on_videos("ir", seed, la=False).items()},
     **{name: run for seed in SEEDS for name, run in _on_videos("la", seed).items()},
