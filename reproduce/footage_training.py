@@ -41,7 +41,7 @@ TINY, SMALL = "vie_single_tiny", "vie_single_small"
 SEEDS = range(3)
 SHORT = 3000
 """Steps of runs that are compared with each other alone."""
-MOST, END = 6000, 1200
+MOST, END = 12_000, 1200
 """Steps that the first part of a longer run may have, and steps of its end."""
 LONGER = ("--batch-size", "128", "--lr", "0.06", "--augmentation", "resized_crop")
 """Settings of longer runs. Photographs are still, so what is cut out of them makes the views."""
@@ -119,7 +119,7 @@ RUNS: dict[str, TrainingRun] = {
     **{name: run for model, flags in DYNAMIC.items() for name, run in _dynamic(model, flags).items()},
     **{f"{TINY}-{seed}": TrainingRun(TINY, (*_seed(seed), *STATIC[TINY])) for seed in SEEDS[1:]},
     # goes on from the set that comes with the package
-    **_longer(SMALL, 6000, f"{SMALL}.natural"),
+    **_longer(SMALL, MOST, f"{SMALL}.natural"),
     # instance recognition and local aggregation for as many steps, and what local aggregation needs
     **{name: run for seed in SEEDS for name, run in _on_videos("ir", seed, la=False).items()},
     **{name: run for seed in SEEDS for name, run in _on_videos("la", seed).items()},
