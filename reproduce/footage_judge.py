@@ -1,9 +1,9 @@
 """Compares short runs of training, to choose its settings: `python -m reproduce.footage_judge WORLD --weights FOLDER ...`.
 
-Asks about photographs and videos that were trained on, without their labels, so that the tests of reproduce.footage have no part
-in the choice: classes of mini-ImageNet and of Caltech-101, each photograph named by those of the other four fifths, and actions
-of UCF101, each group of recordings named by the others. By kNN on the embedding and by ridge regression on encode_10.
-Prints a table; after +-, half of the 95 % interval.
+Asks about photographs and videos that were trained on, without their labels, so that the tests of reproduce.footage have no
+part in the choice: classes of mini-ImageNet and of Caltech-101, each photograph named by those of the other four fifths, and
+actions of UCF101, whose groups of recordings are left out by tenths. By kNN on the embedding and by ridge regression on
+encode_10. Prints a table; after ±, half of the 95 % interval.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def read_questions(world: Path) -> dict[str, tuple[Videos, Split]]:
         folds = list(KFold(5, shuffle=True, random_state=0).split(groups))
         if name in CLIPS:  # v_CLASS_gGROUP_cCLIP.avi
             numbers = [paths[i].rpartition("_g")[2].partition("_")[0] for i in own]
-            groups = np.unique([f"{labels[i]} {number}" for i, number in zip(own, numbers, strict=True)], return_inverse=True)[1]
+            recordings = [f"{labels[i]} {number}" for i, number in zip(own, numbers, strict=True)]
+            groups = np.unique(recordings, return_inverse=True)[1]
             folds = list(GroupKFold(10).split(numbers, groups=numbers))
         seen = np.ones(len(own), bool)
         found[name] = (Videos([paths[i] for i in own], labels[own], groups, seen, CLIPS.get(name, 1)), Split(name, name, folds))
