@@ -122,7 +122,7 @@ try:
 except SystemExit as end:
     code = end.code
 assert code == 0, code
-heavy = {{"torch", "torchvision", "av", "timm", "huggingface_hub", "matplotlib", "gradio"}} & set(sys.modules)
+heavy = {{"torch", "torchvision", "av", "timm", "huggingface_hub", "matplotlib", "starlette"}} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
