@@ -18,9 +18,9 @@ from sklearn.preprocessing import StandardScaler
 
 from vie_models.bank.voting import knn_of_rows
 from vie_models.datasets.lists import read_list
-from vie_models.datasets.moving_textures import MOTIONS
 
 from .footage_world import MOST, caltech, read_table, trains_on, unseen
+from .worlds.moving_textures import MOTIONS
 
 NEIGHBORS, TEMPERATURE = 10, 0.07
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
@@ -61,7 +61,7 @@ class Split:
 
 
 def read_sets(data: Path, toys: Path | None = None) -> dict[str, Videos]:
-    """The five sets; and with `toys`, a folder of `vie data moving-textures`, its objects and its motions."""
+    """The five sets; and with `toys`, a folder of `python -m reproduce.worlds.moving_textures`, its objects and its motions."""
     ucf = read_table(data / "ucf101_subset20" / "labels.csv")
     fights = [row for row in read_table(data / "footage" / "footage.csv") if row["label"]]
     tank = read_table(data / "tank_state4" / "labels.csv")

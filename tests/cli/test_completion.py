@@ -27,7 +27,6 @@ PROBES = {
         name for name in [*vie.list_models(), *vie.list_weights()] if name.startswith("vie_single_t")
     ],
     ("vie", "eval", "knn", "vie_single", "--neig"): ["--neighbors"],
-    ("vie", "data", "photo-motion", "x", "--lev"): ["--level"],
     ("vie", "--install-completion", "f"): ["fish"],
 }
 

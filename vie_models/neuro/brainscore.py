@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from ..models import Encoder, list_models
-from ..video.transforms import clip_transform
-from ..weights import create_model
-from ..weights.card import CITATION
+from ..video import clip_transform
+from ..weights import CITATION, create_model
 from .layers import NamedLayers
 from .windows import EMBEDDING
 

@@ -15,14 +15,11 @@ import torch
 from torch import Tensor
 
 from ..failures import check_failures
-from ..features.extractor import Extractor
+from ..features import Extractor
 from ..files import replacing
-from ..models import Encoder
-from ..models.cost import layer_shapes, output_size
+from ..models import Encoder, layer_shapes, output_size
 from ..progress import Progress
-from ..video.frames import VideoError
-from ..video.sampling import VideoRead
-from ..video.workers import VideoReader
+from ..video import VideoError, VideoRead, VideoReader
 from .projection import SparseProjection
 from .stimuli import PresentationReading, PresentedClip, bin_start, read_stimuli
 from .table import Block, TableWriter, write_parquet

@@ -8,6 +8,7 @@ from .errors import WeightsError
 
 if TYPE_CHECKING:
     from .cache import load_memory_bank
+    from .card import CITATION
     from .folder import hash_of_weights, save_pretrained
     from .programs import export_model
     from .store import create_model, from_pretrained
@@ -18,6 +19,7 @@ __getattr__, _lazy = lazy_names(
     __name__,
     {
         ".cache": ["load_memory_bank"],
+        ".card": ["CITATION"],
         ".folder": ["hash_of_weights", "save_pretrained"],
         ".programs": ["export_model"],
         ".store": ["create_model", "from_pretrained"],
