@@ -35,7 +35,7 @@ from .commands import done
 from .worlds.photo_motion import write_pack
 from .worlds.photo_scenes import PhotoMotion
 
-MOST = 30
+MAX_PER_CLASS = 30
 """Photographs of each Caltech-101 class that can be learned from."""
 BACKGROUND = "BACKGROUND_Google"
 MINI = "mini_imagenet84/"
@@ -116,7 +116,7 @@ def write_lists(data: Path, out: Path) -> None:
     """Writes moving.txt, photos.txt and videos.txt: paths from `data` of what may be trained on."""
     rows, names = read_table(data / "photos" / "photos.csv"), set(unseen_classes(data))
     synsets = {_synset(row) for row in rows if row["label"] in names and row["path"].startswith(MINI)}
-    tests = {path for path, _, place in caltech(data) if place >= MOST}
+    tests = {path for path, _, place in caltech(data) if place >= MAX_PER_CLASS}
     photos = [f"photos/{row['path']}" for row in rows if (_synset(row) or "") not in synsets]
     photos = [path for path in photos if path not in tests]
     footage = [
