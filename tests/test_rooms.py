@@ -11,7 +11,7 @@ import pytest
 from support import ROOT
 
 PACKAGE = ROOT / "vie_models"
-BASE = {"clip_spec", "colors", "failures", "files", "lazy", "names", "progress", "version"}
+BASE = {"clip_spec", "colors", "failures", "files", "http", "lazy", "names", "processes", "progress", "version"}
 """Modules that every room may import."""
 MAY_IMPORT = {
     "models": set(),
@@ -30,6 +30,7 @@ MAY_IMPORT = {
 MAX_LINES = 600
 ON_TOP = ("search", "neuro")
 """Rooms that are built on the public names of the others: `from ..room import name`."""
+IMPORTERS = {"import_module", "__import__"}
 
 
 def rooms_imported(file: Path) -> set[str]:
@@ -64,6 +65,15 @@ def test_rooms_on_top_use_public_names(room):
                 private = {alias.name for alias in node.names} - set(public)
                 assert "." not in node.module, f"{file} imports from {node.module}"
                 assert not private, f"{file} imports {private} from {node.module}"
+
+
+def test_no_room_is_imported_by_string():
+    """An import that these tests do not see could point back up."""
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in IMPORTERS:
+                names = [value.value for value in node.args if isinstance(value, ast.Constant)]
+                assert not [name for name in names if str(name).startswith(("vie_models", "."))], file
 
 
 def test_every_folder_is_a_room():

@@ -22,8 +22,8 @@ import numpy as np
 
 from vie_models.datasets.encode import write_mp4
 from vie_models.datasets.lists import CLASSES
-from vie_models.datasets.processes import map_in_processes
 from vie_models.files import replacing
+from vie_models.processes import map_in_processes
 
 SIZE, FRAMES, FPS = 80, 150, 25
 BACKGROUNDS = 2

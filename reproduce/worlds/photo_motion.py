@@ -29,9 +29,9 @@ from vie_models.cli.exit_codes import exit_code
 from vie_models.datasets.lists import read_list
 from vie_models.datasets.pack_writer import PackWriter, check_hash
 from vie_models.datasets.parse import NO_LABEL
-from vie_models.datasets.processes import map_in_processes
 from vie_models.failures import MAX_FAILED, NothingReadError, check_failures, check_max_failed
 from vie_models.files import replacing, sha256_of
+from vie_models.processes import map_in_processes
 from vie_models.video.packed import PackHeader, PackRow
 
 from .photo_scenes import PhotoMotion, draw, render
