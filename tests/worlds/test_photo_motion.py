@@ -14,7 +14,7 @@ from reproduce.worlds.photo_motion import RECORD, find_photos, make_pack, write_
 from reproduce.worlds.photo_scenes import PhotoMotion, draw, render
 from vie_models.datasets.lists import class_names, read_list
 from vie_models.failures import NothingReadError
-from vie_models.train.loop import pretrain
+from vie_models.train import pretrain
 from vie_models.video.packed import INDEX, open_pack
 
 FRAMES, SIZE = 25, 40
