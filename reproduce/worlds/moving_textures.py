@@ -1,4 +1,6 @@
-"""Rendered videos to train on: moving, textured objects with known factors.
+"""Renders videos to train on: moving, textured objects with known factors.
+
+    python -m reproduce.worlds.moving_textures OUT [--videos 2000] [--seed 0] [--workers 2]
 
 There are forty objects (8 shapes x 5 textures), two cluttered backgrounds and twelve motions. Mirroring a video does not change
 its motion. A scene is an object with its place, size, angle, brightness and background. Each scene is filmed once with each
@@ -9,6 +11,7 @@ vary.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import dataclasses
 import functools
@@ -17,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import replacing
-from ..processes import map_in_processes
-from .encode import write_mp4
-from .lists import CLASSES
+from vie_models.datasets.encode import write_mp4
+from vie_models.datasets.lists import CLASSES
+from vie_models.files import replacing
+from vie_models.processes import map_in_processes
 
 SIZE, FRAMES, FPS = 80, 150, 25
 BACKGROUNDS = 2
@@ -273,3 +276,19 @@ def _write(job: tuple[Path, Factors]) -> None:
     if not path.exists():
         with replacing(path) as made:
             write_mp4(made, render(factors), FPS, crf=23)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder to write to; paths in the lists are relative to it")
+    parser.add_argument("--videos", type=int, default=2000, help="number of training videos")
+    parser.add_argument("--seed", type=int, default=0, help="decides what the videos show")
+    parser.add_argument("--workers", type=int, default=2, help="processes that render")
+    options = parser.parse_args()
+    sizes = make_videos(options.out, options.videos, options.seed, workers=options.workers, progress=True)
+    counts = ", ".join(f"{split}: {size}" for split, size in sizes.items())
+    print(f"{counts} videos; lists in {options.out / 'object'} and {options.out / 'motion'}; use --root {options.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,6 @@
-"""Packs of videos rendered from photographs (photo_scenes.py), to train on without any real video.
+"""Renders a pack of videos from photographs (photo_scenes.py), to train on without any real video.
+
+    python -m reproduce.worlds.photo_motion PHOTOS OUT [--level 5] [--size 91] [--frames 75] ...
 
     PACK/pack.jsonl, shard-00000.bin, classes.txt     as in every pack (video/packed.py): a row per video, photo by photo
     PACK/photo_motion.json                            settings, and a hash of the photographs
@@ -9,28 +11,30 @@ This process appends the videos in order (pack_writer.py), so the bytes do not d
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import hashlib
 import json
 import multiprocessing
 import os
+import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..failures import MAX_FAILED, NothingReadError, check_failures
-from ..files import replacing, sha256_of
-from ..processes import map_in_processes
-from ..video.packed import PackHeader, PackRow
-from .lists import read_list
-from .pack_writer import PackWriter, check_hash
-from .parse import NO_LABEL
-from .photo_scenes import LEVELS, PhotoMotion, Scene, draw, render
+from vie_models.cli.exit_codes import exit_code
+from vie_models.datasets.lists import read_list
+from vie_models.datasets.pack_writer import PackWriter, check_hash
+from vie_models.datasets.parse import NO_LABEL
+from vie_models.failures import MAX_FAILED, NothingReadError, check_failures, check_max_failed
+from vie_models.files import replacing, sha256_of
+from vie_models.processes import map_in_processes
+from vie_models.video.packed import PackHeader, PackRow
 
-__all__ = ["LEVELS", "RECORD", "PhotoMotion", "Photos", "Scene", "draw", "find_photos", "make_pack", "pack_size", "render"]
+from .photo_scenes import PhotoMotion, draw, render
 
 RECORD = "photo_motion.json"
 """File of a pack that says what it was rendered from."""
@@ -273,3 +277,71 @@ def _write_video(number: int, folder: Path, settings: PhotoMotion, good: np.ndar
         torch.set_num_threads(threads)
     (folder / str(number)).write_bytes(frames.data)
     return number
+
+
+# --- the command ---------------------------------------------------------------------------------------------------------
+
+
+def write_pack(
+    photos: Path,
+    out: Path,
+    settings: PhotoMotion,
+    *,
+    root: Path = Path(),
+    workers: int = 2,
+    max_failed: float = MAX_FAILED,
+) -> int:
+    """Renders a pack, says how large it is and what could not be read, and returns the exit code of `vie`.
+
+    The same command continues a job that was stopped.
+
+    Args:
+        photos: folder of photographs (.jpg, .jpeg, .png; subfolders are searched), or a list file with one path per line.
+        out: folder to write to.
+        settings: what to render.
+        root: folder that the paths of a list file are relative to.
+        workers: number of processes that render.
+        max_failed: largest share of the photographs that may be unreadable, from 0 to 1.
+    """
+    check_max_failed(max_failed)
+    found = find_photos(photos, root)
+    print(
+        f"{len(found.names)} photographs in {len(found.classes)} folders, {settings.videos} videos of each: "
+        f"{pack_size(found, settings) / 1e9:.3g} GB"
+    )
+    rows = make_pack(found, out, settings, workers=workers, max_failed=max_failed, progress=True)
+    failed = {row.path.rpartition("#")[0]: row.damage for row in rows if row.damage}
+    for path, reason in failed.items():
+        print(f"failed: {path}: {reason}", file=sys.stderr)
+    print(
+        f"{sum(row.frames > 0 for row in rows)} videos, {sum(row.size for row in rows) / 1e9:.3g} GB; {len(failed)} "
+        f"photographs skipped: `vie train ... --train-list {out}`"
+    )
+    return exit_code(len(failed))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path, help="folder of photographs, or a list file with one path per line")
+    parser.add_argument("out", type=Path, help="folder of the pack")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder that the paths of a list file are relative to")
+    parser.add_argument("--workers", type=int, default=2, help="processes that render")
+    parser.add_argument("--max-failed", type=float, default=MAX_FAILED, help="largest share that may be unreadable")
+    for field in dataclasses.fields(PhotoMotion):
+        parser.add_argument(f"--{field.name}", type=int, default=field.default, help="as in PhotoMotion (photo_scenes.py)")
+    options = parser.parse_args()
+    settings = PhotoMotion(**{field.name: getattr(options, field.name) for field in dataclasses.fields(PhotoMotion)})
+    raise SystemExit(
+        write_pack(
+            options.photos,
+            options.out,
+            settings,
+            root=options.root,
+            workers=options.workers,
+            max_failed=options.max_failed,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

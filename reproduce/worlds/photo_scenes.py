@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..video.frames import GRID_FPS
+from vie_models.video.frames import GRID_FPS
 
 LEVELS = 6
 _DIRECTIONS = 256  # of an outline

@@ -2,11 +2,7 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
@@ -14,10 +10,11 @@ import torch
 from PIL import Image
 from support import runs
 
-from vie_models.cli import main
+from reproduce.worlds.photo_motion import RECORD, find_photos, make_pack, write_pack
+from reproduce.worlds.photo_scenes import PhotoMotion, draw, render
 from vie_models.datasets.lists import class_names, read_list
-from vie_models.datasets.photo_motion import RECORD, PhotoMotion, draw, find_photos, make_pack, render
-from vie_models.train.loop import pretrain
+from vie_models.failures import NothingReadError
+from vie_models.train import pretrain
 from vie_models.video.packed import INDEX, open_pack
 
 FRAMES, SIZE = 25, 40
@@ -218,28 +215,15 @@ def test_frames_are_those_of_the_photographs(photos, packed):
     assert np.array_equal(shown, render(sideways, [], draw(settings, 4, 0), 20, 70))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_workers_and_kills_change_nothing(photos, packed, tmp_path):
+    """As if it had been killed in the middle of the fourth video."""
     out = tmp_path / "pack"
-    code = f"""
-import time
-from pathlib import Path
-from vie_models.datasets import photo_motion
-render = photo_motion.render
-photo_motion.render = lambda *given: (time.sleep(0.2), render(*given))[1]
-photos = photo_motion.find_photos(Path({str(photos)!r}))
-photo_motion.make_pack(photos, Path({str(out)!r}), photo_motion.{SETTINGS!r}, workers=0)
-"""
-    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
-    index = out / f".{INDEX}"
-    while process.poll() is None and not (index.exists() and len(index.read_bytes().splitlines()) > 3):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    with index.open("a") as file:
-        file.write('{"path": "half a li')
-    with (out / "shard-00000.bin").open("ab") as file:
-        file.write(b"half a video")
+    shutil.copytree(packed, out)
+    rows = open_pack(packed).rows
+    lines = (out / INDEX).read_text().splitlines(keepends=True)
+    (out / INDEX).unlink()
+    (out / f".{INDEX}").write_text("".join(lines[:4]) + '{"path": "half a li')
+    os.truncate(out / "shard-00000.bin", rows[3].offset + 100)
     make_pack(find_photos(photos), out, SETTINGS, workers=2)
     assert content(out) == content(packed)
 
@@ -268,30 +252,17 @@ def test_a_pack_is_of_what_it_was_begun_with(photos, tmp_path):
         make_pack(find_photos(tmp_path), tmp_path / "other", settings, workers=0)
 
 
-def test_a_full_disk_is_named(photos, packed, tmp_path, monkeypatch):
-    def full(self, data):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(OSError, match=r"could not be written: No space left on device\. Make room, and start the same"):
-            make_pack(find_photos(photos), tmp_path / "pack", SETTINGS, workers=0)
-    make_pack(find_photos(photos), tmp_path / "pack", SETTINGS, workers=0)
-    assert content(tmp_path / "pack") == content(packed)
-
-
-def test_command_line_and_training(photos, packed, tmp_path, capsys):
+def test_packs_are_written_from_lists_and_trained_on(photos, tmp_path, capsys):
     (tmp_path / "list").write_text("a/1.jpg\nb/5.jpg\na/2.PNG\n")
-    out = tmp_path / "pack"
-    flags = ["--frames", "20", "--size", "70", "--videos", "3", "--workers", "0"]
-    assert main(["data", "photo-motion", str(tmp_path / "list"), str(out), "--root", str(photos), *flags]) == 3
+    out, settings = tmp_path / "pack", PhotoMotion(frames=20, size=70, videos=3)
+    assert write_pack(tmp_path / "list", out, settings, root=photos, workers=0) == 3
     printed = capsys.readouterr()
-    assert "3 photographs in 2 folders, 3 videos of each: 0.00265 GB; " in printed.out
+    assert "3 photographs in 2 folders, 3 videos of each: 0.00265 GB" in printed.out
     assert "6 videos, 0.00176 GB; 1 photographs skipped: `vie train ... --train-list" in printed.out
     assert "failed: b/5.jpg: cannot be read as an image" in printed.err
     assert json.loads((out / RECORD).read_text())["settings"]["level"] == 5
     assert read_list(out).labels.tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0]
     pretrain(runs.config(tmp_path, tmp_path / "run", train_list=out, steps=2, ir_steps=1, noise=0))
     assert len(runs.losses(tmp_path / "run")) == 2
-    assert main(["data", "photo-motion", str(tmp_path / "run" / "tensorboard"), str(tmp_path / "none")]) == 1
-    assert "holds no photographs" in capsys.readouterr().err
+    with pytest.raises(NothingReadError, match="photographs"):
+        find_photos(tmp_path / "run" / "tensorboard")
