@@ -63,7 +63,7 @@ def original_way(model: vie.Encoder, paths: list[Path], clips: int) -> None:
                         images.append(np.asarray(resized.crop((left, top, left + spec.crop, top + spec.crop))))
                 x = transform.normalize(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
                 with torch.inference_mode():
-                    model(x[None])
+                    model(x[None].to(next(model.parameters()).device))
 
 
 def our_way(model: vie.Encoder, paths: list[Path], clips: int, workers: int | None) -> None:

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor
+from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 from torch.utils.flop_counter import FlopCounterMode
 
 import vie_models as vie
@@ -103,7 +104,7 @@ def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Nam
         model, x = model.bfloat16(), x.bfloat16()
     model, x = model.to(options.device), x.to(options.device)
     if options.channels_last:
-        model, x = model.to(memory_format=torch.channels_last_3d), x.to(memory_format=torch.channels_last_3d)
+        model, x = in_channels_last(model, x)
     if kind.startswith("compiled"):
         torch._inductor.config.freezing = (
             options.device == "cpu"
@@ -115,6 +116,15 @@ def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Nam
             return model(x)
 
     return run
+
+
+def in_channels_last(model: Any, x: Tensor | None = None) -> tuple[Any, Any]:
+    """Returns the model, whose convolutions may be 2-D or 3-D, and a batch, both with channels last in memory."""
+    convert_conv2d_weight_memory_format(model, torch.channels_last)
+    convert_conv3d_weight_memory_format(model, torch.channels_last_3d)
+    if x is not None:
+        x = x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
+    return model, x
 
 
 def program(model: Any, clips: Tensor, kind: str, options: argparse.Namespace) -> Callable[[], Tensor]:
@@ -197,9 +207,9 @@ def _ways(conv: Any, x: Tensor, device: str) -> dict[str, Callable[[], Tensor]]:
     return ways
 
 
-def matmul(device: str, dtype: torch.dtype) -> tuple[Callable[[], Tensor], float]:
+def matmul(device: str, dtype: torch.dtype, size: int | None = None) -> tuple[Callable[[], Tensor], float]:
     """Returns a function that runs a large matrix product, and its FLOPs."""
-    size = 2048 if device == "cpu" else 8192
+    size = size or (2048 if device == "cpu" else 8192)
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     return lambda: a @ b, 2 * size**3
 

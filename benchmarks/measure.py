@@ -74,16 +74,21 @@ def machine(device: str) -> dict[str, Any]:
     }
 
 
-def report(name: str, device: str, tables: list[Table], out: Path, details: Any = None) -> None:
-    """Prints the tables and writes them to OUT/<name>.json and OUT/<name>.md."""
+def write(name: str, device: str, tables: list[Table], out: Path, details: Any = None) -> str:
+    """Writes the tables to OUT/<name>.json and OUT/<name>.md, and returns the Markdown."""
     where = machine(device)
     line = ", ".join(f"{key} {' '.join(value) if isinstance(value, list) else value}" for key, value in where.items() if value)
     text = "\n".join([f"{line}\n", *(table.markdown() for table in tables)])
-    print(text)
     out.mkdir(parents=True, exist_ok=True)
     content = {"machine": where, "tables": [dataclasses.asdict(table) for table in tables], "details": details}
     (out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     (out / f"{name}.md").write_text(text)
+    return text
+
+
+def report(name: str, device: str, tables: list[Table], out: Path, details: Any = None) -> None:
+    """Writes the tables as `write` does, and prints them."""
+    print(write(name, device, tables, out, details))
 
 
 def add_common(parser: Any, rounds: int) -> None:

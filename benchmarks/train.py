@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from vie_models.bank.memory_bank import MemoryBank
+from vie_models.bank.ranks import World
 from vie_models.datasets.pack import Packing
 from vie_models.models.cost import count_flops
 from vie_models.models.precision import WrongArithmeticError
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipes", nargs="*", default=list(RECIPES), choices=list(RECIPES), help="recipes to run")
     parser.add_argument("--rows", type=int, default=240_000, help="number of videos, and so of memory bank rows")
     parser.add_argument("--batch", type=int, help="clips per step (default: the recipe's)")
-    parser.add_argument("--dtype", default="float32", help="precision of the arithmetic: float32 or bfloat16")
+    parser.add_argument("--dtype", default="auto", help="precision: float32, bfloat16, or auto, which is a run's default")
     parser.add_argument("--channels-last", action="store_true", help="use channels-last layout")
     parser.add_argument("--compile", action="store_true", help="compile the encoder with torch.compile")
     parser.add_argument("--list", type=Path, help="list file of real videos for the workers to read")
@@ -59,14 +60,15 @@ def make_run(name: str, folder: Path, options: argparse.Namespace, **settings: A
     changes |= {"batch_size": options.batch} if options.batch else {}
     changes |= {"dtype": options.dtype, "channels_last": options.channels_last, "compile": options.compile}
     values = {"train_list": listing, "out": folder / name, "device": options.device, "workers": 0, **changes, **settings}
-    return Run(recipe(name, **values))
+    return Run(recipe(name, **values), World(device=options.device))
 
 
 def clips_in_memory(run: Run) -> Batch:
-    """Returns a batch of random pixels."""
+    """Returns a batch of random pixels, in page-locked memory for a GPU, as the loader gives it."""
     spec, size = run.model.clip_spec, run.config.batch_size
     frames = torch.randint(0, 256, (size, spec.num_frames, 3, spec.crop, spec.crop), dtype=torch.uint8)
-    return Batch(frames, torch.randperm(len(run.videos))[:size], [])
+    batch = Batch(frames, torch.randperm(len(run.videos))[:size], [])
+    return batch.pin_memory() if run.ranks.device.type == "cuda" else batch
 
 
 def steps(run: Run, options: argparse.Namespace) -> list[Any]:
@@ -119,33 +121,43 @@ def fed(name: str, folder: Path, options: argparse.Namespace) -> list[list[Any]]
     return rows
 
 
-def one_turn(name: str, folder: Path, source: Path, workers: int, options: argparse.Namespace) -> list[float]:
+def one_turn(name: str, folder: Path, source: Path, workers: int, options: argparse.Namespace, **more: Any) -> list[float]:
     """Returns clips/s in memory and fed, their ratio, share of time waiting, clips/s without the network, and GB of memory."""
-    settings = {"train_list": source, "root": options.root, "ir_steps": 10**9, "steps": 10**9, "workers": workers}
+    settings = {"train_list": source, "root": options.root, "ir_steps": 10**9, "steps": 10**9, "workers": workers, **more}
     run = make_run(name, folder / f"{source.name}-{workers}", options, **settings)
     size, batches = run.config.batch_size, run.batches()
     batch = next(batches)
     seconds = {}
+    on_gpu = options.device == "cuda"
     for kind in ("memory", "trained", "delivered"):
-        steps, waited, began = 0, 0.0, time.perf_counter()
-        warm = 10 * workers + 3 if kind != "memory" else 2  # batches that were made in advance
-        while steps < warm + 3 or time.perf_counter() - began < options.seconds:
+        steps, warm, waited, began = 0, 0, 0.0, time.perf_counter()
+        made = 10 * workers + 3 if kind != "memory" else 2  # batches that were made in advance
+        before = None
+        while not warm or steps < warm + 3 or time.perf_counter() - began < options.seconds:
             asked = time.perf_counter()
             if kind != "memory":
                 batch = next(batches)
             waited += time.perf_counter() - asked
             if kind != "delivered":
                 run.train_step(batch)
+            if on_gpu:  # no more than two steps are queued
+                now = torch.cuda.Event()
+                now.record()
+                if before is not None:
+                    before.synchronize()
+                before = now
             steps += 1
-            if steps == warm:
-                waited, began = 0.0, time.perf_counter()
-        if options.device == "cuda":
+            if not warm and (steps >= made or time.perf_counter() - began > 3 * options.seconds):
+                warm, waited, began = steps, 0.0, time.perf_counter()
+        if on_gpu:
             torch.cuda.synchronize()
         passed = time.perf_counter() - began
         seconds[kind] = passed / (steps - warm)
         if kind == "trained":
             waiting, gigabytes = waited / passed, memory_of_processes() / 1e9
     memory, trained, delivered = (size / seconds[kind] for kind in ("memory", "trained", "delivered"))
+    if on_gpu:  # the host waits while the GPU computes; what counts is the time in which the GPU does not
+        waiting = max(1 - trained / memory, 0.0)
     return [memory, trained, trained / memory, waiting, delivered, gigabytes]
 
 
@@ -168,8 +180,6 @@ def memory_of_processes() -> int:
 
 def bank_costs(rows: int, options: argparse.Namespace) -> list[Any]:
     """Returns a table row of one step's bank operations for 64 clips: 4097 dot products each, the 4096 nearest, the update."""
-    from vie_models.bank.ranks import World
-
     bank = MemoryBank(rows, world=World(device=options.device))
     v = F.normalize(torch.randn(64, 128, device=options.device), dim=1).requires_grad_()
     indices = torch.randint(rows, (64, 4097), device=options.device)

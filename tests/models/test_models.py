@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from support import REFERENCE
-from support.encoders import NAMES, reference_clip, reference_errors, seeded_variables, small, small_clip
+from support.encoders import NAMES, reference_clip, reference_errors, small, small_clip
+from support.reference import seeded_variables
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -1,7 +1,5 @@
 """Makes inputs for encoders, compares their outputs with the reference, and damages files."""
 
-import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,6 @@ import torch
 from torch import nn
 
 import vie_models as vie
-from support import REFERENCE
 from vie_models.models import build_model
 
 NAMES = vie.list_models()
@@ -44,14 +41,6 @@ SMALL = {name: {"width": 8} for name in NAMES}  # the same graphs, small enough 
 
 def small(name: str, **args) -> vie.Encoder:
     return build_model(name, **{**SMALL[name], **args})
-
-
-def seeded_variables(reference: str) -> dict[str, np.ndarray]:
-    spec = importlib.util.spec_from_file_location("seeded_weights", REFERENCE / "seeded_weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    shapes = json.loads((REFERENCE / "variables.json").read_text())[reference]
-    return {name: module.seeded_variable(name, tuple(shape)) for name, shape in shapes}
 
 
 def reference_errors(model: vie.Encoder, x: torch.Tensor, reference) -> dict[str, float]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support.encoders import NAMES, reference_clip, seeded_variables, small, small_clip
+from support.encoders import NAMES, reference_clip, small, small_clip
+from support.reference import seeded_variables
 from support.runs import SMALL, assert_same_end, flags, killed_run, losses, start, transfer_config
 
 import vie_models as vie
