@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
         + ["clips/s, 8 GPUs", "hours, 8 GPUs"],
     )
     reading = Table(
-        f"Reading a JPEG pack of {options.videos:,} videos of {options.seconds_per_video:g} s: CPU time measured here, the rest "
+        f"Reading a JPEG pack of {options.videos:,} videos of {options.seconds_per_video:g} s: CPU time measured, the rest "
         "computed",
         [
             "recipe",
