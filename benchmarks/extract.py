@@ -2,9 +2,10 @@
 
 For each VIDEO, these jobs take turns: extraction from --copies links to it; extraction from a sixth of the links; the original
 release's way (ffmpeg writes JPEG frames at 25 fps with short side 320, Pillow reads the frames of each clip, the model runs on
-one clip at a time); decoding alone; and forward passes alone. "over the bound" is wall time divided by (decoding CPU + forward
-CPU) / cores, so 1 is perfect overlap. The whole job includes the start of the worker processes. The time of a further video is
-(whole job - job of a sixth) / (5/6 of the videos). Needs ffmpeg.
+one clip at a time); decoding alone; and forward passes alone. "over the bound" is wall time divided by (decoding + forward CPU
+seconds) / cores, so 1 is perfect overlap. With --device cuda, forward seconds are the GPU's, and the bound is the larger of
+decoding CPU seconds / cores and forward seconds. The whole job includes the start of the worker processes. The time of a further
+video is (whole job - job of a sixth) / (5/6 of the videos). Needs ffmpeg.
 """
 
 from __future__ import annotations
@@ -85,15 +86,19 @@ def decode_cpu(extractor: Extractor, paths: list[Path]) -> float:
     return spent
 
 
-def forward_cpu(extractor: Extractor, path: Path, clips: int) -> float:
-    """Returns the CPU seconds of the forward passes alone, for `clips` clips."""
+def forward_seconds(extractor: Extractor, path: Path, clips: int) -> float:
+    """Returns the seconds of the forward passes alone, for `clips` clips: CPU seconds, or those of the GPU."""
+    on_gpu = extractor.device.type == "cuda"
     pixels = [message.pixels for message in read_video(path, extractor.sampling) if isinstance(message, ClipRead)]
     batch = (pixels * extractor.batch_size)[: extractor.batch_size]
-    extractor.forward(batch)
-    start = time.process_time()
+    extractor.forward(batch)["output"].cpu()
+    clock = time.perf_counter if on_gpu else time.process_time
+    start = clock()
     for _ in range(-(-clips // extractor.batch_size)):
         extractor.forward(batch)
-    return time.process_time() - start
+    if on_gpu:
+        torch.cuda.synchronize()
+    return clock() - start
 
 
 def run(options: argparse.Namespace) -> None:
@@ -106,7 +111,7 @@ def run(options: argparse.Namespace) -> None:
             "video",
             "videos/s",
             "decoding CPU s",
-            "forward CPU s",
+            "forward s",
             "whole job over the bound",
             "further videos over the bound",
         ]
@@ -145,11 +150,11 @@ def measured(model: vie.Encoder, video: Path, options: argparse.Namespace, costs
             "original": lambda: original_way(model, few, clips),
             "torch.nn": with_torch_nn,
             "decode": lambda: spent["decode"].append(decode_cpu(extractor, few)),
-            "forward": lambda: spent["forward"].append(forward_cpu(extractor, video, clips * len(few))),
+            "forward": lambda: spent["forward"].append(forward_seconds(extractor, video, clips * len(few))),
         }
         wall = medians(turns(jobs, options.rounds, options.device, warmup=0))
     decoding, forward = (value / len(few) for value in medians(spent).values())
-    bound = (decoding + forward) / CORES
+    bound = max(decoding / CORES, forward) if options.device == "cuda" else (decoding + forward) / CORES
     whole = wall["whole"] / len(paths)
     further = (wall["whole"] - wall["few"]) / (len(paths) - len(few))
     ways = [wall[way] / len(few) / whole for way in ("original", "torch.nn")]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -37,6 +38,7 @@ from vie_models.bank.memory_bank import MemoryBank
 from vie_models.bank.ranks import World
 from vie_models.bank.voting import knn_of_rows
 from vie_models.datasets.pack import Packing
+from vie_models.features import extractor as extractor_module
 from vie_models.features.extractor import Extractor
 from vie_models.models import build_model, model_entry
 from vie_models.models.precision import WrongArithmeticError, check_convolutions, cudnn_fault
@@ -130,12 +132,12 @@ class Day:
         side = short_sides(model_entry(name).clip_spec)[1]
         out = self.folder / f"pack-{side}"
         if not out.exists():
-            listing = self._videos()
+            listing = self.videos()
             header = PackHeader("jpeg", side, 90)
             Packing(listing, out, root=listing.parent, header=header).write(workers=0 if self.dry else os.cpu_count() or 1)
         return out
 
-    def _videos(self) -> Path:
+    def videos(self) -> Path:
         """Returns a list of folders of JPEG frames: noise that drifts, one of four textures each."""
         from torchvision.io import write_jpeg
 
@@ -335,17 +337,17 @@ def bank(day: Day) -> None:
 
 @contextlib.contextmanager
 def unchecked() -> Iterator[None]:
-    """Makes runs start without their check of half precision, which is a part of its own here."""
-    with mock.patch.object(run_module, "check_convolutions"):
+    """Makes runs and extractors start without their check of half precision, which is a part of its own here."""
+    with mock.patch.object(run_module, "check_convolutions"), mock.patch.object(extractor_module, "check_convolutions"):
         yield
 
 
 def train(day: Day) -> None:
     """Training steps on clips in memory: first every recipe as it runs by default, then the paper's in TF32."""
     columns = ["recipe", "precision", "clips a step", "IR: clips/s", "outside the encoder, %", "LA: clips/s"]
-    columns += ["outside the encoder, %", "encoder: GFLOP/s", "GiB", "share of the peak, %"]
+    columns += ["outside the encoder, %", "encoder: GFLOP/s", "GiB", "share of the bfloat16 peak, %"]
     add = day.table("train", "Training, clips in memory", columns)
-    ways = [(name, "auto") for name in day.models(RECIPES + TINY)] + [(name, "float32") for name in day.models(RECIPES)]
+    ways = [(name, "auto") for name in day.models(RECIPES + TINY)] + [(name, "float32") for name in day.models(RECIPES, [])]
     for number, (name, dtype) in enumerate(ways):
         with unchecked():
             run = make_run(name, day.folder / f"train-{number}", day.settings(dtype=dtype))
@@ -393,9 +395,11 @@ def augment(day: Day) -> None:
 def run_and_kill(day: Day) -> None:
     """A run from a JPEG pack: in one go; and killed after its first checkpoint, then continued."""
     name = day.models(["vie_3dresnet_tiny"])[0]
-    pack = day.pack(name)
-    workers, size, total, every = (0, 8, 6, 2) if day.dry else (min(len(os.sched_getaffinity(0)), 8), 32, 60, 20)
-    values: dict[str, Any] = dict(train_list=pack, val_list=pack, steps=total, ir_steps=total // 2, save_every=every)
+    workers, size, total, every = (0, 8, 12, 2) if day.dry else (min(len(os.sched_getaffinity(0)), 8), 32, 200, 40)
+    listing = day.videos()
+    values: dict[str, Any] = dict(
+        train_list=day.pack(name), val_list=listing, root=listing.parent, steps=total, ir_steps=total // 2, save_every=every
+    )
     values |= dict(validate_every=total, log_every=every, batch_size=size, workers=workers, clusters=4, background=8)
     values |= dict(device=day.device, augment="device", schedule="boundaries", max_failed=0.0)
     whole, parts = (recipe(name, out=day.folder / f"run-{kind}", **values) for kind in ("whole", "parts"))
@@ -408,12 +412,13 @@ def run_and_kill(day: Day) -> None:
             time.sleep(0.05)
     finally:
         process.kill()
-        process.wait()
+        killed = process.wait() == -signal.SIGKILL
     pretrain(parts, progress=False)
     lines = {config.out: _metrics(config.out) for config in (whole, parts)}
     add = day.table("run", "A run from a JPEG pack with validation", ["what", "value"])
     add("recipe, steps, workers, s", f"{name}, {total}, {workers}, {seconds:.1f}")
     losses = {out: [line["loss"] for line in found if "loss" in line] for out, found in lines.items()}
+    add("killed before its end", "yes" if killed else "no")
     add("losses in one go", [round(loss, 4) for loss in losses[whole.out]])
     add("losses of a run that was killed", [round(loss, 4) for loss in losses[parts.out]])
     apart = max(abs(a / b - 1) for a, b in zip(losses[whole.out], losses[parts.out], strict=True))
@@ -479,7 +484,8 @@ def extract(day: Day) -> None:
             for size, fuse in ((2, True),) if day.dry else ((32, False), (128, False), (128, True)):
                 model = build_model(name).eval()
                 model = model.fuse() if fuse else model
-                extractor = Extractor(model, clips=5, device=day.device, dtype=dtype, batch_size=size, workers=0)
+                with unchecked():
+                    extractor = Extractor(model, clips=5, device=day.device, dtype=dtype, batch_size=size, workers=0)
                 pixels = np.random.default_rng(0).integers(0, 256, (size, spec.num_frames, 3, spec.crop, spec.crop), np.uint8)
                 clips = list(pixels)
                 x = vie.clip_transform(spec).normalize(torch.from_numpy(pixels).to(day.device))
@@ -506,6 +512,7 @@ def extract(day: Day) -> None:
 
 
 def free(day: Day) -> None:
+    gc.collect()
     if day.device == "cuda":
         torch.cuda.empty_cache()
 
@@ -550,7 +557,7 @@ def run(options: argparse.Namespace) -> None:
                 day.fault(part, "no time left")
                 continue
             try:
-                signal.setitimer(signal.ITIMER_REAL, left)
+                signal.setitimer(signal.ITIMER_REAL, left, 20)  # again, in case a destructor swallows the first
                 job(day)
             except OutOfTime:
                 day.fault(part, f"out of time, after {left:.0f} s")

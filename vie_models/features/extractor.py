@@ -322,12 +322,14 @@ def fill_folder(
 
 
 def _versions() -> dict[str, str]:
-    import av
-
     from ..version import __version__
 
-    codec = ".".join(map(str, av.library_versions["libavcodec"]))
-    return {"vie_models": __version__, "torch": torch.__version__, "av": av.__version__, "libavcodec": codec}
+    versions = {"vie_models": __version__, "torch": torch.__version__}
+    with contextlib.suppress(ModuleNotFoundError):  # packs and folders of frames are read without it
+        import av
+
+        versions |= {"av": av.__version__, "libavcodec": ".".join(map(str, av.library_versions["libavcodec"]))}
+    return versions
 
 
 def _cores() -> int:
