@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 import vie_models as vie
 from vie_models.cli import COMMANDS, main
 from vie_models.cli.data import DATASETS
-from vie_models.train.recipes import RECIPES
+from vie_models.train import RECIPES
 
 PAGE = "cli.md"
 VARIANTS = {

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vie_models.bank.clustering import kmeans
-from vie_models.train.recipes import RECIPES
+from vie_models.train import RECIPES
 from vie_models.weights.folder import read_bank
 
 NEAREST = (1, 10, 100)

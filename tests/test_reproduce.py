@@ -17,8 +17,7 @@ from reproduce.footage_training import RUNS
 from reproduce.footage_world import MOST, PACKS, read_table, write_lists
 from vie_models.cli.flags import parse
 from vie_models.search import Duplicate, Hit
-from vie_models.train.recipes import recipe
-from vie_models.train.settings import TrainConfig
+from vie_models.train import TrainConfig, recipe
 from vie_models.weights.catalog import CATALOG
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import vie_models as vie
 from vie_models import cli
-from vie_models.train.recipes import RECIPES
+from vie_models.train import RECIPES
 
 PROBES = {
     ("vie", "ex"): ["extract", "export"],

@@ -17,7 +17,7 @@ from support import runs
 from vie_models.cli import main
 from vie_models.datasets.lists import class_names, read_list
 from vie_models.datasets.photo_motion import RECORD, PhotoMotion, draw, find_photos, make_pack, render
-from vie_models.train.loop import pretrain
+from vie_models.train import pretrain
 from vie_models.video.packed import INDEX, open_pack
 
 FRAMES, SIZE = 25, 40

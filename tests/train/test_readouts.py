@@ -16,8 +16,8 @@ from vie_models.cli import main
 from vie_models.evaluate.report import report
 from vie_models.models.blocks import NormAct
 from vie_models.models.registry import MODELS, build_model
-from vie_models.train.loop import Run, pretrain
-from vie_models.train.objectives.readouts import LinearReadouts, default_layers, readout_features
+from vie_models.train import Run, pretrain
+from vie_models.train.objectives.supervised import LinearReadouts, default_layers, readout_features
 from vie_models.weights.tensorflow.names import tf_to_state_dict
 
 # --- linear readouts -----------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def test_a_readout_step_equals_a_naive_one(corpus, tmp_path):
     for _ in range(2):
         batch = next(batches)
         labels = run.videos.labels[batch.indices].numpy()
-        features = [f.double().numpy() for f in run.model.features(run._normalize(batch.frames))]
+        features = [f.double().numpy() for f in run.model.features(run.normalize(batch.frames))]
         expected = 0.0
         for k, x in enumerate(features):
             logits = x @ weights[k].T + biases[k]

@@ -23,13 +23,9 @@ from vie_models.bank.ranks import World
 from vie_models.cli import main
 from vie_models.failures import TooManyFailuresError
 from vie_models.models import precision
+from vie_models.train import RECIPES, NotFiniteError, Run, TrainConfig, export_run, pretrain, read_metrics, recipe
 from vie_models.train.checkpoint import DamagedCheckpointError
-from vie_models.train.export import export
 from vie_models.train.loading import before_training
-from vie_models.train.logs import read_metrics
-from vie_models.train.loop import NotFiniteError, Run, pretrain
-from vie_models.train.recipes import RECIPES, recipe
-from vie_models.train.settings import TrainConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is damaged:UserWarning")
 
@@ -295,7 +291,7 @@ def test_the_bank_begins_with_views_of_its_own():
 
 def test_small_clips_train_the_same_encoder(corpus, tmp_path):
     small = pretrain(config(corpus, tmp_path / "small", crop=32, steps=4), progress=False)
-    model = export(small, tmp_path / "weights")
+    model = export_run(small, tmp_path / "weights")
     assert (model.clip_spec.crop, model.clip_spec.resize) == (32, 36)
     whole = Run(config(corpus, tmp_path / "whole", weights=tmp_path / "weights"))
     assert whole.model.clip_spec.crop == 64

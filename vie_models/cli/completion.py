@@ -105,8 +105,7 @@ def _table() -> list[tuple[str, str, str]]:
     """Returns what may follow the words typed so far: (pattern, values, flags). The first pattern that fits counts."""
     from ..evaluate.protocols import Evaluation
     from ..models import list_models
-    from ..train.recipes import RECIPES
-    from ..train.settings import TrainConfig
+    from ..train import RECIPES, TrainConfig
     from ..weights.catalog import list_weights
     from . import COMMANDS
     from .data import DATASETS

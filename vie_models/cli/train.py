@@ -35,7 +35,7 @@ class Train:
 
 def train(name: str, flags: Sequence[str]) -> int:
     """Runs `vie train NAME` with flags."""
-    from ..train.recipes import recipe
+    from ..train import recipe
 
     return _train(recipe(name, out=tyro.MISSING, train_list=tyro.MISSING), flags, f"vie train {name}")
 
@@ -58,14 +58,14 @@ class Finetune:
 
 def finetune(name: str, flags: Sequence[str]) -> int:
     """Runs `vie finetune NAME` with flags."""
-    from ..train.recipes import finetuning
+    from ..train import finetuning
 
     return train_with(finetuning(name), name, flags, f"vie finetune {name}")
 
 
 def train_with(settings: dict[str, Any], name: str, flags: Sequence[str], prog: str) -> int:
     """Trains the model `name` with `settings`; flags override them."""
-    from ..train.settings import TrainConfig
+    from ..train import TrainConfig
 
     return _train(TrainConfig(model=name, out=tyro.MISSING, train_list=tyro.MISSING, **settings), flags, prog)
 
@@ -73,9 +73,7 @@ def train_with(settings: dict[str, Any], name: str, flags: Sequence[str], prog: 
 def _train(default: Any, flags: Sequence[str], prog: str) -> int:
     """Trains with the settings of `default`; flags override them."""
     from ..evaluate.results import RESULTS, summary, unread_of
-    from ..train.loop import pretrain
-    from ..train.settings import TrainConfig
-    from ..train.state import count_failed
+    from ..train import TrainConfig, count_failed, pretrain
 
     config = parse(TrainConfig, flags, prog, default)
     if config.objective == "readout" and config.weights is None and config.resume is None:
@@ -100,9 +98,10 @@ class Plot:
     """PNG file to write. Default: curves.png in the first run folder."""
 
     def run(self) -> int:
-        from ..train.plot import plot
+
+        from ..train import plot_runs
 
         out = self.out or self.runs[0] / "curves.png"
-        plot(list(self.runs), out)
+        plot_runs(list(self.runs), out)
         print(out)
         return 0

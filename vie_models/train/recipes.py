@@ -34,9 +34,9 @@ _SMALL: dict[str, Any] = dict(
 _STATIC = dict(batch_size=64, lr=0.1, warmup_steps=200, steps=6000, ir_steps=6000)
 _DYNAMIC = dict(batch_size=32, lr=0.05, warmup_steps=300, steps=3000, ir_steps=3000)
 RECIPES |= {
-    f"vie_{name}_{size}": {**_SMALL, **own}
+    f"vie_{name}_{size}": {**_SMALL, **steps}
     for size in ("tiny", "small")
-    for name, own in {"single": _STATIC, "3dresnet": _DYNAMIC, "slowfast": _DYNAMIC}.items()
+    for name, steps in {"single": _STATIC, "3dresnet": _DYNAMIC, "slowfast": _DYNAMIC}.items()
 }
 
 

@@ -1,10 +1,8 @@
-"""How a run starts: from random weights, from given weights, or from another run or a TensorFlow checkpoint."""
+"""What a run starts from: random weights, given weights, another run, or a TensorFlow checkpoint."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,27 +13,14 @@ from ..models import Encoder
 from ..weights import WeightsError, read_checkpoint, tf_to_state_dict
 from ..weights.store import load_weights
 from ..weights.tensorflow.names import tf_memory_bank, tf_names
-from .checkpoint import CHECKPOINTS, Checkpoint, Checkpoints, named
-from .objectives.choose import encoder_of, make_network
+from .checkpoint import CHECKPOINTS, Checkpoint, Checkpoints, open_checkpoint
+from .objectives.factory import encoder_of, make_network
 from .objectives.instance import InstanceObjective
 from .objectives.objective import Objective
-from .settings import FIXED, TrainConfig
+from .settings import TrainConfig
 
 
-def check_settings(config: TrainConfig, before: dict[str, Any], folder: Path) -> None:
-    """Raises ValueError unless the run in `folder`, started with the settings `before`, can continue with `config`."""
-    then, now = TrainConfig.from_dict(before).to_dict(), config.to_dict()
-    given = [name for name in ("weights", "resume") if now[name] is not None]
-    names = [*FIXED, *(["steps"] if config.schedule == "cosine" else []), *given]
-    differing = [f"{key} was {then[key]!r}, is {now[key]!r}" for key in names if then[key] != now[key]]
-    if differing:
-        raise ValueError(
-            f"the run in {folder} was started with other settings ({'; '.join(differing)}): choose another folder, or use "
-            "the same settings"
-        )
-
-
-def fitted(config: TrainConfig, num_videos: int) -> TrainConfig:
+def complete(config: TrainConfig, num_videos: int) -> TrainConfig:
     """Returns the settings with `steps` computed from `epochs`, and `width` taken from the weights, if any."""
     config = config.of_videos(num_videos)
     if config.weights is not None and config.width is None:
@@ -43,7 +28,7 @@ def fitted(config: TrainConfig, num_videos: int) -> TrainConfig:
     return config
 
 
-def begin(config: TrainConfig, model: Encoder, optimizer: torch.optim.Optimizer, objective: Objective) -> int:
+def initialize(config: TrainConfig, model: Encoder, optimizer: torch.optim.Optimizer, objective: Objective) -> int:
     """Loads `config.weights` or `config.resume`, if given, and returns the number of steps already made.
 
     Raises:
@@ -55,7 +40,7 @@ def begin(config: TrainConfig, model: Encoder, optimizer: torch.optim.Optimizer,
     if config.resume is None:
         return 0
     if config.resume.parent.name == CHECKPOINTS:
-        return _resume_run(config, model, optimizer, objective, named(config.resume))
+        return _resume_run(config, model, optimizer, objective, open_checkpoint(config.resume))
     if (config.resume / CHECKPOINTS).is_dir():
         newest = Checkpoints(config.resume / CHECKPOINTS).newest()
         if newest is None:
@@ -80,8 +65,8 @@ def _weights(config: TrainConfig) -> Encoder:
 def _load_trunk(config: TrainConfig, model: Encoder, source: Encoder) -> None:
     """Copies the weights of `source`, except a head that does not fit (TRN from Single, classes from an embedding)."""
     state = source.state_dict()
-    theirs, ours = state.get("head.weight"), model.state_dict().get("head.weight")
-    if theirs is None or ours is None or theirs.shape != ours.shape or source.num_classes != model.num_classes:
+    given, needed = state.get("head.weight"), model.state_dict().get("head.weight")
+    if given is None or needed is None or given.shape != needed.shape or source.num_classes != model.num_classes:
         state = {name: value for name, value in state.items() if not name.startswith("head.")}
     expected = {name for name in model.state_dict() if not name.startswith("head.")}
     if missing := sorted(expected - set(state)):

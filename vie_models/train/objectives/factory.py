@@ -10,8 +10,7 @@ from ..settings import TrainConfig
 from .instance import InstanceObjective
 from .objective import Objective
 from .pretext import OrderClassifier, OrderObjective, RotationObjective
-from .readouts import LinearReadouts, default_layers
-from .supervised import SupervisedObjective
+from .supervised import LinearReadouts, SupervisedObjective, default_layers
 
 
 def make_network(config: TrainConfig, num_classes: int) -> Encoder:
