@@ -10,7 +10,7 @@ import pytest
 from support import ROOT
 
 PACKAGE = ROOT / "vie_models"
-BASE = {"clip_spec", "colors", "failures", "files", "lazy", "names", "progress", "version"}
+BASE = {"clip_spec", "colors", "devices", "failures", "files", "lazy", "names", "progress", "version"}
 """Modules that every room may import."""
 MAY_IMPORT = {
     "models": set(),

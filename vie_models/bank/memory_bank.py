@@ -115,8 +115,11 @@ class MemoryBank:
             rows = self.rows[start : start + BLOCK]
             block = F.pad(rows, (0, 0, 0, min(BLOCK, power_of_two(self.num_rows)) - len(rows)))
             dots = (v @ block.T)[:, : len(rows)]
-            floor = _dots_and_indices(best)[0].min(1).values if best.shape[1] == k else dots.new_full((len(v),), -torch.inf)
-            dots, columns = _candidates(dots, floor, k, guess=64 + 2 * k * BLOCK // (start + BLOCK))
+            columns = torch.arange(len(rows), device=v.device).expand_as(dots)
+            if dots.device.type == "cpu":  # on a GPU, looking at the values would mean waiting for them
+                full = best.shape[1] == k
+                floor = _dots_and_indices(best)[0].min(1).values if full else dots.new_full((len(v),), -torch.inf)
+                dots, columns = _candidates(dots, floor, k, guess=64 + 2 * k * BLOCK // (start + BLOCK))
             best = _largest(torch.cat([best, _keys(dots, (start + columns) * size + rank)], dim=1), k)
         if size > 1:
             best = F.pad(best, (0, k - best.shape[1]), value=-(1 << 63))
@@ -132,11 +135,16 @@ class MemoryBank:
         counts. Negative indices, of clips that could not be read, are ignored.
         """
         indices, v = self.world.gather(indices), self.world.gather(v.float())
-        again = torch.triu(indices[:, None] == indices, diagonal=1).any(dim=1)
+        if not len(self.rows):
+            return
         ours, place = self._place(indices)
-        which = (ours & ~again).nonzero()[:, 0]
-        place = place[which]
-        self.rows[place] = F.normalize(self.momentum * self.rows[place] + (1 - self.momentum) * v[which], dim=1)
+        old = self.rows[place]
+        new = torch.where(ours[:, None], F.normalize(self.momentum * old + (1 - self.momentum) * v, dim=1), old)
+        # How many rows are ours is not asked, because a GPU would have to be waited for. A row that occurs again is written
+        # again with its last value; for what is not ours, one that is ours is written again, or row 0 as it was.
+        last = torch.where(indices[:, None] == indices, torch.arange(len(indices), device=indices.device), 0).amax(1)
+        which = torch.where(ours, last, last.take(ours.int().argmax(0, keepdim=True)))
+        self.rows[place[which]] = new[which]
 
     def all_rows(self) -> Tensor:
         """Returns all rows in order, [N, D], on the CPU of every rank."""

@@ -105,7 +105,7 @@ class Run:
     def train_step(self, batch: Batch) -> None:
         """Makes one optimizer step on the clips of all ranks."""
         self.objective.begin_step(self.step, self.config.batch_size)
-        indices = batch.indices.to(self.ranks.device, non_blocking=True)
+        frames, indices = self.prepared(batch), batch.indices.to(self.ranks.device, non_blocking=True)
         there = indices >= 0
         share = self.ranks.size / self.ranks.sum(there.sum()).clamp(min=1)  # DDP averages gradients over ranks
         self.optimizer.zero_grad(set_to_none=True)
@@ -114,8 +114,7 @@ class Run:
         for start in range(0, len(indices), size):
             part = slice(start, start + size)
             with self._exchange_only(start + size == len(indices)):
-                colors = None if batch.colors is None else batch.colors[part]
-                output = self.forward(self.objective.views(batch.frames[part], part), colors)
+                output = self.forward(self.objective.views(frames[part], part))
                 losses = self.objective.losses(self.step, output, indices[part], part) * there[part]
                 (losses.sum() * share).backward()
             outputs.append(output.detach())
@@ -126,15 +125,18 @@ class Run:
         self.objective.end_step(indices, torch.cat(outputs))
         self.step += 1
 
-    def forward(self, frames: Tensor, colors: Tensor | None = None) -> Tensor:
-        """Returns the network's float32 output for clips uint8 [b, T, 3, S, S], with the changes of `colors` [b, 9] made."""
-        frames = frames.to(self.ranks.device, non_blocking=True).contiguous()
-        if colors is not None:
-            COLOR_CHANGES[self.config.augmentation](frames.flatten(0, 1), colors)
-        x = self.normalize(frames)
-        if self.config.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last_3d)
-        dtype = getattr(torch, self.config.dtype)
+    def prepared(self, batch: Batch) -> Tensor:
+        """Returns the clips of a batch on the run's device, uint8 [b, T, 3, S, S], with its change of colors made."""
+        frames = batch.frames.to(self.ranks.device, non_blocking=True).contiguous()
+        if batch.colors is not None:
+            COLOR_CHANGES[self.config.augmentation](frames.flatten(0, 1), batch.colors)
+        return frames
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Returns the network's float32 output for clips uint8 [b, T, 3, S, S]."""
+        dtype = getattr(torch, str(self.config.dtype))
+        layout = torch.channels_last_3d if self.config.channels_last else torch.contiguous_format
+        x = self.normalize(frames.to(self.ranks.device), dtype, layout)
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
             return self.network(x).float()
 
@@ -152,7 +154,7 @@ class Run:
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         momentum, bank.momentum = bank.momentum, 0.0
         for batch in self.batches(before_training(len(self.videos), self.config.batch_size, self.ranks)):
-            bank.update(batch.indices.to(self.ranks.device), self.forward(batch.frames, batch.colors))
+            bank.update(batch.indices.to(self.ranks.device), self.forward(self.prepared(batch)))
         bank.momentum = momentum
         for buffer, before in zip(self.model.buffers(), buffers, strict=True):
             buffer.copy_(before)
