@@ -130,7 +130,7 @@ def peers(video: Path) -> dict[str, Callable[[Path, ClipSpec], torch.Tensor]]:
     """Returns how other decoders that are installed read a random clip, [T, H, W, 3]. They count the file's own frames."""
     found: dict[str, Callable[[Path, ClipSpec], torch.Tensor]] = {}
     with open_video(video, GRID_FPS) as opened:
-        step = max(round(float(opened.facts["fps"]) / GRID_FPS), 1)
+        step = max(round(float(opened.metadata["fps"]) / GRID_FPS), 1)
 
     def indices(frames: int, spec: ClipSpec) -> list[int]:
         return [step * k for k in train_clip(max(frames // step, 1), spec, torch.Generator().manual_seed(0)).indices]

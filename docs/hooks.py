@@ -15,18 +15,9 @@ from mkdocs.structure.files import File, Files
 
 import vie_models as vie
 from vie_models.cli import COMMANDS, main
-from vie_models.cli.data import DATASETS
-from vie_models.train import RECIPES
+from vie_models.cli.arguments import Group
 
 PAGE = "cli.md"
-VARIANTS = {
-    "train": list(RECIPES)[:1],
-    "finetune": ["vie_3dresnet"],
-    "eval": ["knn vie_3dresnet", "linear vie_3dresnet", "logistic vie_3dresnet"],
-    "data": list(DATASETS),
-    "neuro": ["features", "windows"],
-}
-"""Commands whose flags depend on the words after them, and words to show."""
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -42,9 +33,19 @@ def command_line_page() -> str:
     parts = ["# Command line", "Every command explains itself: `vie --help`, `vie COMMAND --help`.", _block(_help([]))]
     for command in COMMANDS:
         parts += [f"## vie {command}", _block(_help([command]))]
-        for words in VARIANTS.get(command, []):
-            parts += [f"### vie {command} {words}", _block(_help([command, *words.split()]))]
+        for words in _variants(COMMANDS[command]):
+            parts += [f"### vie {command} {' '.join(words)}", _block(_help([command, *words]))]
     return "\n\n".join(parts) + "\n"
+
+
+def _variants(command: Any) -> Iterator[list[str]]:
+    """The words that lead to each command of a group. Recipes and models have the same flags: one of them stands for all."""
+    if isinstance(command, Group):
+        for name, inner in command.commands.items():
+            variants = list(_variants(inner))
+            yield from ([name, *words] for words in variants or [[]])
+            if command.differ_in_settings:
+                break
 
 
 def _help(words: list[str]) -> str:

@@ -2,8 +2,7 @@
 
 DATA and WORLD are those of reproduce.footage_world; the weights are those of reproduce.footage_training. The weights of seed 0
 become <model>.natural, with memory bank and card. A two-pathway set refers to its two pathways. The numbers on a card are what
-`python -m reproduce.footage DATA --weights checkpoints/*.natural` found before. The card of vie_3dresnet.k400 comes from its
-catalog record. Prints the catalog records of our sets, to be pasted into vie_models/weights/catalog.py. Then
+`python -m reproduce.footage DATA --weights checkpoints/*.natural` found before. The catalog is read from the cards. Then
 `python -m reproduce.names DATA --write` adds to the new cards how many votes a name needs.
 """
 
@@ -16,14 +15,14 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from huggingface_hub import ModelCard
 
-import vie_models as vie
-from vie_models.files import sha256_of
 from vie_models.models import model_entry
+from vie_models.models.weight_folder import read_config
 from vie_models.video.packed import open_pack
-from vie_models.weights.card import CARD, About, Measured, card, write_card
-from vie_models.weights.catalog import CATALOG, Metric
-from vie_models.weights.folder import BANK, CONFIG, MODEL, join, read_config
+from vie_models.weights.card import About, Measured, write_card
+from vie_models.weights.catalog import CARD
+from vie_models.weights.joined import join
 
 from .footage import EMBEDDING
 from .footage_tests import read_sets, read_splits, score
@@ -98,6 +97,7 @@ memory bank carries the names that the sources give (classes.txt); training did 
     return About(
         name=f"{model}.{TAG}",
         license="other",
+        license_name="free for research",
         commands=commands,
         measured=measured,
         training_data=training_data,
@@ -129,7 +129,7 @@ def commands_of(weights: Path, model: str, name: str) -> list[str]:
 
 
 def make(model: str, options: argparse.Namespace, table: str) -> None:
-    """Makes the weight folder of one of our models and prints its catalog record."""
+    """Makes the weight folder of one of our models, from whose card the catalog takes its record."""
     folder = HERE / f"{model}.{TAG}"
     shutil.rmtree(folder, ignore_errors=True)
     parts = [HERE / f"{part}.{TAG}" for part in JOINED.get(model, ())]
@@ -143,49 +143,9 @@ def make(model: str, options: argparse.Namespace, table: str) -> None:
     measured = measured_of(folder.name, options.data, options.results)
     load = f'vie.create_model("{folder.name}")'
     write_card(folder, about(model, commands, measured, table), load=load)
-    files = {name: sha256_of(folder / name) for name in (CONFIG, MODEL, BANK) if (folder / name).exists()}
-    files |= {f"../{part.name}/{name}": sha256_of(part / name) for part in parts for name in (MODEL, BANK)}
-    size = sum((folder / name).stat().st_size for name in files)
-    numbers = {f"{one.protocol}, {one.dataset}": one.value for one in measured}
-    print(f'_natural("{model}", {size}, {files}, {numbers}),')
-
-
-def k400() -> None:
-    """Writes the card of the authors' weights, which are not in this repository but downloaded on first use."""
-    record = CATALOG["vie_3dresnet.k400"]
-    folder = HERE / record.name
-    folder.mkdir(parents=True, exist_ok=True)
-    model = vie.create_model(record.model)
-    text = card(
-        About(
-            name=record.name,
-            license="other",
-            license_text="The authors state no license for their weights. vie_models, which reads them, is Apache-2.0.",
-            summary="VIE-3DResNet of the authors' release: a 3-D ResNet-18 that learned from Kinetics-400 without labels.",
-            training_data="239,888 videos of Kinetics-400, without their labels.",
-            procedure=record.provenance,
-            commands=[],
-            intended_use="Features of natural videos: self-supervised video research, models of visual cortex, fine-tuning on "
-            f"small data sets. The weights are fetched from {record.url} and converted at first use "
-            f'(`create_model("{record.name}")`).',
-            limits="The file cannot be reached where vie_models is made, so it has never been loaded there, and its accuracy "
-            "as we load it has not been measured: the numbers below are the authors'. No hash of the file is published: that "
-            "of the first fetch is recorded, and every later one must equal it.",
-            measured=[_published(metric) for metric in record.metrics],
-        ),
-        model,
-        {},
-        {},
-        f'vie.create_model("{record.name}")',
-    )  # fmt: skip
-    (folder / CARD).write_text(text)
-    vie.save_pretrained(model, folder)
-    (folder / MODEL).unlink()
-
-
-def _published(metric: Metric) -> Measured:
-    task, dataset, *which = metric.name.split(", ")
-    return Measured(dataset=dataset, protocol=", ".join([task, *which]), value=metric.value, source=metric.source)
+    card = ModelCard((folder / CARD).read_text())
+    card.data["vie_models"] = {**card.data["vie_models"], "measured_by": "reproduce/footage.py"}
+    (folder / CARD).write_text(str(card) + "\n")
 
 
 def main() -> None:
@@ -195,7 +155,6 @@ def main() -> None:
     parser.add_argument("--training", type=Path, default=Path("runs/footage-training"), help="output of footage_training")
     parser.add_argument("--results", type=Path, default=Path("runs/footage"), help="output of reproduce.footage")
     options = parser.parse_args()
-    k400()
     table = sources(options.data, options.world)
     for model in [*SINGLES, *JOINED]:
         make(model, options, table)

@@ -143,8 +143,8 @@ def extract(data: Path, out: Path, weights: str, layers: Iterable[str]) -> Path:
     for name, target in [*((name, data / name) for name in SETS), ("copies", out / "copies")]:
         if not (together / name).exists():
             (together / name).symlink_to(target.resolve())
-    flags = ["--model", weights, "--stride", str(STRIDE), "--workers", "2", "--layers", *layers, "-o", str(features)]
-    done(["extract", *SETS, "copies", "--root", str(together), *flags])
+    flags = ["--stride", str(STRIDE), "--workers", "2", "--layers", *layers, "-o", str(features)]
+    done(["extract", weights, *SETS, "copies", "--root", str(together), *flags])
     return features
 
 

@@ -30,8 +30,7 @@ from huggingface_hub import ModelCard
 from vie_models.evaluate.predict import CLIPS, Predictor, load_predictor
 from vie_models.features.extractor import Extractor
 from vie_models.files import replacing
-from vie_models.weights.card import CARD
-from vie_models.weights.catalog import CATALOG
+from vie_models.weights.catalog import CARD, CATALOG
 
 from .footage_tests import read_sets
 from .footage_world import read_table
@@ -226,7 +225,7 @@ def write(folder: Path, names: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of footage/, ucf101_subset20/, tank_state4/ and photos/")
-    parser.add_argument("--weights", nargs="+", default=[name for name, record in CATALOG.items() if record.files])
+    parser.add_argument("--weights", nargs="+", default=[name for name, record in CATALOG.items() if not record.url])
     parser.add_argument("--out", type=Path, default=Path("runs/names"), help="folder for embeddings")
     parser.add_argument("--workers", type=int, default=2, help="processes that read videos")
     parser.add_argument("--write", action="store_true", help="write the least agreement to the sets' cards in checkpoints/")

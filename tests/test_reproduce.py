@@ -15,9 +15,8 @@ from reproduce.footage_over_time import cosines
 from reproduce.footage_tests import Split, Videos, knn_predictions, logistic_predictions, read_sets, read_splits, score
 from reproduce.footage_training import RUNS
 from reproduce.footage_world import MOST, PACKS, read_table, write_lists
-from vie_models.cli.flags import parse
+from vie_models.cli import parse
 from vie_models.search import Duplicate, Hit
-from vie_models.train import TrainConfig, recipe
 from vie_models.weights.catalog import CATALOG
 
 
@@ -131,8 +130,7 @@ def test_shares_of_close_sets():
 @pytest.mark.parametrize("name", RUNS)
 def test_runs_are_commands(name):
     run = RUNS[name]
-    given = recipe(run.model, out="x", train_list="y")
-    config = parse(TrainConfig, ["--out", "x", "--train-list", "y", *run.flags], "vie train", given)
+    config = parse(["train", run.model, "-o", "x", "--train-list", "y", *run.flags])
     assert config.model == run.model
     assert not run.start or run.start in RUNS or run.start in CATALOG
 

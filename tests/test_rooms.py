@@ -10,7 +10,7 @@ import pytest
 from support import ROOT
 
 PACKAGE = ROOT / "vie_models"
-BASE = {"clip_spec", "colors", "devices", "failures", "files", "lazy", "names", "progress", "version"}
+BASE = {"clip_spec", "colors", "devices", "failures", "files", "http", "lazy", "names", "processes", "progress", "version"}
 """Modules that every room may import."""
 MAY_IMPORT = {
     "models": set(),
@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "cli": {"models", "weights", "video", "bank", "datasets", "features", "evaluate", "train", "neuro", "search", "app"},
 }
 MAX_LINES = 600
+IMPORTERS = {"import_module", "__import__"}
 
 
 def rooms_imported(file: Path) -> set[str]:
@@ -49,6 +50,15 @@ def test_imports_point_one_way(room):
     assert files
     for file in files:
         assert rooms_imported(file) <= MAY_IMPORT[room] | BASE, f"{file} imports back up"
+
+
+def test_no_room_is_imported_by_string():
+    """An import that these tests do not see could point back up."""
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in IMPORTERS:
+                names = [value.value for value in node.args if isinstance(value, ast.Constant)]
+                assert not [name for name in names if str(name).startswith(("vie_models", "."))], file
 
 
 def test_every_folder_is_a_room():

@@ -2,7 +2,7 @@
 
     import vie_models as vie
     model = vie.create_model("vie_3dresnet", pretrained=True)
-    clip = vie.load_clip("video.mp4", model.clip_spec)      # uint8 [T, H, W, 3]
+    clip = vie.load_clip("video.mp4", model)                # uint8 [T, H, W, 3]
     embedding = model(vie.clip_transform(model)(clip)[None])  # [1, 128]
 
 Each name is imported on first use, so `import vie_models` loads neither torch nor PyAV, torchvision or timm.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, Protocol, get_args, get_type_hints
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -12,6 +12,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Placement = Literal["even", "paper"]
 """Where test clips lie. "even": evenly spaced from the start of the video to its end. "paper": as the paper's evaluation places
 those of the model, by `ClipSpec.placement`."""
+Augmentation = Literal["color_jitter", "affine_jitter", "resized_crop", "multi_scale_crop", "random_crop"]
+"""How `train_transform` changes the frames of a training clip: see video/transforms.py."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,3 +88,16 @@ class ClipSpec:
         if "num_frames" not in fields:
             raise ValueError("a ClipSpec needs num_frames")
         return cls(**fields)
+
+
+class HasClipSpec(Protocol):
+    """An encoder, as far as clips are concerned."""
+
+    @property
+    def clip_spec(self) -> ClipSpec:
+        """The clips that it expects."""
+
+
+def spec_of(model_or_spec: HasClipSpec | ClipSpec) -> ClipSpec:
+    """Returns the ClipSpec of a model, or the ClipSpec itself."""
+    return model_or_spec if isinstance(model_or_spec, ClipSpec) else model_or_spec.clip_spec

@@ -66,16 +66,16 @@ def identity(path: Path | str) -> tuple[int | None, str]:
 
 
 @contextlib.contextmanager
-def locked(file: Path, busy: str) -> Iterator[None]:
+def locked(file: Path, busy: str | None) -> Iterator[None]:
     """Holds the lock `file` while the block runs; its folder is made.
 
     Raises:
-        BlockingIOError: another process holds it; `busy` is the message.
+        BlockingIOError: another process holds it; `busy` is the message. None waits for it instead.
     """
     from filelock import FileLock, Timeout
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file, timeout=0)
+    lock = FileLock(file, timeout=-1 if busy is None else 0)
     try:
         lock.acquire()
     except Timeout:

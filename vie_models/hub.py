@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .models import MODELS, Encoder
+from .models import MODELS, Encoder, list_models
 from .weights import create_model, from_pretrained, list_weights
 
 if TYPE_CHECKING:
@@ -34,24 +34,6 @@ def _entry_point(name: str) -> Callable[..., Encoder]:
     return load
 
 
-vie_single = _entry_point("vie_single")
-vie_trn = _entry_point("vie_trn")
-vie_3dresnet = _entry_point("vie_3dresnet")
-vie_slow = _entry_point("vie_slow")
-vie_fast = _entry_point("vie_fast")
-vie_slowfast = _entry_point("vie_slowfast")
-vie_twopathway_slow = _entry_point("vie_twopathway_slow")
-vie_twopathway = _entry_point("vie_twopathway")
-vie_single_tiny = _entry_point("vie_single_tiny")
-vie_3dresnet_tiny = _entry_point("vie_3dresnet_tiny")
-vie_slowfast_tiny = _entry_point("vie_slowfast_tiny")
-vie_twopathway_tiny = _entry_point("vie_twopathway_tiny")
-vie_single_small = _entry_point("vie_single_small")
-vie_3dresnet_small = _entry_point("vie_3dresnet_small")
-vie_slowfast_small = _entry_point("vie_slowfast_small")
-vie_twopathway_small = _entry_point("vie_twopathway_small")
-
-
 def vie_embedder(
     model: str | os.PathLike[str] = "vie_3dresnet", *, checkpoint_path: Any = None, **kwargs: Any
 ) -> tuple[Encoder, ClipTransform]:
@@ -73,3 +55,6 @@ def vie_embedder(
     else:
         encoder = create_model(str(model), pretrained=checkpoint_path is None, checkpoint_path=checkpoint_path, **kwargs)
     return encoder, clip_transform(encoder)
+
+
+ENTRY_POINTS = {**{name: _entry_point(name) for name in list_models()}, "vie_embedder": vie_embedder}

@@ -15,9 +15,10 @@ from torch.nn import Linear
 
 from .clip_spec import ClipSpec
 from .models import Encoder, list_models, model_entry
+from .models.pretrained import repository_files, with_classes
+from .models.weight_folder import CONFIG, build_from_config, timm_config
 from .weights.catalog import CATALOG
-from .weights.folder import CONFIG, build_from_config, timm_config
-from .weights.store import check_sizes, create_model, from_pretrained, hub_files, with_classes
+from .weights.store import check_sizes, create_model, from_pretrained
 
 __all__: list[str] = []  # timm appends the names of entry points
 
@@ -128,7 +129,7 @@ def _build(name: str, pretrained: bool, cfg: Any, cache_dir: Any, kwargs: dict[s
         repo, _, revision = cfg["hf_hub_id"].partition("@")
         if pretrained:
             return _fitted(from_pretrained(repo, revision=revision or None, cache_dir=cache_dir), kwargs)
-        return build_from_config(hub_files(repo, (CONFIG,), revision=revision or None, cache_dir=cache_dir)[0], **kwargs)
+        return build_from_config(repository_files(repo, (CONFIG,), revision=revision or None, cache_dir=cache_dir)[0], **kwargs)
     tag = f".{cfg}" if isinstance(cfg, str) and cfg and pretrained else ""
     return create_model(name + tag, pretrained, cache_dir=cache_dir, **kwargs)
 

@@ -88,8 +88,15 @@ def features(videos, clips_folder, tmp_path_factory):
     """A folder of features of a few real videos."""
     folder = tmp_path_factory.mktemp("features")
     names = ["flipping_a_pancake.mkv", "v_Biking_g16_c01.mp4", "demo.mp4", "asl_walk.mkv", "video2.webm", "example.avi"]
-    command = [sys.executable, "-m", "vie_models.cli", "extract", *(str(clips_folder / name) for name in names)]
-    command += ["--model", "vie_twopathway_tiny", "--stride", "1.0", "-o", str(folder), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "vie_models.cli",
+        "extract",
+        "vie_twopathway_tiny",
+        *(str(clips_folder / name) for name in names),
+    ]
+    command += ["--stride", "1.0", "-o", str(folder), "--workers", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

@@ -8,21 +8,21 @@ from vie_models.video.sampling import Sampling
 from vie_models.video.sources import open_video
 from vie_models.weights import store
 
-MODEL = ["--model", "vie_single_tiny"]
+MODEL = "vie_single_tiny"
 
 
 def test_nothing_found(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    out = ["-o", str(tmp_path / "out"), *MODEL]
-    assert cli.main(["extract", str(tmp_path / "empty"), *out]) == 1
+    out = ["-o", str(tmp_path / "out")]
+    assert cli.main(["extract", MODEL, str(tmp_path / "empty"), *out]) == 1
     assert f"no videos found in {tmp_path / 'empty'}: a folder is searched" in capsys.readouterr().err
     (tmp_path / "empty" / "notes.txt").touch()
-    assert cli.main(["extract", str(tmp_path / "empty"), *out]) == 1
+    assert cli.main(["extract", MODEL, str(tmp_path / "empty"), *out]) == 1
     assert "(there are 1 other files, such as notes.txt)" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert cli.main(["predict", str(tmp_path / "empty"), *MODEL]) == 1
+    assert cli.main(["predict", MODEL, str(tmp_path / "empty")]) == 1
     assert "no videos found" in capsys.readouterr().err
-    for command in (["extract", "--list", "nothing", *out], ["data", "pack", "nothing", str(tmp_path / "pack")]):
+    for command in (["extract", MODEL, "--list", "nothing", *out], ["data", "pack", "nothing", str(tmp_path / "pack")]):
         assert cli.main(command) == 2
         assert "no list file nothing: " in capsys.readouterr().err
 
@@ -32,7 +32,7 @@ def test_dry_run(corpus, tmp_path, capsys, monkeypatch, more):
     """It counts as the run then counts, and its size is close; without loading weights or writing."""
     out = tmp_path / "out"
     listed = write_list(tmp_path / "list", [corpus / f"{i}.mp4" for i in range(4)])
-    command = ["extract", "--list", str(listed), "-o", str(out), "--workers", "0", *MODEL, *more]
+    command = ["extract", MODEL, "--list", str(listed), "-o", str(out), "--workers", "0", *more]
     with monkeypatch.context() as patched:
         patched.setattr(store, "load_record", None)
         assert cli.main([*command, "--dry-run"]) == 0

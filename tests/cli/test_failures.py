@@ -48,16 +48,16 @@ def lists(world):
 
 def commands(world, out):
     """Returns each command that reads many videos, by its name in the tables below."""
-    encoder = ["--model", "vie_single_tiny"]
+    model = "vie_single_tiny"
     untrained = ["vie_single_tiny", *lists(world), "--workers", "0", "--device", "cpu", "--clips", "1", "-o", out]
     return {
-        "extract": ["extract", world / "videos", "-o", out, *encoder, "--workers", "0"],
+        "extract": ["extract", model, world / "videos", "-o", out, "--workers", "0"],
         "extract --list": [
-            *["extract", "--list", write_list(out.with_suffix(".list"), paths_of(world)), "--root", world / "videos"],
-            *["-o", out, *encoder, "--workers", "2"],
+            *["extract", model, "--list", write_list(out.with_suffix(".list"), paths_of(world)), "--root", world / "videos"],
+            *["-o", out, "--workers", "2"],
         ],
-        "extract --dry-run": ["extract", world / "videos", "-o", out, *encoder, "--dry-run"],
-        "predict": ["predict", world / "videos", *encoder, "--clips", "1"],
+        "extract --dry-run": ["extract", model, world / "videos", "-o", out, "--dry-run"],
+        "predict": ["predict", model, world / "videos", "--clips", "1"],
         "train": ["train", "vie_3dresnet_tiny", *lists(world), "-o", out, *SMALL, *PRETEXT],
         "finetune": ["finetune", "vie_single_tiny", *lists(world), "-o", out, *SMALL],
         "eval linear": ["eval", "linear", "vie_single_tiny", *lists(world), "-o", out, *SMALL],
@@ -66,7 +66,7 @@ def commands(world, out):
         "data folder": ["data", "folder", world / "videos", "-o", out, "--workers", "0"],
         "data pack": ["data", "pack", world / "list", out, "--root", world / "videos", "--short-side", "48", "--workers", "0"],
         "data photo-motion": ["data", "photo-motion", world / "photos", out, "--frames", "2", "--size", "32", "--workers", "0"],
-        "neuro features": ["neuro", "features", world / "table.csv", "-o", out.with_suffix(".nc"), *encoder, "--workers", "0"],
+        "neuro features": ["neuro", "features", model, world / "table.csv", "-o", out.with_suffix(".nc"), "--workers", "0"],
     }
 
 
@@ -138,17 +138,17 @@ def test_a_wrong_root_is_said_at_once(worlds, tmp_path, capsys):
 
 def test_one_video_that_cannot_be_read_fails_its_command(worlds, tmp_path, capsys):
     broken = worlds["all"] / "videos" / "a" / "0.mp4"
-    run(["extract", worlds["good"] / "videos", "-o", tmp_path / "features", "--model", "vie_single_tiny", "--workers", "0"])
+    run(["extract", "vie_single_tiny", worlds["good"] / "videos", "-o", tmp_path / "features", "--workers", "0"])
     assert run(["index", tmp_path / "features"]) == 0
     capsys.readouterr()
     assert run(["search", tmp_path / "features", broken]) == 1
     assert str(broken) in capsys.readouterr().err
-    assert run(["segment", broken, "--model", "vie_single_tiny"]) == 1
-    assert run(["segment", tmp_path / "no.mp4", "--model", "vie_single_tiny"]) == 2
+    assert run(["segment", "vie_single_tiny", broken]) == 1
+    assert run(["segment", "vie_single_tiny", tmp_path / "no.mp4"]) == 2
 
 
 def test_features_of_nothing_are_not_indexed(worlds, tmp_path, capsys):
-    run(["extract", worlds["all"] / "videos", "-o", tmp_path / "features", "--model", "vie_single_tiny", "--workers", "0"])
+    run(["extract", "vie_single_tiny", worlds["all"] / "videos", "-o", tmp_path / "features", "--workers", "0"])
     assert len((tmp_path / "features" / "manifest.jsonl").read_text().splitlines()) == 8
     capsys.readouterr()
     assert run(["index", tmp_path / "features"]) == 1

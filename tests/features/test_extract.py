@@ -1,10 +1,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -22,11 +20,9 @@ from vie_models.datasets.write_lists import write_lists
 from vie_models.features import extractor as extract_module
 from vie_models.features.folder import FeatureFolder, read_manifest
 from vie_models.files import VIDEO_SUFFIXES
-from vie_models.models import MODELS, precision
-from vie_models.video.decode import VideoFile
-from vie_models.video.sampling import ClipRead, Sampling, VideoRead, read_video
+from vie_models.models import precision
+from vie_models.video.reader import VideoReader
 from vie_models.video.sources import open_video
-from vie_models.video.workers import VideoReader, WorkerBugError
 
 CHECKPOINT = REFERENCE / "checkpoint-3.tar"
 
@@ -95,30 +91,19 @@ def test_bad_requests_are_refused_before_work(model, videos, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_command_line(videos, tmp_path, capsys):
-    weights = tmp_path / "weights"
-    assert cli.main(["convert", str(CHECKPOINT), str(weights)]) == 0
-    assert "width 4: bank.safetensors, config.json, model.safetensors" in capsys.readouterr().out
-    arguments = [
-        "--model",
-        "vie_3dresnet",
-        "--checkpoint",
-        str(weights),
-        "--layers",
-        "encode_6",
-        "encode_10",
-        "-o",
-        str(tmp_path / "out"),
-    ]
-    assert cli.main(["extract", str(videos / "long.mp4"), *arguments]) == 0
-    assert cli.main(["extract", str(videos), *arguments]) == exit_codes.EXIT_SOME_FAILED
+def test_command_line(videos, command, tmp_path, capsys):
+    out = ["-o", str(tmp_path / "out")]
+    command[2] = str(videos / "long.mp4")
+    assert cli.main([*command, *out]) == 0
+    command[2] = str(videos)
+    assert cli.main([*command, *out]) == exit_codes.EXIT_SOME_FAILED
     captured = capsys.readouterr()
     assert "2 ok, 0 damaged, 1 failed, 1 skipped" in captured.out
-    assert f"failed: {videos}/broken.mp4: cannot be opened as a video" in captured.err
-    assert cli.main(["extract", str(tmp_path / "nothing"), *arguments]) == exit_codes.EXIT_USAGE
-    assert cli.main(["convert", str(videos / "broken.mp4"), str(weights)]) == exit_codes.EXIT_FAILED
-    assert cli.main(["extract", str(videos), "--model", "vie_slow", "-o", str(tmp_path)]) == exit_codes.EXIT_FAILED
-    assert "nobody has published weights for vie_slow" in capsys.readouterr().err
+    assert f"failed: {videos}/broken.mp4: " in captured.err
+    command[2] = str(tmp_path / "nothing")
+    assert cli.main([*command, *out]) == exit_codes.EXIT_USAGE
+    assert cli.main(["extract", "vie_slow", str(videos), *out]) == exit_codes.EXIT_FAILED
+    assert "vie_slow" in capsys.readouterr().err
 
 
 def test_real_videos(model, clips_folder, tmp_path):
@@ -160,6 +145,13 @@ def corpus(tmp_path):
         write_video(path, gray_levels(20 + 7 * i))
     (folder / "class 0" / "broken.mp4").write_bytes(b"not a video")
     return folder
+
+
+@pytest.fixture
+def command(tiny, corpus, tmp_path):
+    """The words of `vie extract` for the corpus, but for where to write."""
+    vie.save_pretrained(tiny, tmp_path / "weights")
+    return ["extract", "vie_3dresnet_tiny", str(corpus), "--weights", str(tmp_path / "weights"), "--clips", "3"]
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -213,23 +205,6 @@ def test_features_made_otherwise_are_not_mixed(tiny, corpus, tmp_path):
     assert tree(out) == before
 
 
-@pytest.mark.parametrize("sampling", [{"clips": 2}, {"stride": 0.5}])
-def test_features_of_a_version_with_another_placement_are_not_mixed(tiny, corpus, tmp_path, sampling):
-    """It did not record the placement. Windows lie where they lay."""
-    extractor = vie.Extractor(tiny, workers=0, **sampling)
-    extractor.extract([corpus], tmp_path)
-    manifest = tmp_path / "manifest.jsonl"
-    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
-    for line in lines:
-        (line["settings"] or {}).pop("placement", None)
-    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    if "clips" in sampling:
-        with pytest.raises(ValueError, match=r"made with other settings: .*Differing: placement=None there, 'even' now$"):
-            extractor.extract([corpus], tmp_path)
-    else:
-        assert len(extractor.extract([corpus], tmp_path)) == 9
-
-
 def test_two_runs_on_one_folder(tiny, corpus, tmp_path):
     out = tmp_path / "out"
     extractor = vie.Extractor(tiny, workers=0)
@@ -262,12 +237,11 @@ def test_shards_share_a_folder_and_their_number_may_change(tiny, corpus, tmp_pat
         extractor.extract([corpus], out, shard=(3, 3))
 
 
-def test_torchrun_shares_the_work(tiny, corpus, tmp_path):
-    vie.save_pretrained(tiny, tmp_path / "weights")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "vie_models.cli", "extract"]
-    command += [str(corpus), "--model", "vie_3dresnet_tiny", "--checkpoint", str(tmp_path / "weights"), "--workers", "0"]
+def test_torchrun_shares_the_work(command, tmp_path):
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "vie_models.cli"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([*command, "-o", str(tmp_path / "out")], env=environment, capture_output=True, text=True, check=False)
+    words = [*start, *command, "--workers", "0", "-o", str(tmp_path / "out")]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "4 ok, 0 damaged, 1 failed" in done.stdout
     assert "4 ok, 0 damaged, 0 failed" in done.stdout
@@ -277,7 +251,7 @@ def test_torchrun_shares_the_work(tiny, corpus, tmp_path):
 @pytest.mark.parametrize("format", ["npz", "parquet"])
 def test_features_are_loaded_stacked(tiny, corpus, tmp_path, format):
     if format == "parquet":
-        pytest.importorskip("pyarrow")
+        dataset = pytest.importorskip("pyarrow.dataset")
     vie.Extractor(tiny, layers=["encode_3"], clips=2, workers=0).extract([corpus], tmp_path / "out", format=format)
     features = vie.load_features(tmp_path / "out")
     assert {name: array.shape for name, array in features.arrays.items()} == {
@@ -289,6 +263,7 @@ def test_features_are_loaded_stacked(tiny, corpus, tmp_path, format):
     assert features.table["clip"].tolist() == [0, 1] * 8
     assert set(features.table) == {"name", "path", "status", "clip", "start", "end", "looped"}
     assert len({len(column) for column in features.table.values()}) == 1
+    assert repr(features).startswith("Features(16 clips of 8 videos; embedding [16, 128], encode_3 [16, 16]")
     arrays, record = vie.Extractor(tiny, clips=2).features(corpus / "class 1" / "3.mp4")
     mine = features.table["name"] == "class 1/3.mp4"
     np.testing.assert_allclose(features.arrays["embedding"][mine], arrays["embedding"], atol=1e-6)
@@ -296,8 +271,36 @@ def test_features_are_loaded_stacked(tiny, corpus, tmp_path, format):
     assert set(vie.load_features(tmp_path / "out", ["embedding"]).arrays) == {"embedding"}
     with pytest.raises(ValueError, match="has no encode_9"):
         vie.load_features(tmp_path / "out", ["encode_9"])
-    with pytest.raises(FileNotFoundError, match=r"no manifest.jsonl in"):
+    with pytest.raises(FileNotFoundError, match=r"manifest.jsonl"):
         vie.load_features(corpus)
+    if format == "parquet":
+        table = dataset.dataset(sorted((tmp_path / "out").rglob("*.parquet"))).to_table()
+        assert (table.num_rows, table.schema.field("embedding").type.list_size) == (16, 128)
+        with pytest.raises(ValueError, match="pooled layers only"):
+            vie.Extractor(tiny, layers=["encode_3"], pool=None).extract([corpus], tmp_path / "out2", format="parquet")
+
+
+def test_features_for_pandas_and_xarray(monkeypatch):
+    arrays = {"embedding": np.arange(8.0).reshape(4, 2), "frame_times": np.zeros((4, 3))}
+    features = vie.Features(arrays, {"name": np.array(["a", "a", "b", "b"]), "start": np.arange(4.0)})
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        features.to_pandas()
+    monkeypatch.undo()
+    pytest.importorskip("pandas")
+    frame = features.to_pandas()
+    assert list(frame) == ["name", "start", "embedding_0", "embedding_1", *(f"frame_times_{k}" for k in range(3))]
+    assert frame.groupby("name")["embedding_1"].mean().tolist() == [2, 6]
+    maps = vie.Features({**arrays, "layer": np.zeros((4, 8, 2, 5, 5))}, features.table)
+    with pytest.raises(ValueError, match="to_xarray"):
+        maps.to_pandas()
+    pytest.importorskip("xarray")
+    dataset = maps.to_xarray()
+    assert dict(dataset.sizes) == {
+        **{"row": 4, "embedding_channel": 2, "frame": 3},
+        **{"layer_channel": 8, "layer_time": 2, "layer_height": 5, "layer_width": 5},
+    }
+    assert dataset["embedding"].sel(row=dataset["name"] == "b").values.tolist() == [[4, 5], [6, 7]]
 
 
 def test_a_name_that_parquet_cannot_hold(tiny, corpus, tmp_path):
@@ -310,16 +313,6 @@ def test_a_name_that_parquet_cannot_hold(tiny, corpus, tmp_path):
     assert {name: record.status for name, record in records.items()} == {"a.mp4": "ok", "b\udcff.mp4": "failed"}
     assert "not valid Unicode, which Parquet needs: rename it, or choose npz" in records["b\udcff.mp4"].reason
     assert [path.name for path in (tmp_path / "out").glob("*.p*")] == ["a.mp4.parquet"]
-
-
-def test_parquet_is_read_by_others(tiny, corpus, tmp_path):
-    dataset = pytest.importorskip("pyarrow.dataset")
-    vie.Extractor(tiny, clips=2, workers=0).extract([corpus], tmp_path / "out", format="parquet")
-    table = dataset.dataset(sorted((tmp_path / "out").rglob("*.parquet"))).to_table()
-    assert table.num_rows == 16
-    assert table.schema.field("embedding").type.list_size == 128
-    with pytest.raises(ValueError, match="pooled layers only"):
-        vie.Extractor(tiny, layers=["encode_3"], pool=None).extract([corpus], tmp_path / "out2", format="parquet")
 
 
 def test_sliding_windows(tiny, tmp_path):
@@ -362,34 +355,27 @@ def test_clips_of_a_video_too_short_for_five(tiny, tmp_path):
     assert arrays["end"].max() <= record.duration
 
 
-def test_clips_and_windows_are_equally_long(tmp_path):
-    video = write_video(tmp_path / "v.mp4", gray_levels(80))
-    for name in ("vie_single_tiny", "vie_trn", "vie_3dresnet_tiny", "vie_slow", "vie_slowfast_tiny"):
-        spec = vie.ClipSpec(**{**MODELS[name].clip_spec.to_dict(), "resize": 40, "crop": 32})
-        for sampling in (Sampling(spec=spec), Sampling(spec=spec, clips=None, stride=0.5)):
-            for clip in read_video(video, sampling):
-                if isinstance(clip, ClipRead):
-                    assert clip.end - clip.start == pytest.approx(spec.seconds), name
-
-
-def test_wrong_sampling_is_refused(tiny):
-    for wrong, message in (
-        (dict(clips=5, stride=1.0), "exactly one of clips and stride"),
-        (dict(window=2.0), "window must come with a stride"),
-        (dict(placement="ends"), "placement must be one of even, paper, got 'ends'"),
-        (dict(stride=1.0, placement="paper"), "placement must come with clips"),
-        (dict(stride=float("inf")), "stride must be > 0 seconds, got inf"),
-        (dict(clips=2.5), "clips must be >= 1, a whole number, got 2.5"),
-        (dict(stride=0.01), r"stride must be at least 0.04 s"),
-        (dict(stride=1.0, window=0.5), r"window must be at least 0.64 s \(16 frames at 25 fps\), got 0.5"),
-        (dict(pool="max"), "pool must be 'avg' or None"),
-        (dict(dtype=torch.int8), "dtype must be"),
-        (dict(batch_size=0), "batch_size must be >= 1"),
-        (dict(workers=-1), "workers must be >= 0"),
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(clips=5, stride=1.0), "clips=5, stride=1.0"),
+        (dict(window=2.0), "stride.*window=2.0"),
+        (dict(placement="ends"), "even, paper, got 'ends'"),
+        (dict(stride=1.0, placement="paper"), "placement=paper"),
+        (dict(stride=float("inf")), "> 0 seconds, got inf"),
+        (dict(clips=2.5), "got 2.5"),
+        (dict(stride=0.01), r"0.04 s.*got 0.01"),
+        (dict(stride=1.0, window=0.5), r"0.64 s \(16 frames at 25 fps\), got 0.5"),
+        (dict(pool="max"), "'avg' or None, got 'max'"),
+        (dict(dtype=torch.int8), "got torch.int8"),
+        (dict(batch_size=0), "batch_size must be >= 1, got 0"),
+        (dict(workers=-1), "workers must be >= 0, got -1"),
         (dict(time_limit=0), "time_limit must be > 0"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            vie.Extractor(tiny, **wrong)
+    ],
+)
+def test_wrong_settings_are_refused(tiny, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        vie.Extractor(tiny, **wrong)
 
 
 def test_whole_maps_and_other_arithmetic(tiny, tmp_path):
@@ -423,57 +409,25 @@ def test_wrong_half_precision_is_not_used(tiny, monkeypatch):
     assert extractor.settings()["dtype"] == "float32"
 
 
-def test_folders_of_frames_and_lists(tiny, corpus, tmp_path, capsys):
+def test_folders_of_frames_and_lists(tiny, corpus, command, tmp_path, capsys):
     from PIL import Image
 
     frames = corpus / "class 1" / "frames"
     frames.mkdir()
     for i, image in enumerate(gray_levels(30), 1):
         Image.fromarray(np.ascontiguousarray(image)).save(frames / f"{i:06d}.jpg")
-    records = vie.Extractor(tiny, workers=2).extract([corpus], corpus / "features")  # within what is searched
+    records = vie.Extractor(tiny, workers=0).extract(str(corpus), corpus / "features")  # within what is searched
     assert {r.name for r in records if r.status == "ok"} == {*(f"class {i % 2}/{i}.mp4" for i in range(8)), "class 1/frames"}
-    assert len(vie.Extractor(tiny, workers=2).extract([corpus], corpus / "features")) == 10
-    weights = tmp_path / "weights"
-    vie.save_pretrained(tiny, weights)
+    assert len(vie.Extractor(tiny, workers=0).extract([corpus], corpus / "features")) == 10
     (tmp_path / "list.txt").write_text("class 1/3.mp4\nclass 1/frames\n\nclass 0/gone.mp4\n")
-    arguments = ["--list", str(tmp_path / "list.txt"), "--root", str(corpus), "-o", str(tmp_path / "out")]
-    arguments += ["--model", "vie_3dresnet_tiny", "--checkpoint", str(weights), "--stride", "0.5", "--pool", "none"]
-    assert cli.main(["extract", *arguments]) == exit_codes.EXIT_SOME_FAILED
+    del command[2]
+    command += ["--list", str(tmp_path / "list.txt"), "--root", str(corpus), "-o", str(tmp_path / "out"), "--pool", "none"]
+    assert cli.main(command) == exit_codes.EXIT_SOME_FAILED
     captured = capsys.readouterr()
     assert "2 ok, 0 damaged, 1 failed, 0 skipped" in captured.out
     assert "gone.mp4: cannot be read: no video file at" in captured.err
     assert (tmp_path / "out" / "class 1" / "3.mp4.npz").exists()
-    assert cli.main(["extract", *arguments, "--shard", "2/2"]) == exit_codes.EXIT_USAGE
-    assert cli.main(["extract", "-o", str(tmp_path / "out"), "--model", "vie_3dresnet_tiny"]) == exit_codes.EXIT_USAGE
-
-
-def children(process: int) -> list[int]:
-    return [int(number) for task in Path(f"/proc/{process}/task").glob("*/children") for number in task.read_text().split()]
-
-
-@pytest.mark.skipif(not list(Path("/proc/self/task").glob("*/children")), reason="finds the workers in /proc")
-def test_a_crashed_or_hanging_decoder_is_one_videos_failure(tiny, corpus, tmp_path):
-    sampling = Sampling(spec=tiny.clip_spec)
-    paths = sorted(corpus.rglob("[0-9].mp4"))
-    before = children(os.getpid())  # other tests' servers
-    with VideoReader(paths, sampling, workers=1, ahead=1) as reader:
-        messages = iter(reader)
-        found = [next(messages)]
-        assert found[0][0] == 0
-        (nursery,) = set(children(os.getpid())) - set(before)
-        (worker,) = children(nursery)
-        os.kill(worker, signal.SIGKILL)
-        found += messages
-    assert set(children(os.getpid())) <= set(before)
-    ends = {number: message for number, message in found if isinstance(message, (VideoRead, vie.VideoError))}
-    assert sorted(ends) == list(range(len(paths)))
-    lost = [number for number, end in ends.items() if isinstance(end, vie.VideoError)]
-    assert len(lost) == 1
-    assert "the worker process died" in ends[lost[0]].reason
-
-    with VideoReader(paths, sampling, workers=2, time_limit=1e-4) as reader:
-        ends = dict(reader)
-    assert all(isinstance(end, vie.VideoError) and "no progress for 0.0001 s" in end.reason for end in ends.values())
+    assert cli.main([*command, "--shard", "2/2"]) == exit_codes.EXIT_USAGE
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links and pipes")
@@ -497,7 +451,7 @@ def test_every_name_that_looks_like_a_video_has_its_row(tiny, tmp_path):
     assert "pipe" in records["pipe.mp4"].reason
     named = extractor.extract([folder / "annexed.mp4", folder / "linked.mp4"], tmp_path / "named")
     assert [record.status for record in named] == ["failed", "ok"]
-    assert cli.main(["extract", str(folder / "annexed.mp4"), "-o", str(tmp_path / "x"), "--model", "vie_single_tiny"]) == 1
+    assert cli.main(["extract", "vie_single_tiny", str(folder / "annexed.mp4"), "-o", str(tmp_path / "x")]) == 1
     assert len((tmp_path / "x" / "manifest.jsonl").read_text().splitlines()) == 1
     lists = annotated_folder(folder.parent, 0.0)
     assert {entry.name for entry in lists.splits["train"]} == {f"videos/{name}" for name in records}
@@ -507,112 +461,27 @@ def test_every_name_that_looks_like_a_video_has_its_row(tiny, tmp_path):
     assert all(name in left_out for name in ("annexed.mp4", "itself.mp4", "pipe.mp4"))
 
 
-@pytest.fixture
-def open_folder():
-    """A folder that others may read; those of pytest are closed, and each run closes them again."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+def test_killed_and_interrupted_runs_resume_to_the_same_bytes(command, tiny, corpus, tmp_path, capsys, monkeypatch):
+    broken, write = tmp_path / "broken", FeatureFolder.write
+    vie.Extractor(tiny, clips=3, workers=0).extract([corpus], tmp_path / "whole")
+    program = f"import sys; from vie_models import cli; sys.exit(cli.main({[*command, '--workers', '2', '-o', str(broken)]!r}))"
+    run = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
+    while run.poll() is None and not list(broken.rglob("*.npz")):
+        time.sleep(0.002)
+    run.kill()
+    run.communicate()
 
+    def interrupted(folder, record, arrays=None):
+        write(folder, record, arrays)
+        if len(list(broken.rglob("*.npz"))) > 6:
+            raise KeyboardInterrupt
 
-@pytest.mark.skipif(sys.platform == "win32" or not hasattr(os, "fork"), reason="needs POSIX permissions")
-@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
-def test_a_folder_that_may_not_be_read_has_its_row(open_folder, mode):
-    """Run by a user without special rights, since root may read everything."""
-    folder = open_folder / "videos"
-    (folder / "closed").mkdir(parents=True)
-    write_video(folder / "good.mp4", gray_levels(30))
-    write_video(folder / "closed" / "hidden.mp4", gray_levels(30))
-    (folder / "closed").chmod(mode)
-    code = f"""
-import os
-from pathlib import Path
-from vie_models.features.jobs import jobs_of
-from vie_models.models import model_entry
-from vie_models.video.frames import VideoError
-from vie_models.video.sampling import Sampling, read_video
-
-sampling = Sampling(spec=model_entry("vie_single_tiny").clip_spec, clips=1)
-folder = Path({str(folder)!r})
-list(read_video(folder / "good.mp4", sampling))  # everything is imported now
-if os.getuid() == 0:
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
-for job in jobs_of([folder], None, Path("nowhere")):
-    try:
-        list(read_video(job.path, sampling))
-        print(job.name, "ok")
-    except VideoError as error:
-        print(job.name, error.reason)
-"""
-    try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    finally:
-        (folder / "closed").chmod(0o755)
-    assert done.returncode == 0, done.stderr
-    lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-    assert lines.pop("good.mp4") == "ok"
-    ((name, reason),) = lines.items()
-    assert name in ("closed", "closed/hidden.mp4")
-    assert "Permission denied" in reason
-
-
-def test_what_pyav_raises_is_damage_whatever_its_kind(corpus, tiny, monkeypatch):
-    """A fuzzed header made PyAV's list of streams end too early: an IndexError, and not an error of FFmpeg."""
-    path, sampling = next(corpus.rglob("*.mp4")), Sampling(spec=tiny.clip_spec)
-    monkeypatch.setattr(VideoFile, "_rgb", lambda self, frame: self._container.streams.get(video=99))
-    with pytest.raises(vie.VideoError, match="cannot be decoded: IndexError"):
-        list(read_video(path, sampling))
-    with pytest.raises(vie.VideoError, match="cannot be decoded: IndexError"):
-        vie.load_clip(path, tiny.clip_spec)
-    monkeypatch.setattr(VideoFile, "_rgb", lambda self, frame: [][99])
-    with pytest.raises(IndexError):
-        list(read_video(path, sampling))
-    with pytest.raises(IndexError):
-        vie.load_clip(path, tiny.clip_spec)
-
-
-def test_an_error_of_the_program_is_no_damaged_video(corpus, tiny):
-    """In a worker or in this process, it stops the job."""
-    sampling = Sampling(spec=tiny.clip_spec)
-    object.__setattr__(sampling, "clips", "many")
-    with pytest.raises(TypeError):
-        list(read_video(next(corpus.rglob("*.mp4")), sampling))
-    with (
-        VideoReader(sorted(corpus.rglob("[0-9].mp4"))[:2], sampling, workers=1) as reader,
-        pytest.raises(WorkerBugError, match=r"Traceback[\s\S]*TypeError"),
-    ):
-        list(reader)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_killed_and_interrupted_runs_resume_to_the_same_bytes(tiny, corpus, tmp_path):
-    weights = tmp_path / "weights"
-    vie.save_pretrained(tiny, weights)
-    command = [sys.executable, "-m", "vie_models.cli", "extract", str(corpus), "--model", "vie_3dresnet_tiny"]
-    command += ["--checkpoint", str(weights), "--workers", "2", "--clips", "3", "-o"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run([*command, str(whole)], env=environment, check=False, capture_output=True)
-    for end, files in ((signal.SIGKILL, 1), (signal.SIGINT, 3)):
-        run = subprocess.Popen([*command, str(broken)], env=environment, stderr=subprocess.PIPE, text=True)
-        while run.poll() is None and len(list(broken.rglob("*.npz"))) < files:
-            time.sleep(0.002)
-        run.send_signal(end)
-        _, errors = run.communicate()
-        if end == signal.SIGINT and run.returncode != exit_codes.EXIT_SOME_FAILED:  # it may have been done already
-            assert run.returncode == exit_codes.EXIT_INTERRUPTED
-            assert "the same command continues from there" in errors
-    done = subprocess.run([*command, str(broken)], env=environment, check=False, capture_output=True)
-    assert done.returncode == exit_codes.EXIT_SOME_FAILED
-    assert tree(broken) == tree(whole)
-
-
-def test_one_path_is_a_list_of_one(tiny, corpus, tmp_path):
-    video = corpus / "class 0" / "4.mp4"
-    for given in (video, str(video)):
-        assert [r.name for r in vie.Extractor(tiny).extract(given, tmp_path / "out")] == ["4.mp4"]
+    monkeypatch.setattr(FeatureFolder, "write", interrupted)
+    assert cli.main([*command, "--workers", "0", "-o", str(broken)]) == exit_codes.EXIT_INTERRUPTED
+    assert "the same command continues" in capsys.readouterr().err
+    monkeypatch.setattr(FeatureFolder, "write", write)
+    assert cli.main([*command, "--workers", "0", "-o", str(broken)]) == exit_codes.EXIT_SOME_FAILED
+    assert tree(broken) == tree(tmp_path / "whole")
 
 
 def test_links_that_lead_back_up_are_not_followed(tiny, corpus, tmp_path):
@@ -659,69 +528,3 @@ def test_output_within_the_searched_folder(tiny, corpus):
     extractor = vie.Extractor(tiny, workers=0)
     first = [r.name for r in extractor.extract([corpus], corpus)]
     assert [r.name for r in extractor.extract([corpus], corpus)] == first
-
-
-def test_workers_do_not_import_from_the_current_folder(tiny, corpus, tmp_path, monkeypatch):
-    (tmp_path / "types.py").write_text("raise SystemExit('the wrong module')")
-    monkeypatch.chdir(tmp_path)
-    records = vie.Extractor(tiny, workers=2).extract([corpus], tmp_path / "out")
-    assert sum(r.status == "ok" for r in records) == 8
-
-
-def test_the_model_takes_no_time_from_the_decoders(tiny, corpus):
-    """Workers are paused while the model runs; their time limit is too."""
-    with VideoReader(sorted(corpus.rglob("[0-9].mp4")), Sampling(spec=tiny.clip_spec), workers=2, time_limit=1.0) as reader:
-        ends = []
-        for _, message in reader:
-            if isinstance(message, ClipRead) and message.start == 0:
-                with reader.paused():
-                    time.sleep(1.2)
-            elif isinstance(message, (VideoRead, vie.VideoError)):
-                ends.append(message)
-    assert len(ends) == 8
-    assert all(isinstance(end, VideoRead) for end in ends)
-
-
-@pytest.mark.skipif(not list(Path("/proc/self/task").glob("*/children")), reason="finds the workers in /proc")
-@pytest.mark.parametrize("end", ["TERM", "KILL"])
-def test_nothing_is_left_running(tiny, corpus, tmp_path, end):
-    """Also where the run ends while its workers are paused."""
-    program = f"""
-import pathlib, time, sys
-from vie_models.clip_spec import ClipSpec
-from vie_models.video.sampling import Sampling
-from vie_models.video.workers import VideoReader, WorkerBugError
-paths = sorted(pathlib.Path({str(corpus)!r}).rglob("[0-9].mp4"))
-with VideoReader(paths, Sampling(spec=ClipSpec(num_frames=4)), workers=2) as reader:
-    for _ in reader:
-        with reader.paused():
-            print("paused", flush=True)
-            time.sleep(60)
-"""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", program]
-    run = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert run.stdout.readline() == "paused\n"
-    (nursery,) = children(run.pid)
-    started = [run.pid, nursery, *children(nursery)]
-    assert len(started) >= 3
-    os.killpg(run.pid, signal.SIGTERM) if end == "TERM" else run.kill()
-    run.wait()
-    deadline = time.monotonic() + 20
-    while any(is_running(process) for process in started) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not [process for process in started if is_running(process)]
-
-
-def is_running(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def test_closing_early_is_quick_and_leaves_nothing(tiny, corpus):
-    before = set(children(os.getpid()))
-    with VideoReader(sorted(corpus.rglob("[0-9].mp4")), Sampling(spec=tiny.clip_spec), workers=2):
-        pass
-    assert set(children(os.getpid())) <= before

@@ -6,15 +6,14 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from support.videos import gray_levels, write_video
 
 import vie_models as vie
+from vie_models.failures import TooManyFailuresError
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
-parquet = pytest.importorskip("pyarrow.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -51,51 +50,38 @@ def actors() -> list[int]:
     return found
 
 
-def rows(folder):
-    table = parquet.read_table(folder).to_pylist()
-    return sorted(table, key=lambda row: (row["name"], row["clip"] if row["clip"] is not None else -1))
-
-
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds the workers in /proc")
-def test_rows_are_those_of_one_process_also_when_a_worker_is_killed(cluster, videos, model, tmp_path):
-    killed = []
+def test_the_folder_is_that_of_one_process_also_when_a_worker_is_killed(cluster, videos, model, tmp_path):
+    killed, out = [], tmp_path / "out"
 
     def kill_one():
         began = time.monotonic()
         while not killed and time.monotonic() - began < 120:
             ours = actors()
-            if len(ours) == 2 and list((tmp_path / "out").glob("*.parquet")):
+            if len(ours) == 2 and list(out.glob("*.npz")):
                 os.kill(ours[0], signal.SIGKILL)
                 killed.append(ours[0])
             time.sleep(0.05)
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    vie.extract_ray(videos, tmp_path / "out", model, videos_per_task=2, layers=["encode_6"], clips=3)
+    records = vie.extract_ray(videos, out, model, videos_per_task=2, layers=["encode_6"], clips=3)
     killer.join()
     assert killed, "the job was over before a worker could be killed"
-    found = rows(tmp_path / "out")
-
-    extractor = vie.Extractor(model, layers=["encode_6"], clips=3, workers=0)
-    expected = [(path.name, extractor.features(path)[0]) for path in videos[:-1]]
-    assert [(row["name"], row["clip"]) for row in found] == [
-        *((name, clip) for name, _ in expected for clip in range(3)),
-        ("23.mp4", None),
-    ]
-    for column in ("embedding", "encode_6", "start", "frame_times"):
-        ours = np.array([row[column] for row in found[:-1]])
-        np.testing.assert_allclose(ours, np.concatenate([arrays[column] for _, arrays in expected]), atol=1e-6)
-    assert found[-1]["status"] == "failed"
-    assert found[-1]["reason"].startswith("cannot be opened as a video")
-    assert found[-1]["embedding"] is None
+    assert [record.status for record in records] == ["ok"] * 23 + ["failed"]
+    vie.Extractor(model, layers=["encode_6"], clips=3, workers=0).extract(videos, tmp_path / "one")
+    for file in (tmp_path / "one").iterdir():
+        if file.suffix in (".npz", ".jsonl"):
+            assert (out / file.name).read_bytes() == file.read_bytes()
+    with pytest.raises(TooManyFailuresError, match=r"none of the 1 .*23.mp4"):
+        vie.extract_ray(videos[-1:], out, model, layers=["encode_6"], clips=3, concurrency=1)
+    assert len(vie.load_features(out)) == 69
 
 
 def test_bad_requests_are_refused_before_work(cluster, videos, model, tmp_path):
-    with pytest.raises(ValueError, match="clips must be >= 1"):
-        vie.extract_ray(videos, tmp_path / "out", model, clips=0)
+    for wrong, message in ((dict(clips=0), "clips must be >= 1"), (dict(max_failed=2), "got 2")):
+        with pytest.raises(ValueError, match=message):
+            vie.extract_ray(videos, tmp_path / "out", model, **wrong)
     with pytest.raises(ValueError, match="pooled layers only"):
-        vie.extract_ray(videos, tmp_path / "out", model, pool=None)
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "_settings.json").write_text("{}")
-    with pytest.raises(FileExistsError, match="already has features"):
-        vie.extract_ray(videos, tmp_path / "out", model)
+        vie.extract_ray(videos, tmp_path / "out", model, pool=None, layers=["encode_6"], format="parquet")
+    assert not (tmp_path / "out").exists()

@@ -1,8 +1,10 @@
 """Every registered name keeps the contract of encoder.py; the full-size ones equal the reference."""
 
 import copy
+import json
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,30 +241,15 @@ def test_max_pool_pads_as_tensorflow_does(n):
 
 def test_state_dict_keys_are_an_interface():
     """They are what weight files hold: changing one breaks everybody's."""
-    keys = {name: sorted(build_model(name).state_dict()) for name in NAMES}
-    block = ["norm1", "conv1", "norm2", "conv2"]
-    leaves = {"norm": ["bias", "num_batches_tracked", "running_mean", "running_var", "weight"], "conv": ["weight"]}
-
-    def trunk(prefix):
-        parts = [f"{prefix}stem.conv.weight"] + [f"{prefix}norm.{leaf}" for leaf in leaves["norm"]]
-        for stage in range(4):
-            for number in range(2):
-                for part in [*block, "shortcut"] if number == 0 else block:
-                    parts += [
-                        f"{prefix}stages.{stage}.{number}.{part}.{leaf}"
-                        for leaf in leaves["norm" if "norm" in part else "conv"]
-                    ]
-        return parts
-
-    head = ["head.weight", "head.bias"]
-    slowfast = trunk("slow.") + trunk("fast.") + [f"lateral.{k}.weight" for k in range(5)] + head
+    keys = json.loads((Path(__file__).parent / "state_dict_keys.json").read_text())
+    one, slowfast = keys["one pathway"], keys["slowfast"]
     for name in NAMES:
-        if "twopathway" in name:
-            dynamic = trunk("") + head if "slow" in name else slowfast
-            expected = [f"static.{k}" for k in trunk("") + head] + [f"dynamic.{k}" for k in dynamic]
+        if MODELS[name].two_pathway:
+            dynamic = one if "slow" in name else slowfast
+            expected = [f"static.{key}" for key in one] + [f"dynamic.{key}" for key in dynamic]
         else:
-            expected = slowfast if "slowfast" in name else trunk("") + head
-        assert keys[name] == sorted(expected), name
+            expected = slowfast if "slowfast" in name else one
+        assert sorted(build_model(name).state_dict()) == sorted(expected), name
 
 
 # --- what people do with modules -----------------------------------------------------------------------------------------

@@ -160,17 +160,7 @@ def test_worker_processes_give_the_same_values(folder, model):
 def test_the_command(folder, tmp_path, capsys, model):
     vie.save_pretrained(model, tmp_path / "weights")
     table = table_of(folder, "film.mp4,,", "broken.mp4,,")
-    words = [
-        "neuro",
-        "features",
-        table,
-        "--model",
-        model.model_name,
-        "--checkpoint",
-        tmp_path / "weights",
-        "-o",
-        tmp_path / "f.nc",
-    ]
+    words = ["neuro", "features", model.model_name, table, "--weights", tmp_path / "weights", "-o", tmp_path / "f.nc"]
     assert main([*map(str, words), "--layers", "encode_3", "--workers", "0", "--project", "4"]) == 3
     printed = capsys.readouterr()
     assert f"1 ok, 0 damaged, 1 failed; 4 time bins in {tmp_path / 'f.nc'}" in printed.out

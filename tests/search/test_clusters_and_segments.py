@@ -94,7 +94,7 @@ def test_the_cut_between_two_scenes(tmp_path, model, capsys):
     assert found.segments == [(0.0, found.boundaries[0]), (found.boundaries[0], pytest.approx(16))]
     picture = Image.open(draw_segments(found, tmp_path / "s.png"))
     assert picture.width > 1000
-    assert main(["segment", str(video), "-o", str(tmp_path / "t.png"), "--json"]) == 0
+    assert main(["segment", "vie_twopathway_tiny", str(video), "-o", str(tmp_path / "t.png"), "--json"]) == 0
     printed = capsys.readouterr()
     lines = [json.loads(line) for line in printed.out.splitlines()]
     assert [line["start"] for line in lines] == [0.0, pytest.approx(found.boundaries[0], abs=1e-3)]

@@ -237,7 +237,7 @@ def test_the_command_says_what_is_wrong(library, tmp_path, capsys):
         (["search", features, video, "--model", "vie_single_tiny"], "with other weights than these of vie_single_tiny"),
         (["duplicates", features, "--threshold", "2"], "threshold must be in (0, 1], got 2"),
         (["cluster", features, "-k", "1000", "-o", str(tmp_path)], "k must be from 1 to the 42 rows"),
-        (["segment", video, "--kernel", "0.1"], "kernel must be at least the stride"),
+        (["segment", "vie_twopathway_tiny", video, "--kernel", "0.1"], "kernel must be at least the stride"),
     ):
         assert main(arguments) == 2
         assert reason in capsys.readouterr().err

@@ -447,7 +447,7 @@ def test_export_gives_weights_that_load(finished, tmp_path, capsys):
     model = vie.from_pretrained(out)
     state, parts = newest(finished)
     assert all(torch.equal(value, state["model"][name]) for name, value in model.state_dict().items())
-    from vie_models.weights.folder import read_tensors
+    from vie_models.models.weight_folder import read_tensors
 
     bank = read_tensors(out / "bank.safetensors")
     assert torch.equal(bank["memory_bank"], parts[0]["rows"])

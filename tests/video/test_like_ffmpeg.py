@@ -39,7 +39,7 @@ def made(path, *arguments, seconds=2, rate=25, size="64x48"):
 def shows_what_ffmpeg_shows(path, **settings) -> VideoFile:
     """Compares every grid frame with ffmpeg's, and returns the video, closed."""
     with VideoFile(path, 25, **settings) as video:
-        ours = video.whole(lambda: next(video.read([range(video.num_frames)])))
+        ours = video.retrying(lambda: next(video.read([range(video.num_frames)])))
     whole = ffmpeg("-threads", "1", "-i", path, "-map", "0:v", "-vf", "fps=25", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
     theirs = np.frombuffer(whole, np.uint8).reshape(-1, *ours.shape[1:])
     assert len(ours) == len(theirs)
@@ -59,7 +59,7 @@ def test_joined_recordings(tmp_path, suffix, shift, back):
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     video = shows_what_ffmpeg_shows(path)
     assert video.num_frames == 100
-    assert video.facts["joined"] == 1
+    assert video.metadata["joined"] == 1
     assert video.damage is None
 
 
@@ -156,7 +156,7 @@ def test_cropping_by_the_codec(tmp_path, codec, crop):
         size="128x96",
     )
     video = shows_what_ffmpeg_shows(path)
-    assert video.facts["width"] < 128
+    assert video.metadata["width"] < 128
 
 
 def without_packet(path, number):
@@ -174,7 +174,7 @@ def test_reading_goes_on_after_damage(tmp_path, codec, threads):
     video = shows_what_ffmpeg_shows(path, threads=threads)
     assert video.num_frames == 50
     assert video.damage
-    assert video.facts.get("concealed", 0) + video.facts.get("skipped", 0) >= 1
+    assert video.metadata.get("concealed", 0) + video.metadata.get("skipped", 0) >= 1
 
 
 def test_frames_that_cannot_be_decoded_are_skipped_and_counted(tmp_path):
@@ -186,7 +186,7 @@ def test_frames_that_cannot_be_decoded_are_skipped_and_counted(tmp_path):
         content[start + 8 : start + 8 + size] = bytes(size)
     path.write_bytes(content)
     video = shows_what_ffmpeg_shows(path)
-    assert video.facts["skipped"] == 2
+    assert video.metadata["skipped"] == 2
     assert "2 skipped" in video.damage
 
 
@@ -197,7 +197,7 @@ def test_what_a_full_decode_found_stays(tmp_path):
     with open_video(path, 25) as video:
         video.recount()
         next(video.read([[0]]))  # opens the file anew, and does not read to its end
-        assert video.facts["joined"] == 1
+        assert video.metadata["joined"] == 1
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "m4a", "mp4", "mkv", "flac"])
@@ -219,7 +219,7 @@ def test_a_video_with_a_cover_picture_is_one(tmp_path):
     path = made(tmp_path / "v.mp4", *covered)
     with open_video(path, 25) as video:
         assert video.num_frames == 50
-        assert video.facts["width"] == 64
+        assert video.metadata["width"] == 64
 
 
 def test_what_ffmpeg_cannot_decode_is_named():
@@ -308,7 +308,7 @@ def test_a_gap_beyond_the_end_that_the_container_claims_is_closed(tmp_path):
     path.write_bytes(content[:at] + np.array([160.0], ">f8").tobytes() + content[at + 8 :])
     with open_video(path, 25) as video:
         assert video.num_frames == 4
-        assert video.facts["joined"] == 1
+        assert video.metadata["joined"] == 1
 
 
 def box(name: bytes, *contents: bytes) -> bytes:

@@ -10,8 +10,8 @@ from support.servers import LocalServer, send
 from support.videos import write_list, write_video
 
 import vie_models as vie
-from vie_models import cli
-from vie_models.features.jobs import jobs_of
+from vie_models import cli, http
+from vie_models.features.inputs import find_inputs
 from vie_models.video import remote
 from vie_models.video.decode import VideoFile
 from vie_models.video.remote import url_name
@@ -61,8 +61,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def server(folder, monkeypatch):
-    monkeypatch.setattr(remote, "TIMEOUT", 0.5)
-    monkeypatch.setattr(remote, "BACKOFF", 0.01)
+    monkeypatch.setattr(http, "TIMEOUT", 0.5)
+    monkeypatch.setattr(http, "BACKOFF", 0.01)
     with VideoServer({file.name: file.read_bytes() for file in folder.iterdir()}) as server:
         yield server
 
@@ -115,8 +115,17 @@ def test_what_is_not_there(server):
 def test_addresses_are_extracted_beside_files(server, folder, tmp_path, capsys):
     """In the arguments and in a list; a second run reads nothing again; failed ones are tried again."""
     listed = write_list(tmp_path / "list.txt", [f"{server.url}/deep/a.mkv", f"{server.url}/b.mp4?x=../../y"])
-    command = ["extract", f"{server.url}/a.mp4", str(folder / "a.ts"), "--list", str(listed), "-o", str(tmp_path / "out")]
-    command += ["--model", "vie_single_tiny", "--workers", "0"]
+    command = [
+        "extract",
+        "vie_single_tiny",
+        f"{server.url}/a.mp4",
+        str(folder / "a.ts"),
+        "--list",
+        str(listed),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    command += ["--workers", "0"]
     assert cli.main(command) == 3
     said = capsys.readouterr()
     assert "3 ok, 0 damaged, 1 failed" in said.out
@@ -153,7 +162,7 @@ def test_names_of_addresses_are_safe(url, name):
     assert re.fullmatch(name, found), found
     assert ".." not in found.split("/")
     assert not found.startswith(("/", "."))
-    assert jobs_of([url], None, remote.tempfile.gettempdir())[0].path == url
+    assert find_inputs([url], None, remote.tempfile.gettempdir())[0].path == url
 
 
 def test_names_of_addresses_differ():

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import vie_models as vie
-from vie_models.video.colors import change_colors, change_colors_affinely, draw_colors
+from vie_models.video.color_jitter import change_colors, change_colors_affinely, draw_colors
 from vie_models.video.transforms import MULTI_SCALES, train_transform
 
 SPEC = vie.ClipSpec(num_frames=3, resize=128, crop=112)
@@ -40,13 +40,14 @@ def test_evaluation_equals_pil():
     assert difference.max() <= 3
     assert difference.mean() <= 1
     assert torch.equal(transform(clip.numpy()), x)
+    assert torch.equal(transform(clip.permute(0, 3, 1, 2)), x)  # as torchcodec gives it
     assert torch.equal(pickle.loads(pickle.dumps(transform))(clip), x)
 
 
-@pytest.mark.parametrize("bad", [noise().float(), noise()[0], noise().permute(0, 3, 1, 2), noise()[:0]])
+@pytest.mark.parametrize("bad", [noise().float(), noise()[0], noise().permute(3, 0, 1, 2)[:, :2], noise()[:0]])
 def test_what_is_no_clip_is_named(bad):
     for transform in (vie.clip_transform(SPEC), train_transform(SPEC)):
-        with pytest.raises(ValueError, match=r"a clip is uint8 \[T, H, W, 3\], got"):
+        with pytest.raises(ValueError, match=r"uint8 \[T, H, W, 3\] or \[T, 3, H, W\], got"):
             transform(bad)
 
 

@@ -3,6 +3,7 @@ import subprocess
 import tracemalloc
 from fractions import Fraction
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,6 +57,7 @@ def test_clip_spec_checks_its_fields_and_travels_as_json():
 def test_load_clip_by_time(tmp_path):
     path = write_video(tmp_path / "v.mp4", gray_levels(30))
     clip = vie.load_clip(path, SPEC)
+    assert torch.equal(clip, vie.load_clip(path, SimpleNamespace(clip_spec=SPEC)))  # as a model has it
     assert clip.dtype == torch.uint8
     assert clip.shape == (4, 48, 64, 3)
     assert numbers(clip) == [0, 2, 4, 6]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,17 +16,16 @@ from support import ROOT
 import vie_models as vie
 from reproduce.footage import outputs
 from reproduce.footage_tests import knn_predictions, read_sets, read_splits, score
-from vie_models.files import sha256_of
 from vie_models.models.cost import count_flops, count_parameters, output_size
-from vie_models.weights import cache
+from vie_models.models.weight_folder import BANK, CONFIG, hash_of_weights, read_bank
+from vie_models.weights import catalog
 from vie_models.weights.cache import cache_state
-from vie_models.weights.card import CARD
-from vie_models.weights.catalog import CATALOG
-from vie_models.weights.folder import BANK, CONFIG, hash_of_weights, read_bank, write_whole
+from vie_models.weights.catalog import CARD, CATALOG
+from vie_models.weights.joined import write_published
 from vie_models.weights.publish import check
 
 CHECKPOINTS = ROOT / "checkpoints"
-SHIPPED = [name for name, record in CATALOG.items() if record.files]
+SHIPPED = [name for name, record in CATALOG.items() if not record.url]
 INSTANCES = 5505
 """Photographs and videos that they learned from."""
 
@@ -41,40 +41,39 @@ def test_they_are_small():
     assert sum(path.stat().st_size for path in CHECKPOINTS.rglob("*")) < 70e6
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_files_are_the_catalogs(name):
+@pytest.mark.parametrize("name", CATALOG)
+def test_a_card_is_of_its_files(name, tmp_path):
+    """Its YAML block, of which the catalog is made, and its text say the same, and are right."""
     record, folder = CATALOG[name], CHECKPOINTS / name
-    assert {file: sha256_of(folder / file) for file in record.files} == record.files
-    assert sum((folder / file).stat().st_size for file in record.files) == record.size
-    assert CONFIG in record.files
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_cards_are_of_these_files(name, tmp_path):
-    write_whole(CHECKPOINTS / name, tmp_path)
-    model = check(tmp_path)
-    card = ModelCard((CHECKPOINTS / name / CARD).read_text())
-    facts = card.data.to_dict()["vie_models"]
-    assert facts["parameters"] == count_parameters(model)
-    assert facts["gflops"] == pytest.approx(count_flops(model) / 1e9, rel=0.005)
+    card = ModelCard((folder / CARD).read_text())
+    of_card = card.data.to_dict()["vie_models"]
+    if record.url:
+        model = vie.create_model(record.model)
+        assert record.url in card.text
+    else:
+        write_published(folder, tmp_path)
+        model = check(tmp_path)
+        for file, digest in record.files.items():
+            assert f"| {file} | {(tmp_path / file).stat().st_size:,} | {digest} |" in card.text
+    assert of_card["parameters"] == count_parameters(model)
+    assert of_card["gflops"] == pytest.approx(count_flops(model) / 1e9, rel=0.005)
     assert f"| parameters | {count_parameters(model):,} |" in card.text
-    for file, digest in facts["sha256"].items():
-        assert f"| {file} | {(tmp_path / file).stat().st_size:,} | {digest} |" in card.text
-    assert all(
-        f"| {one.dataset_name} | {one.metric_name} | {one.metric_value:g} |" in card.text for one in card.data.eval_results
-    )
-    measured = {f"{one.metric_name}, {one.dataset_name}": one.metric_value for one in card.data.eval_results}
-    assert measured == {metric.name: metric.value for metric in CATALOG[name].metrics}
+    assert record.metrics
+    for metric in record.metrics:
+        protocol = metric.name.removesuffix(f", {metric.dataset}")
+        assert f"| {metric.dataset} | {protocol} | {metric.value:g} |" in card.text
 
 
-def test_the_card_of_fetched_weights_has_the_catalogs_numbers():
-    record = CATALOG["vie_3dresnet.k400"]
-    card = ModelCard((CHECKPOINTS / record.name / CARD).read_text())
-    assert sorted(one.metric_value for one in card.data.eval_results) == sorted(metric.value for metric in record.metrics)
-    facts, model = card.data.to_dict()["vie_models"], vie.create_model(record.model)
-    assert facts["parameters"] == count_parameters(model)
-    assert facts["gflops"] == pytest.approx(count_flops(model) / 1e9, rel=0.005)
-    assert record.url in card.text
+def test_the_readme_has_the_numbers_of_the_cards():
+    rows = dict(re.findall(r"^\| `(vie_\w+\.\w+)` \|.*\| ([^|]+) \|$", (ROOT / "README.md").read_text(), re.M))
+    assert set(rows) == set(CATALOG)
+    for name, numbers in rows.items():
+        known = {metric.name: f"{metric.value:g}" for metric in CATALOG[name].metrics}
+        tests = ("20 UCF101 classes, groups left out", "Caltech-101, 30 to learn from")
+        if name in SHIPPED:
+            assert numbers == "; ".join(f"{known[f'knn, {test}']}, {known[f'logistic, {test}']}" for test in tests)
+        else:
+            assert known["kNN top-1, best LA step, Kinetics-400"] in numbers
 
 
 def test_accuracy_is_the_catalogs(labeled_data):
@@ -98,34 +97,31 @@ def test_bank_and_embedding_fit(name):
 
 
 ROUTES = """
-import sys, torch
-route, checkpoints, root, *names = sys.argv[1:]
-import vie_models as vie
-from vie_models.weights.folder import hash_of_weights
+import sys, timm, torch
+checkpoints, root, *names = sys.argv[1:]
+import vie_models as vie, vie_models.timm
 for name in names:
     folder, short = f"{checkpoints}/{name}", name.split(".")[0]
-    if route == "hub":
-        model = torch.hub.load(root, short, source="local", pretrained=True)
-    elif route == "timm":
-        import timm, vie_models.timm
-        model = timm.create_model("local-dir:" + folder, pretrained=True)
-    else:
-        model = vie.from_pretrained(folder) if route == "folder" else vie.create_model(short, pretrained=True)
-    assert not model.training
-    print(hash_of_weights(model))
+    models = [
+        vie.create_model(short, pretrained=True),
+        torch.hub.load(root, short, source="local", pretrained=True),
+        vie.from_pretrained(folder),
+        timm.create_model("local-dir:" + folder, pretrained=True),
+    ]
+    assert not any(model.training for model in models)
+    print(*[vie_models.weights.hash_of_weights(model) for model in models])
 """
 
 
-@pytest.mark.parametrize("route", ["name", "hub", "folder", "timm"])
-def test_every_route_loads_the_same_without_a_network(route):
-    """`name` is what a wheel does; the caches of torch.hub and of the Hub, and the network, are out of reach."""
-    if route == "timm":
-        pytest.importorskip("timm", minversion="1.0.9")
+def test_every_route_loads_the_same_without_a_network():
+    """The caches of torch.hub and of the Hub, and the network, are out of reach."""
+    pytest.importorskip("timm", minversion="1.0.9")
     env = {"TORCH_HOME": "/nowhere", "HF_HOME": "/nowhere", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "PATH": ""}
-    command = [sys.executable, "-c", ROUTES, route, str(CHECKPOINTS), str(ROOT), *SHIPPED]
+    command = [sys.executable, "-c", ROUTES, str(CHECKPOINTS), str(ROOT), *SHIPPED]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-len(SHIPPED) :] == [hash_of_weights(vie.create_model(name)) for name in SHIPPED]
+    found = [line.split() for line in done.stdout.splitlines()[-len(SHIPPED) :]]
+    assert found == [4 * [hash_of_weights(vie.create_model(name))] for name in SHIPPED]
 
 
 def test_what_is_used_is_known(tmp_path):
@@ -138,8 +134,12 @@ def test_what_is_used_is_known(tmp_path):
 
 def test_a_damaged_installation_is_named(monkeypatch, tmp_path):
     shutil.copytree(CHECKPOINTS, tmp_path / "checkpoints")
-    monkeypatch.setattr(cache, "__file__", str(tmp_path / "vie_models" / "weights" / "cache.py"))
-    assert vie.create_model("vie_single_tiny", pretrained=True).weights.name == "vie_single_tiny.natural"
+    monkeypatch.setattr(catalog, "CHECKPOINTS", tmp_path / "checkpoints")
+    config = tmp_path / "checkpoints" / "vie_twopathway_tiny.natural" / CONFIG
+    config.write_text(config.read_text().replace('"crop": 64', '"crop": 48'))
+    with pytest.raises(vie.WeightsError, match=r"config.json .* Install vie_models again"):
+        vie.create_model("vie_twopathway_tiny", pretrained=True)
+    shutil.copy(CHECKPOINTS / config.parent.name / CONFIG, config)
     bank = tmp_path / "checkpoints" / "vie_single_tiny.natural" / BANK
     bank.write_bytes(bank.read_bytes()[:-1] + b"?")
     with pytest.raises(vie.WeightsError, match=r"bank.safetensors is not what it should be: .* Install vie_models again"):
@@ -155,7 +155,7 @@ def test_names_come_with_the_weights(capsys, tmp_path):
     from vie_models.datasets.moving_textures import FPS, draw_splits, render
 
     write_mp4(tmp_path / "a.mp4", render(draw_splits(1536)["val"][0]), FPS)
-    assert main(["predict", str(tmp_path / "a.mp4"), "--model", "vie_twopathway_tiny", "--json"]) == 0
+    assert main(["predict", "vie_twopathway_tiny", str(tmp_path / "a.mp4"), "--json"]) == 0
     (found,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     names = (CHECKPOINTS / "vie_twopathway_tiny.natural" / "classes.txt").read_text().splitlines()
     assert {name for name, _ in found["names"]} <= set(names)

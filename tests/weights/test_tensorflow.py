@@ -143,40 +143,20 @@ def test_round_trip(tmp_path, shards, gap, per_block, restart_interval):
     assert_same(read_checkpoint(io.BytesIO(tar_of(bundle_files(variables, **options)))), variables)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_every_dtype(tmp_path, dtype):
-    rng = np.random.default_rng(1)
-    values = rng.integers(0, 2, 24) if dtype == "bool" else rng.integers(0, 256, 24 * np.dtype(dtype).itemsize, np.uint8)
-    values = values.astype(bool) if dtype == "bool" else values.view(dtype)  # any bytes, NaN among them
-    variables = {"a": values.reshape(2, 3, 4), "scalar": values[:1].reshape(()), "empty": values[:0]}
-    assert_same(read_checkpoint(write_bundle(tmp_path / "ckpt", variables, gap=1)), variables)
-
-
-def test_a_bundle_without_variables_is_empty(tmp_path):
-    assert dict(read_checkpoint(write_bundle(tmp_path / "ckpt", {}))) == {}
-
-
 @pytest.mark.parametrize("form", ["tar", "tar object", "open file", "prefix", "index", "folder", "odd name"])
 def test_forms_of_a_checkpoint(form, real, tmp_path):
+    name = "[a]*.b-1" if form == "odd name" else "checkpoint-3"  # glob's letters, dots
     with tarfile.open(TAR) as tar:
-        files = {name: tar.extractfile(name).read() for name in (INDEX, SHARD)}
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    odd = tmp_path / "odd"
-    odd.mkdir()
-    for name, content in files.items():
-        if form == "odd name":  # glob's letters, dots
-            (odd / name.replace("checkpoint-3", "[a]*.b-1")).write_bytes(content)
+        for file in (INDEX, SHARD):
+            (tmp_path / file.replace("checkpoint-3", name)).write_bytes(tar.extractfile(file).read())
     with TAR.open("rb") as file:
         source = {
             "tar": str(TAR),
             "tar object": io.BytesIO(TAR.read_bytes()),
             "open file": file,
-            "prefix": str(tmp_path / "checkpoint-3"),
             "index": tmp_path / INDEX,
             "folder": tmp_path,
-            "odd name": odd / "[a]*.b-1",
-        }[form]
+        }.get(form, tmp_path / name)
         assert_same(read_checkpoint(source), real)
 
 
@@ -395,22 +375,6 @@ def damaged(rng: random.Random, content: bytes) -> bytes:
     return content[:start] + middle + content[end:]
 
 
-def lying_header(rng: random.Random, content: bytes, headers: list[int]) -> bytes:
-    """The tar with one of its headers damaged, and its checksum right again."""
-    start = rng.choice(headers)
-    header = bytearray(content[start : start + 512])
-    place, size = rng.choice([(0, 100), (124, 12), (124, 12), (156, 1), (257, 8), (345, 155), (386, 126)])
-    if place == 156:
-        header[place] = rng.choice(b"\x001234567LKxgSXVADMN")
-    elif place == 124 and rng.randrange(2):
-        header[124:136] = rng.choice([NEGATIVE, HUGE, HUGER, b"%011o\0" % rng.randrange(1 << rng.randrange(1, 33))])
-    else:
-        header[place + rng.randrange(size)] ^= 1 << rng.randrange(8)
-    if rng.randrange(4) == 0:
-        header = bytearray(content[(other := rng.choice(headers)) : other + 512])  # another's header in its place
-    return content[:start] + writer.with_checksum(bytes(header)) + content[start + 512 :]
-
-
 def blocks_of(index: bytes) -> list[tuple[int, int]]:
     """Start and end of each: a block ends where its CRC holds."""
     blocks, start = [], 0
@@ -437,25 +401,19 @@ def test_random_damage(tmp_path, seed, cases):
     files = bundle_files(variables, shards=2, gap=1, per_block=4, restart_interval=3)
     long = "f" * 90 + "/" + "g" * 40 + "/"
     tars = [tar_of(files, *args) for args in (("",), (long,), (long, tarfile.PAX_FORMAT))]
-    headers = [[k for k in range(0, len(tar), 512) if tar[k + 257 : k + 262] == b"ustar"] for tar in tars]
-    assert [len(found) for found in headers] == [3, 6, 6]
     limit = 4 * sum(map(len, files.values()))
     seen = {"refused": 0, "right": 0}
     for case in range(cases):
-        kind = rng.randrange(len(tars))
         if case % 4 == 0:
             victim = rng.choice([*files, "ckpt.index"])
             for name, content in files.items():
                 (tmp_path / name).write_bytes(damaged(rng, content) if name == victim else content)
             source = tmp_path / "ckpt"
-        elif case % 4 == 1:  # the headers, and what belongs to them, are a small part of a tar: aim at them
-            start = rng.choice(headers[kind])
-            near = damaged(rng, tars[kind][start : start + 1024])
-            source = tars[kind][:start] + near + tars[kind][start + 1024 :]
-        elif case % 4 == 2:
-            source = lying_header(rng, tars[kind], headers[kind])
+        elif case % 4 == 1:  # the first headers are a small part of a tar: aim at them
+            tar = rng.choice(tars)
+            source = damaged(rng, tar[:2048]) + tar[2048:]
         else:
-            source = damaged(rng, tars[kind])
+            source = damaged(rng, rng.choice(tars))
         if isinstance(source, bytes):
             (tmp_path / "x.tar").write_bytes(source)
             source = tmp_path / "x.tar" if rng.randrange(2) else io.BytesIO(source)
@@ -587,16 +545,3 @@ def test_reading_a_full_size_checkpoint_costs_little_more_than_its_size(tmp_path
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     print(f"reading costs {int(done.stdout) / size:.2f} x {size / 1e6:.0f} MB")
     assert size <= int(done.stdout) <= 1.3 * size
-
-
-def test_a_first_read_in_a_process_costs_less_than_four_times_a_small_file():
-    """Nothing built beforehand is left out of the count: tables for the checksum, too."""
-    code = f"""
-        import tracemalloc
-        from vie_models.weights.tensorflow.bundle import read_checkpoint
-        tracemalloc.start()
-        dict(read_checkpoint({str(TAR)!r}))
-        print(tracemalloc.get_traced_memory()[1])
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
-    assert 0 < int(done.stdout) < 4 * TAR.stat().st_size

@@ -95,17 +95,6 @@ def test_timm_builds_by_name():
         timm.create_model("vie_slow", pretrained=True)
 
 
-@needs_timm_1
-def test_timm_reads_how_images_are_prepared():
-    model = timm.create_model("vie_3dresnet", width=8)
-    config = timm.data.resolve_model_data_config(model)
-    spec = model.clip_spec
-    assert tuple(config["input_size"]) == (3, spec.crop, spec.crop)
-    assert (tuple(config["mean"]), tuple(config["std"])) == (spec.mean, spec.std)
-    assert config["interpolation"] == spec.interpolation
-    assert config["crop_pct"] == pytest.approx(spec.crop / spec.resize)
-
-
 @pytest.fixture
 def saved(tmp_path):
     """A folder, a clip, and what the model saved there makes of the clip."""
@@ -125,9 +114,12 @@ def saved(tmp_path):
 def test_timm_loads_local_folders(name, saved):
     folder, x, y = saved(name, width=8)
     model = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    assert (model.model_name, model.model_args["width"]) == (name, 8)
+    untrained = timm.create_model(f"local-dir:{folder}").eval()
+    for found in (model, untrained):
+        assert (found.model_name, found.model_args["width"]) == (name, 8)
     with torch.inference_mode():
         assert torch.equal(model.eval()(x), y)
+        assert not torch.equal(untrained(x), y)
 
 
 @needs_local_dir
@@ -143,15 +135,6 @@ def test_timm_may_change_the_head_of_a_local_folder(had, wanted, gives, saved):
             z = model(x)
         assert z.shape == (2, gives or model.num_features)
         assert not (pretrained and gives == had) or torch.equal(z, y)
-
-
-@needs_local_dir
-def test_timm_builds_untrained_from_a_local_folder(saved):
-    folder, x, y = saved("vie_single_tiny", width=8)
-    model = timm.create_model(f"local-dir:{folder}").eval()
-    assert model.model_args["width"] == 8
-    with torch.inference_mode():
-        assert not torch.equal(model(x), y)
 
 
 @needs_local_dir

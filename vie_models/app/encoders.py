@@ -21,7 +21,7 @@ ALL = "embedding"
 
 def names() -> list[str]:
     """Names of the models whose weights come with the package, the default first, then small before large."""
-    shipped = [record.model for record in CATALOG.values() if record.files]
+    shipped = [record.model for record in CATALOG.values() if not record.url]
     return sorted(shipped, key=lambda name: (name != DEFAULT, not name.endswith("_tiny"), name))
 
 

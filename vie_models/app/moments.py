@@ -34,7 +34,7 @@ class Moments:
     embeddings: dict[str, np.ndarray]
     """For each pathway of the encoder, unit vectors, float32 [M, D]."""
     facts: dict[str, Any]
-    """What the file says about itself: see `Video.facts`."""
+    """What the file says about itself: see `Video.metadata`."""
     damage: str | None = None
     """Why the end of the video could not be read, or None."""
 

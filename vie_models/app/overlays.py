@@ -113,7 +113,7 @@ def moment_frames(source: str | Path, second: float, spec: ClipSpec) -> tuple[np
         return np.stack([shrink(frame, SHORT_SIDE) for frame in clip]), clip
 
     with open_video(source, spec.fps, threads=THREADS) as video:
-        return video.whole(lambda: read(video))
+        return video.retrying(lambda: read(video))
 
 
 def overlaid(frames: np.ndarray, heat: np.ndarray, spec: ClipSpec, most: int = PICTURES) -> list[np.ndarray]:

@@ -35,7 +35,7 @@ def write_preview(source: str | Path, start: float, folder: str | Path, seconds:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as made, open_video(source, GRID_FPS, threads=THREADS) as video:
-            video.whole(lambda: _write(video, start, seconds, made))
+            video.retrying(lambda: _write(video, start, seconds, made))
     return str(target)
 
 
@@ -58,4 +58,4 @@ def frames_at(source: str | Path, seconds: Iterable[float], short_side: int = 90
         return [clip[0] for clip in video.read(wanted, lambda frame: shrink(frame, short_side))]
 
     with open_video(source, GRID_FPS, threads=THREADS) as video:
-        return video.whole(lambda: read(video))
+        return video.retrying(lambda: read(video))

@@ -48,7 +48,7 @@ def read(source: str | Path, name: str, times: Sequence[float] | np.ndarray | No
     extractor = Extractor(net, batch_size=BATCH, workers=0)
     tell(0.0, "Opening the video")
     with open_video(source, net.clip_spec.fps, threads=THREADS) as video:
-        found, embedded = video.whole(lambda: _embed(video, extractor, times, window, tell))
+        found, embedded = video.retrying(lambda: _embed(video, extractor, times, window, tell))
         halves = np.split(embedded, len(encoders.pathways(name)), axis=1)
         return Moments(
             model=name,
@@ -56,7 +56,7 @@ def read(source: str | Path, name: str, times: Sequence[float] | np.ndarray | No
             window=window,
             times=found,
             embeddings={key: _unit(half) for key, half in zip(encoders.pathways(name), halves, strict=True)},
-            facts=video.facts,
+            facts=video.metadata,
             damage=video.damage,
         )
 

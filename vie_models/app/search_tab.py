@@ -24,7 +24,7 @@ WITHOUT = """
 
 Make some, and start the page with their folder:
 
-    vie extract videos/ --model vie_twopathway_tiny --stride 1.0 -o features/
+    vie extract vie_twopathway_tiny videos/ --stride 1.0 -o features/
     vie app features/
 """
 

@@ -174,7 +174,7 @@ def inspect(path: str, beginning: str, max_seconds: float) -> dict[str, object]:
     _check_format(path)
     video = VideoFile(path, 25.0)
     with video:
-        facts = video.facts
+        facts = video.metadata
         width, height = facts["width"], facts["height"]
         if width * height > MOST_PIXELS:
             raise VideoError(

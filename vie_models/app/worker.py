@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..processes import start_python
 from . import wire
 
 Progress = Callable[[float, str], object]
@@ -132,13 +133,9 @@ class Worker:
         self._stop()
         self._socket, theirs = socket.socketpair()
         environment = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
-        environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
-        # drops the current folder, which -c puts first
-        code = "import sys; sys.path[:] = filter(None, sys.path); "
-        code += f"from {__name__} import serve; serve({theirs.fileno()}, {self.memory + self.mapped})"
-        command = [sys.executable, "-c", code]
         with theirs:
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
+            handle = theirs.fileno()
+            self._process = start_python(serve, handle, self.memory + self.mapped, pass_fds=[handle], environment=environment)
         self.starts += 1
 
     def _stop(self) -> None:

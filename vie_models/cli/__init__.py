@@ -4,7 +4,7 @@ For the settings of a command, see `vie COMMAND --help`. Exit codes: 0 all done;
 2 wrong arguments; 3 done, but some videos failed or are damaged; 130 stopped by Ctrl-C.
 """
 
-# Importing torch takes a second, so these modules import it (and whatever needs it) only inside the commands that use it.
+# Importing torch takes seconds, so these modules import it (and whatever needs it) only inside the commands that use it.
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ import os
 import sys
 from typing import Any
 
-import tyro
-
+from ..names import unknown_name
 from .app import App
-from .data import Data, data
+from .arguments import Group, parse_command, summary
+from .data import DATASETS
 from .doctor import Doctor
-from .evaluate import EVALUATIONS, Eval, Predict, Report
+from .evaluate import PROTOCOLS, Predict, Report
 from .exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from .extract import Extract
-from .flags import NamedCommand
 from .models import Info, List
-from .neuro import Neuro, neuro
-from .programs import Program
+from .neuro import NEURO
+from .program import Program
 from .search import Cluster, Duplicates, IndexFeatures, Search, Segment
-from .train import Finetune, Plot, Train, finetune, train
+from .train import FINETUNE, RECIPES, Plot
 from .weights import Card, Convert, Export, Join, Publish
 
 GROUPS: dict[str, dict[str, Any]] = {
@@ -38,19 +37,15 @@ GROUPS: dict[str, dict[str, Any]] = {
         "cluster": Cluster,
         "segment": Segment,
     },
-    "Training": {"data": Data, "train": Train, "finetune": Finetune, "plot": Plot},
-    "Evaluation": {"eval": Eval, "predict": Predict, "report": Report},
-    "Networks and brains": {"neuro": Neuro},
+    "Training": {"data": DATASETS, "train": RECIPES, "finetune": FINETUNE, "plot": Plot},
+    "Evaluation": {"eval": PROTOCOLS, "predict": Predict, "report": Report},
+    "Networks and brains": {"neuro": NEURO},
     "Weights": {"export": Export, "convert": Convert, "join": Join, "card": Card, "publish": Publish},
     "Other programs": {"program": Program},
     "This machine": {"doctor": Doctor},
 }
-"""The commands as `vie --help` lists them."""
+"""The commands as `vie --help` lists them: a dataclass with `run`, one with its settings, or a `Group` of those."""
 COMMANDS: dict[str, Any] = {name: command for group in GROUPS.values() for name, command in group.items()}
-NAMED_COMMANDS: dict[tuple[str, ...], NamedCommand] = {
-    **{("data",): data, ("train",): train, ("finetune",): finetune, ("neuro",): neuro},
-    **{("eval", protocol): run for protocol, run in EVALUATIONS.items()},
-}
 
 
 def main(args: list[str] | None = None) -> int:
@@ -61,18 +56,11 @@ def main(args: list[str] | None = None) -> int:
 
         print(f"vie_models {__version__}")
         return 0
-    if arguments[:1] == ["--install-completion"]:
-        return _install_completion(arguments[1:])
     if arguments in ([], ["-h"], ["--help"]):
         print(_overview())
         return 0 if arguments else EXIT_USAGE
     try:
-        for words, run in NAMED_COMMANDS.items():
-            name = arguments[len(words) : len(words) + 1]
-            if arguments[: len(words)] == list(words) and name and not name[0].startswith("-"):
-                return run(name[0], arguments[len(words) + 1 :])
-        command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="vie", description=__doc__, args=arguments)
-        return command.run()
+        return parse(arguments).run()
     except BrokenPipeError:  # whoever read what we print has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -84,15 +72,18 @@ def main(args: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
-def _install_completion(shells: list[str]) -> int:
-    from .completion import install
+def parse(words: list[str]) -> Any:
+    """Returns the command that the words ask for, ready to run. Wrong words end the program with exit code 2.
 
-    try:
-        print(install(shells[0] if shells else None))
-    except (ValueError, OSError) as error:
-        print(f"vie: {error}", file=sys.stderr)
-        return _exit_code(error)
-    return 0
+    tyro gets the innermost group or command that the first words name: it takes seconds to prepare all commands at once.
+    """
+    node: Any = Group("command", __doc__ or "", COMMANDS)
+    prog = "vie"
+    while isinstance(node, Group) and words and words[0] in node.commands:
+        node, prog, words = node.commands[words[0]], f"{prog} {words[0]}", words[1:]
+    if isinstance(node, Group) and words and not words[0].startswith("-"):
+        raise unknown_name(node.what, words[0], node.commands)
+    return parse_command(node, words, prog)
 
 
 def _overview() -> str:
@@ -100,11 +91,9 @@ def _overview() -> str:
     lines = ["usage: vie COMMAND ...", "", (__doc__ or "").strip()]
     for group, commands in GROUPS.items():
         lines += ["", group]
-        for name, command in commands.items():
-            summary = " ".join(command.__doc__.split("\n\n")[0].split())
-            lines.append(f"  {name:14}{summary}")
-    lines += ["", "`vie --install-completion` makes the shell complete commands, flags and names (bash, zsh, fish)."]
-    return "\n".join(lines)
+        lines += [f"  {name:14}{summary(command)}" for name, command in commands.items()]
+    shells = "`vie --tyro-print-completion SHELL` prints what makes a shell (bash, zsh, fish) complete commands and flags."
+    return "\n".join([*lines, "", shells])
 
 
 def _exit_code(error: Exception) -> int:

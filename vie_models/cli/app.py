@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
 
-from tyro.conf import Positional, arg
+from .arguments import command
 
 
+@command(features="[FEATURES]")
 @dataclasses.dataclass(kw_only=True)
 class App:
     """Opens a page to look at videos with an encoder, to search, and to compare.
@@ -16,7 +16,7 @@ class App:
     It is for this machine alone, unless --host says otherwise. Needs `pip install 'vie_models[app]'`.
     """
 
-    features: Annotated[Positional[Path | None], arg(metavar="[FEATURES]")] = None
+    features: Path | None = None
     """Folder of features to search in, from `vie extract`, or of an index of them."""
     host: str = "127.0.0.1"
     """Name or address to serve at. Any but this machine's own needs --user and --password-file."""

@@ -5,23 +5,19 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from tyro.conf import Positional, arg
+from typing import Any, Literal
 
 from ..failures import MAX_FAILED, check_max_failed
-from ..names import unknown_name
+from .arguments import Group, command
 from .exit_codes import exit_code
-from .flags import parse
 
 
 @dataclasses.dataclass(kw_only=True)
 class _Lists:
     """Settings that all datasets share."""
 
-    out: Annotated[Path, arg(aliases=["-o"])]
+    out: Path
     """Folder for train.txt and val.txt (train1.txt, val1.txt, ... for three splits), classes.txt and left_out.txt."""
     encode: Path | None = None
     """Folder for smaller copies of all videos at 25 fps, which are read several times as fast. Default: no copies."""
@@ -64,11 +60,12 @@ class _Lists:
         raise NotImplementedError
 
 
+@command(annotations="CSV ...")
 @dataclasses.dataclass(kw_only=True)
 class Kinetics(_Lists):
     """Lists for Kinetics, from DeepMind's annotation files: `vie data kinetics train.csv val.csv --videos FOLDER -o LISTS`."""
 
-    annotations: Positional[tuple[Path, ...]]
+    annotations: tuple[Path, ...]
     """CSV files with the columns label, youtube_id, time_start, time_end and split."""
     videos: Path
     """Folder of <youtube_id>_<start>_<end>.mp4 (six digits each, any suffix). Subfolders are searched."""
@@ -79,11 +76,12 @@ class Kinetics(_Lists):
         return kinetics(self.annotations), self.videos
 
 
+@command(annotations="FOLDER")
 @dataclasses.dataclass(kw_only=True)
 class UCF101(_Lists):
     """Lists for UCF101: `vie data ucf101 ucfTrainTestlist --videos UCF-101 -o LISTS`."""
 
-    annotations: Positional[Path]
+    annotations: Path
     """Folder with classInd.txt, trainlist01.txt, testlist01.txt and so on."""
     videos: Path
     """Folder of the videos. Subfolders are searched."""
@@ -94,11 +92,12 @@ class UCF101(_Lists):
         return ucf101(self.annotations), self.videos
 
 
+@command(annotations="FOLDER")
 @dataclasses.dataclass(kw_only=True)
 class HMDB51(_Lists):
     """Lists for HMDB51: `vie data hmdb51 testTrainMulti_7030_splits --videos FOLDER -o LISTS`."""
 
-    annotations: Positional[Path]
+    annotations: Path
     """Folder with <class>_test_split1.txt and so on."""
     videos: Path
     """Folder of the videos. Subfolders are searched."""
@@ -109,11 +108,12 @@ class HMDB51(_Lists):
         return hmdb51(self.annotations), self.videos
 
 
+@command(annotations="FOLDER")
 @dataclasses.dataclass(kw_only=True)
 class ImageNet(_Lists):
     """Lists for ImageNet: `vie data imagenet FOLDER --images FOLDER -o LISTS`. A clip repeats one image in all its frames."""
 
-    annotations: Positional[Path]
+    annotations: Path
     """Folder with LOC_synset_mapping.txt and LOC_val_solution.csv."""
     images: Path
     """Folder with train/<synset>/ and the validation images. Subfolders are searched."""
@@ -124,6 +124,7 @@ class ImageNet(_Lists):
         return imagenet(self.annotations, self.images), self.images
 
 
+@command(videos="FOLDER")
 @dataclasses.dataclass(kw_only=True)
 class Folder(_Lists):
     """Lists for your own videos: `vie data folder FOLDER -o LISTS`.
@@ -131,7 +132,7 @@ class Folder(_Lists):
     FOLDER holds <class>/<video>, or else train/<class>/<video> and val/<class>/<video>.
     """
 
-    videos: Positional[Path]
+    videos: Path
     """Folder of the videos. Images work too."""
     val_share: float = 0.2
     """Share of each class that is held out for validation if there is no val folder."""
@@ -148,6 +149,7 @@ class Folder(_Lists):
         return folder(self.videos, self.val_share, self.seed, self.group_regex), self.videos
 
 
+@command(out="OUT")
 @dataclasses.dataclass(kw_only=True)
 class MovingTextures:
     """Renders videos of moving objects to train on: `vie data moving-textures OUT --videos 2000`.
@@ -156,7 +158,7 @@ class MovingTextures:
     with these labels: train.txt, val.txt and held_out.txt (videos of the held-out objects).
     """
 
-    out: Positional[Path]
+    out: Path
     """Folder to write to. Paths in the lists are relative to it, so train with --root OUT."""
     videos: int = 2000
     """Number of training videos. Half as many are rendered for validation, and half as many of the held-out objects."""
@@ -174,6 +176,7 @@ class MovingTextures:
         return 0
 
 
+@command(list="LIST", out="OUT")
 @dataclasses.dataclass(kw_only=True)
 class Pack:
     """Decodes every video of a list once: `vie data pack LIST OUT --root FOLDER`. Training then reads the frames from OUT.
@@ -183,9 +186,9 @@ class Pack:
     will be. Exit code 3: some videos are damaged or unreadable; OUT/pack.jsonl says which.
     """
 
-    list: Positional[Path]
+    list: Path
     """List file."""
-    out: Positional[Path]
+    out: Path
     """Folder to write to."""
     root: Path = Path()
     """Folder that the paths of the list are relative to."""
@@ -231,6 +234,7 @@ class Pack:
         return exit_code(len(failed) + len(damaged))
 
 
+@command(photos="PHOTOS", out="OUT")
 @dataclasses.dataclass(kw_only=True)
 class PhotoMotion:
     """Renders videos from photographs, to train on without any real video: `vie data photo-motion PHOTOS OUT`.
@@ -240,9 +244,9 @@ class PhotoMotion:
     large OUT will be. Exit code 3: some photographs cannot be read; OUT/pack.jsonl says which.
     """
 
-    photos: Positional[Path]
+    photos: Path
     """Folder of photographs (.jpg, .jpeg, .png; subfolders are searched), or a list file with one path per line."""
-    out: Positional[Path]
+    out: Path
     """Folder to write to."""
     root: Path = Path()
     """Folder that the paths of a list file are relative to."""
@@ -288,31 +292,15 @@ class PhotoMotion:
         return exit_code(len(failed))
 
 
-DATASETS: dict[str, Any] = {
-    **{"kinetics": Kinetics, "ucf101": UCF101, "hmdb51": HMDB51, "imagenet": ImageNet, "folder": Folder},
-    **{"pack": Pack, "moving-textures": MovingTextures, "photo-motion": PhotoMotion},
-}
-
-
-@dataclasses.dataclass(kw_only=True)
-class Data:
+DATASETS = Group(
+    "dataset",
     """Writes list files for a dataset from your copy of its videos, decodes videos once (pack), or renders some.
 
     Nothing is downloaded: `vie data DATASET --help` says what a dataset needs. Exit code 3 means that some videos are missing
     or unreadable. They are named in left_out.txt.
-    """
-
-    dataset: Annotated[Positional[str], arg(metavar="DATASET ...")]
-    """Name of the dataset: kinetics, ucf101, hmdb51, imagenet, folder (your own videos), pack (decodes the videos of a list),
-    moving-textures (rendered) or photo-motion (rendered from photographs)."""
-
-    def run(self) -> int:
-        return data(self.dataset, ())
-
-
-def data(name: str, flags: Sequence[str]) -> int:
-    """Runs `vie data NAME` with flags."""
-    if name not in DATASETS:
-        raise unknown_name("dataset", name, DATASETS)
-    command: _Lists | MovingTextures | Pack | PhotoMotion = parse(DATASETS[name], flags, f"vie data {name}")
-    return command.run()
+    """,
+    {
+        **{"kinetics": Kinetics, "ucf101": UCF101, "hmdb51": HMDB51, "imagenet": ImageNet, "folder": Folder, "pack": Pack},
+        **{"moving-textures": MovingTextures, "photo-motion": PhotoMotion},
+    },
+)

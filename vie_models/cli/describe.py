@@ -6,7 +6,7 @@ import torch
 
 from ..models import build_model
 from ..models.cost import count_flops, count_parameters, layer_shapes, output_size
-from ..weights.cache import cache_state
+from ..weights.cache import cache_state, size_in_bytes
 from ..weights.catalog import WeightRecord, find_record, weights_of
 
 
@@ -36,12 +36,13 @@ def describe(name: str) -> str:
 
 
 def _describe_weights(record: WeightRecord) -> list[str]:
-    size = f"{record.size / 1e6:.1f} MB" if record.size else "size unknown until the first download"
+    size = size_in_bytes(record)
+    shown = "size unknown until the first download" if size is None else f"{size / 1e6:.1f} MB"
     source = record.url or "comes with vie_models"
     return [
         f"  weights     {record.name}: {cache_state(record)}",
-        f"    source    {source} ({size})",
+        f"    source    {source} ({shown})",
         f"    license   {record.license}",
-        f"    origin    {record.provenance}",
+        f"    summary   {record.summary}",
         *(f"    measured  {metric.name}: {metric.value} % ({metric.source})" for metric in record.metrics),
     ]

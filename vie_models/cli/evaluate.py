@@ -5,78 +5,60 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
-import tyro
-from tyro.conf import Positional, arg
-
+from ..evaluate.settings import Evaluation
 from ..failures import MAX_FAILED, check_failures, check_max_failed
+from ..models import list_models
+from .arguments import Group, command
 from .exit_codes import exit_code
-from .extract import own_device
-from .flags import NamedCommand, parse
-from .train import train_with
+from .extract import default_device
+from .train import LINEAR
 
 _NAMES = 50  # of a bank, to be listed
 
 
-@dataclasses.dataclass(kw_only=True)
-class Eval:
-    """Evaluates an encoder: `vie eval PROTOCOL MODEL --weights W --train-list L --val-list L -o OUT`.
-
-    knn classifies by nearest neighbors, in a train list or in the memory bank that came with the weights (--bank). linear
-    trains readouts of the frozen encoder's layers, as in the paper. logistic fits a logistic regression to pooled features, for
-    small datasets. `vie eval PROTOCOL MODEL --help` lists the settings. The command writes results.json, with a prediction for
-    every video, and a confusion matrix.
-    """
-
-    protocol: Positional[Literal["knn", "linear", "logistic"]]
-    """Evaluation to run."""
-    model: Annotated[Positional[str], arg(metavar="MODEL ...")]
-    """Name of the model. The settings follow it as flags."""
+class _Evaluation(Evaluation):
+    """What kNN and logistic regression have in common."""
 
     def run(self) -> int:
-        return EVALUATIONS[self.protocol](self.model, ())
+        from ..evaluate import protocols
+        from ..evaluate.results import summary, unread_of
+
+        if self.weights is None:
+            print("no --weights given: evaluating an untrained encoder", file=sys.stderr)
+        evaluate = protocols.evaluate_knn if isinstance(self, Knn) else protocols.evaluate_logistic
+        evaluate(self)
+        print(summary(self.out))
+        return exit_code(unread_of(self.out))
 
 
-def linear(name: str, flags: Sequence[str]) -> int:
-    """Runs `vie eval linear NAME` with flags."""
-    from ..train.recipes import LINEAR
+@command(model="MODEL", models=list_models())
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Knn(_Evaluation):
+    """Classifies videos by their nearest neighbors in a train list, or in the memory bank of the weights (--bank).
 
-    return train_with(LINEAR, name, flags, f"vie eval linear {name}")
-
-
-def knn(name: str, flags: Sequence[str]) -> int:
-    """Runs `vie eval knn NAME` with flags."""
-    from ..evaluate.protocols import evaluate_knn
-
-    return _evaluate(evaluate_knn, name, flags, f"vie eval knn {name}")
+    Writes results.json, with a prediction for every video, and a confusion matrix.
+    """
 
 
-def logistic(name: str, flags: Sequence[str]) -> int:
-    """Runs `vie eval logistic NAME` with flags."""
-    from ..evaluate.protocols import evaluate_logistic
+@command(model="MODEL", models=list_models(), hidden=("bank", "neighbors", "temperature"))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Logistic(_Evaluation):
+    """Fits a logistic regression to pooled features, for small datasets.
 
-    return _evaluate(evaluate_logistic, name, flags, f"vie eval logistic {name}")
-
-
-def _evaluate(evaluate: Callable[[Any], Any], name: str, flags: Sequence[str], prog: str) -> int:
-    from ..evaluate.protocols import Evaluation
-    from ..evaluate.results import summary, unread_of
-
-    default = Evaluation(model=name, val_list=tyro.MISSING, out=tyro.MISSING)
-    config = parse(Evaluation, flags, prog, default)
-    if config.weights is None:
-        print("no --weights given: evaluating an untrained encoder", file=sys.stderr)
-    evaluate(config)
-    print(summary(config.out))
-    return exit_code(unread_of(config.out))
+    Writes results.json, with a prediction for every video, and a confusion matrix.
+    """
 
 
-EVALUATIONS: dict[str, NamedCommand] = {"knn": knn, "linear": linear, "logistic": logistic}
+PROTOCOLS = Group(
+    "protocol",
+    """Evaluates an encoder: `vie eval PROTOCOL MODEL --weights W --train-list L --val-list L -o OUT`.""",
+    {"knn": Knn, "linear": LINEAR, "logistic": Logistic},
+)
 
 
+@command(model="MODEL", videos="VIDEO ...")
 @dataclasses.dataclass(kw_only=True)
 class Predict:
     """Names what happens in videos, without training, from the memory bank that came with the weights.
@@ -87,10 +69,10 @@ class Predict:
     the names of its own videos, which the command lists first.
     """
 
-    videos: Annotated[Positional[tuple[str, ...]], arg(metavar="VIDEO ...")]
-    """Video files, their http(s) addresses, folders of %06d.jpg frames, and folders to search for both."""
     model: str
     """Name of the model."""
+    videos: tuple[str, ...]
+    """Video files, their http(s) addresses, folders of %06d.jpg frames, and folders to search for both."""
     weights: Path | None = None
     """Weight folder with bank.safetensors, or name of a weight set. Default: the model's published weights."""
     classes: Path | None = None
@@ -114,10 +96,10 @@ class Predict:
 
     def run(self) -> int:
         from ..evaluate.predict import load_predictor
-        from ..features.jobs import videos_of
+        from ..features.inputs import find_videos
 
         check_max_failed(self.max_failed)
-        videos = videos_of(self.videos)
+        videos = find_videos(self.videos)
         predictor = load_predictor(self.model, self.weights, classes=self.classes)
         known = predictor.known[:_NAMES] + [f"{len(predictor.known) - _NAMES} more"] * (len(predictor.known) > _NAMES)
         least = predictor.least(self.neighbors, self.temperature) if self.agreement is None else self.agreement
@@ -133,7 +115,7 @@ class Predict:
             neighbors=self.neighbors,
             temperature=self.temperature,
             agreement=self.agreement,
-            device=self.device or own_device(),
+            device=self.device or default_device(),
         ):
             if found.reason is not None:
                 failed.append(f"{found.path}: {found.reason}")
@@ -150,6 +132,7 @@ class Predict:
         return exit_code(len(failed))
 
 
+@command(folders="FOLDER ...")
 @dataclasses.dataclass(kw_only=True)
 class Report:
     """Writes a table (Markdown) and a picture (PNG) of the results of runs and evaluations.
@@ -157,9 +140,9 @@ class Report:
     Runs that differ in the seed alone share a row, with mean and standard deviation.
     """
 
-    folders: Positional[tuple[Path, ...]]
+    folders: tuple[Path, ...]
     """Folders of runs and evaluations, or folders that contain them."""
-    out: Annotated[Path, arg(aliases=["-o"])] = Path("report.md")
+    out: Path = Path("report.md")
     """Markdown file to write. The picture is written beside it."""
     published: bool = False
     """Add the numbers that the authors published, with their source, and name what has not been measured here."""

@@ -8,15 +8,15 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from tyro.conf import Positional, arg
+from typing import Any, Literal
 
 from ..clip_spec import Placement
 from ..failures import MAX_FAILED, NothingReadError, check_failures, check_max_failed
+from .arguments import command
 from .exit_codes import exit_code
 
 
+@command(model="MODEL", videos="VIDEO ...")
 @dataclasses.dataclass(kw_only=True)
 class Extract:
     """Writes features of videos: one file per video, and manifest.jsonl with one line per video.
@@ -27,13 +27,13 @@ class Extract:
     start several commands with different values of --shard.
     """
 
-    videos: Annotated[Positional[tuple[str, ...]], arg(metavar="VIDEO ...")] = ()
-    """Video files, their http(s) addresses, and folders to search for video files and for folders of %06d.jpg frames."""
-    out: Annotated[Path, arg(aliases=["-o"])]
-    """Folder for the features and the manifest."""
     model: str
     """Name of a model or weight set; `vie list` shows them."""
-    checkpoint: Path | None = None
+    videos: tuple[str, ...] = ()
+    """Video files, their http(s) addresses, and folders to search for video files and for folders of %06d.jpg frames."""
+    out: Path
+    """Folder for the features and the manifest."""
+    weights: Path | None = None
     """Your own weights: a folder, .safetensors, TensorFlow checkpoint or PyTorch state_dict. Default: the published weights."""
     list: Path | None = None
     """Text file that names more videos, one path or address per line."""
@@ -77,7 +77,7 @@ class Extract:
     def run(self) -> int:
         import torch
 
-        from ..features.folder import MANIFEST
+        from ..features.folder import MANIFEST, check_records
         from ..video.remote import is_url
         from ..weights import create_model
         from ..weights.store import create_outline
@@ -94,11 +94,11 @@ class Extract:
             raise FileNotFoundError(f"no such file or folder: {', '.join(missing)}")
         shard = self._shard()
         if self.dry_run:
-            outline = create_outline(self.model, checkpoint_path=self.checkpoint)
+            outline = create_outline(self.model, checkpoint_path=self.weights)
             return self._estimate(self._extractor(outline, dtype=torch.float32), videos, shard)
-        model = create_model(self.model, pretrained=self.checkpoint is None, checkpoint_path=self.checkpoint)
+        model = create_model(self.model, pretrained=self.weights is None, checkpoint_path=self.weights)
         extractor = self._extractor(
-            model, dtype=getattr(torch, self.dtype), device=self.device or own_device(), compile=self.compile
+            model, dtype=getattr(torch, self.dtype), device=self.device or default_device(), compile=self.compile
         )
         records = extractor.extract(
             videos,
@@ -113,16 +113,9 @@ class Extract:
                 print(f"{record.status}: {record.path}: {record.reason}", file=sys.stderr)
         count = {status: sum(r.status == status for r in records) for status in ("ok", "damaged", "failed", "skipped")}
         print(", ".join(f"{n} {status}" for status, n in count.items()) + f"; features and {MANIFEST} in {self.out}")
-        self._check(records if "TORCHELASTIC_RUN_ID" not in os.environ else self._all_records(videos))
+        everybody = records if "TORCHELASTIC_RUN_ID" not in os.environ else self._all_records(videos)
+        check_records(everybody, self.max_failed, remedy=f"paths start from --root {self.root}" if self.root else "")
         return exit_code(count["failed"] + count["damaged"])
-
-    def _check(self, records: Sequence[Any]) -> None:
-        """Raises an error if too many of the videos failed."""
-        tried = [record for record in records if record.status != "skipped"]
-        if failed := [record for record in tried if record.status == "failed"]:
-            first = f"{failed[0].path}: {failed[0].reason}"
-            remedy = f"paths start from --root {self.root}" if self.root else ""
-            check_failures(len(failed), len(tried), self.max_failed, what="videos", first=first, remedy=remedy)
 
     def _all_records(self, videos: Sequence[str]) -> Sequence[Any]:
         """Returns the records of all of torchrun's processes to the one that ends last, and none to the others.
@@ -130,9 +123,9 @@ class Extract:
         An error ends all of them, so nobody may raise one while others are at work.
         """
         from ..features.folder import read_manifests
-        from ..features.jobs import jobs_of
+        from ..features.inputs import find_inputs
 
-        jobs = {job.name for job in jobs_of(videos, self.root, self.out)}
+        jobs = {job.name for job in find_inputs(videos, self.root, self.out)}
         records = [record for name, record in read_manifests(self.out).items() if name in jobs]
         return records if len(records) == len(jobs) else []
 
@@ -190,7 +183,7 @@ class Extract:
         return int(match[1]), int(match[2])
 
 
-def own_device() -> str:
+def default_device() -> str:
     """Returns this process's GPU (by its local rank under torchrun), or the CPU if there is none."""
     import torch
 

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
 
-from tyro.conf import Positional, arg
+from .arguments import command
+from .tables import format_table
 
 
 @dataclasses.dataclass(kw_only=True)
 class List:
-    """Lists the models and their published weight sets."""
+    """Lists the models and their published weight sets, with the accuracy that `vie info` explains."""
 
     def run(self) -> int:
         from ..models import MODELS, list_models
-        from ..weights.catalog import weights_of
+        from ..models.registry import NUM_PARAMETERS
+        from ..weights.catalog import WeightRecord, weights_of
 
+        rows = []
         for name in list_models():
-            sets = ", ".join(record.name for record in weights_of(name)) or "-"
-            print(f"{name:22}{MODELS[name].summary:78}{sets}")
+            size = f"{NUM_PARAMETERS[name] / 1e6:.2f} M"
+            records: list[WeightRecord | None] = [*weights_of(name)]
+            for record in records or [None]:
+                best = record.metrics[0] if record and record.metrics else None
+                accuracy = f"{best.value:g} % ({best.name})" if best else "-"
+                rows.append([name, size, record.name if record else "-", accuracy, MODELS[name].summary])
+        print(format_table(["model", "parameters", "weights", "accuracy", "what it is"], rows))
         return 0
 
 
+@command(name="NAME")
 @dataclasses.dataclass(kw_only=True)
 class Info:
     """Describes a model: clip, size, cost, layers, weight sets and where they are."""
 
-    name: Annotated[Positional[str], arg(metavar="NAME")]
+    name: str
     """Name of a model ("vie_3dresnet") or of one of its weight sets ("vie_3dresnet.k400")."""
 
     def run(self) -> int:

@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from tyro.conf import Positional, arg
+from typing import Literal
 
 from ..failures import MAX_FAILED, check_failures, check_max_failed
+from ..models import list_models
+from .arguments import Group, command
 from .exit_codes import exit_code
-from .extract import own_device
-from .flags import parse
+from .extract import default_device
 
 
-@dataclasses.dataclass(kw_only=True)
-class Neuro:
-    """For people who compare networks with brains: `vie neuro features TABLE --model M -o OUT`, `vie neuro windows MODEL`.
-
-    features writes the activations of layers to the stimuli of a table, by time. windows prints what each layer sees before and
-    after a moment. `vie neuro features --help` and `vie neuro windows --help` list the settings.
-    """
-
-    command: Positional[Literal["features", "windows"]]
-    """What to do. The settings follow it."""
-
-    def run(self) -> int:
-        return neuro(self.command, ())
-
-
+@command(model="MODEL", table="TABLE")
 @dataclasses.dataclass(kw_only=True)
 class Features:
     """Writes the activations of layers to the stimuli of a table, by presentation, layer and time.
@@ -39,13 +23,13 @@ class Features:
     `pip install 'vie_models[neuro]'`. Exit code 3 means that some presentations failed or are damaged; the table says why.
     """
 
-    table: Positional[Path]
-    """CSV file with the columns stimulus (path of a video), and if wanted onset and duration in seconds."""
-    out: Annotated[Path, arg(aliases=["-o"])]
-    """File to write: .nc (NetCDF, as Brain-Score's assemblies) or .parquet (a row for each time bin, layer and time step)."""
     model: str
     """Name of a model or weight set; `vie list` shows them."""
-    checkpoint: Path | None = None
+    table: Path
+    """CSV file with the columns stimulus (path of a video), and if wanted onset and duration in seconds."""
+    out: Path
+    """File to write: .nc (NetCDF, as Brain-Score's assemblies) or .parquet (a row for each time bin, layer and time step)."""
+    weights: Path | None = None
     """Your own weights: a folder, .safetensors, TensorFlow checkpoint or PyTorch state_dict. Default: the published weights."""
     root: Path | None = None
     """Folder that the paths in the table start from. Default: the table's folder."""
@@ -79,7 +63,7 @@ class Features:
         from ..weights import create_model
 
         check_max_failed(self.max_failed)
-        model = create_model(self.model, pretrained=self.checkpoint is None, checkpoint_path=self.checkpoint)
+        model = create_model(self.model, pretrained=self.weights is None, checkpoint_path=self.weights)
         records = stimulus_features(
             self.table,
             model,
@@ -94,7 +78,7 @@ class Features:
             batch_size=self.batch_size,
             workers=self.workers,
             dtype=getattr(torch, self.dtype),
-            device=self.device or own_device(),
+            device=self.device or default_device(),
             progress=True,
         )
         for number, record in enumerate(records, 1):
@@ -109,11 +93,12 @@ class Features:
         return exit_code(count["failed"] + count["damaged"])
 
 
+@command(model="MODEL", models=list_models())
 @dataclasses.dataclass(kw_only=True)
 class Windows:
     """Prints what each layer of a model sees, in time, before and after a moment."""
 
-    model: Positional[str]
+    model: str
     """Name of a model."""
 
     def run(self) -> int:
@@ -124,12 +109,8 @@ class Windows:
         return 0
 
 
-NEURO: dict[str, Any] = {"features": Features, "windows": Windows}
-
-
-def neuro(name: str, flags: Sequence[str]) -> int:
-    """Runs `vie neuro NAME` with flags."""
-    if name not in NEURO:
-        raise ValueError(f"vie neuro has the commands {', '.join(NEURO)}, got {name!r}")
-    command: Features | Windows = parse(NEURO[name], flags, f"vie neuro {name}")
-    return command.run()
+NEURO = Group(
+    "command",
+    """For people who compare networks with brains: activations of layers, by time, and what each layer sees.""",
+    {"features": Features, "windows": Windows},
+)

@@ -6,15 +6,17 @@ import dataclasses
 import json
 import sys
 import time
-import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
-from .extract import own_device
+from .arguments import command
+from .extract import default_device
+from .tables import format_table
 
 
+@command(features="FEATURES")
 @dataclasses.dataclass(kw_only=True)
 class IndexFeatures:
     """Builds an index over a folder of features, and replaces the one that is there.
@@ -23,14 +25,14 @@ class IndexFeatures:
     features. You can stop it at any time: what was there before stays as it was.
     """
 
-    features: Annotated[Positional[Path], arg(metavar="FEATURES")]
+    features: Path
     """Output folder of `vie extract`."""
     array: str = "embedding"
     """What to index: embedding, or the name of a layer that was extracted with --pool avg."""
     kind: Literal["auto", "exact", "ivf", "hnsw"] = "auto"
     """exact compares with every row. ivf and hnsw look at some of them; they need `pip install 'vie_models[search]'`.
     auto is exact for up to a million rows, and then ivf."""
-    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    out: Path | None = None
     """Folder of the index. Default: FEATURES/index/ARRAY."""
 
     def run(self) -> int:
@@ -43,6 +45,7 @@ class IndexFeatures:
         return 0
 
 
+@command(index="FEATURES", video="VIDEO")
 @dataclasses.dataclass(kw_only=True)
 class Search:
     """Finds the clips of an index that are most like a video, a moment of it, or several examples.
@@ -51,9 +54,9 @@ class Search:
     a better clip of the same video, are left out. Prints a table, the most similar first.
     """
 
-    index: Annotated[Positional[Path], arg(metavar="FEATURES")]
+    index: Path
     """Folder of features that `vie index` was run on, or of the index itself."""
-    video: Annotated[Positional[str], arg(metavar="VIDEO")]
+    video: str
     """Path or http(s) address of a video."""
     at: float | None = None
     """Middle of a moment, in seconds after the first frame. Default: the whole video."""
@@ -63,7 +66,7 @@ class Search:
     """More examples: find what is like all of them. clip.mp4@12.5 is a moment, clip.mp4 a whole video."""
     minus: Annotated[tuple[str, ...], arg(metavar="VIDEO[@SECONDS] ...")] = ()
     """Examples that the clips should be unlike: their embedding is subtracted."""
-    k: Annotated[int, arg(aliases=["-k"])] = 20
+    k: int = 20
     """Number of clips to find."""
     pathway: Literal["static", "dynamic"] | None = None
     """Compare only the appearance (static) or only the motion (dynamic). For embeddings of two-pathway models."""
@@ -107,7 +110,7 @@ class Search:
                 print(json.dumps(dataclasses.asdict(hit)))
         else:
             print(
-                _table(
+                format_table(
                     ["cosine", "start, s", "end, s", "video"],
                     [[f"{h.similarity:.3f}", _s(h.start), _s(h.end), h.name] for h in hits],
                 )
@@ -117,6 +120,7 @@ class Search:
         return 0
 
 
+@command(index="FEATURES")
 @dataclasses.dataclass(kw_only=True)
 class Duplicates:
     """Finds near-duplicate clips of different videos, with their times.
@@ -125,7 +129,7 @@ class Duplicates:
     each pair of videos, the most similar first.
     """
 
-    index: Annotated[Positional[Path], arg(metavar="FEATURES")]
+    index: Path
     """Folder of features that `vie index` was run on, or of the index itself."""
     threshold: float | None = None
     """Least cosine similarity of clips that match. Default: 0.85, which was chosen on planted copies."""
@@ -165,7 +169,7 @@ class Duplicates:
                 ]
                 for p in pairs
             ]
-            print(_table(["cosine", "matches", "speed", "first, s", "second, s"], rows))
+            print(format_table(["cosine", "matches", "speed", "first, s", "second, s"], rows))
         found = "1 pair of videos has" if len(pairs) == 1 else f"{len(pairs)} pairs of videos have"
         print(f"{found} near-duplicate clips", file=sys.stderr)
         if self.sheet and pairs:
@@ -174,6 +178,7 @@ class Duplicates:
         return 0
 
 
+@command(index="FEATURES")
 @dataclasses.dataclass(kw_only=True)
 class Cluster:
     """Groups the clips of an index by likeness, and draws the middle of each group.
@@ -182,11 +187,11 @@ class Cluster:
     center, of different videos if there are.
     """
 
-    index: Annotated[Positional[Path], arg(metavar="FEATURES")]
+    index: Path
     """Folder of features that `vie index` was run on, or of the index itself."""
-    out: Annotated[Path, arg(aliases=["-o"])]
+    out: Path
     """Folder for the table and the sheets."""
-    k: Annotated[int, arg(aliases=["-k"])] = 20
+    k: int = 20
     """Number of clusters."""
     seed: int = 0
     """Seed of the first centers."""
@@ -205,11 +210,12 @@ class Cluster:
             [str(i), str(found.sizes[i]), str(found.videos[i]), hits[0].name if hits else ""]
             for i, hits in enumerate(found.medoids)
         ]
-        print(_table(["cluster", "clips", "videos", "nearest to the center"], rows))
+        print(format_table(["cluster", "clips", "videos", "nearest to the center"], rows))
         print(f"wrote {path}{' and a sheet for each cluster' * self.pictures}", file=sys.stderr)
         return 0
 
 
+@command(model="MODEL", video="VIDEO")
 @dataclasses.dataclass(kw_only=True)
 class Segment:
     """Finds where a video changes, and draws how alike its moments are.
@@ -218,10 +224,10 @@ class Segment:
     Prints the segments.
     """
 
-    video: Annotated[Positional[str], arg(metavar="VIDEO")]
-    """Path or http(s) address of a video."""
-    model: str = "vie_twopathway_tiny"
+    model: str
     """Name of a model or weight set; `vie list` shows them."""
+    video: str
+    """Path or http(s) address of a video."""
     weights: Path | None = None
     """Your own weights: a folder, .safetensors, TensorFlow checkpoint or PyTorch state_dict. Default: the published weights."""
     window: float | None = None
@@ -232,7 +238,7 @@ class Segment:
     """Seconds on each side of a boundary that are compared. Closer boundaries count as one. Default: 4."""
     threshold: float | None = None
     """How much more alike moments must be on each side than across, in cosine similarity. Default: 0.1."""
-    out: Annotated[Path | None, arg(aliases=["-o"])] = None
+    out: Path | None = None
     """PNG file to write. Default: the video's name with .segments.png, in the working folder."""
     json: bool = False
     """Print one line of JSON per segment."""
@@ -240,12 +246,12 @@ class Segment:
     """Device that runs the model, such as cpu or cuda:1. Default: the GPU if there is one."""
 
     def run(self) -> int:
-        from ..features.jobs import name_of
+        from ..features.inputs import feature_name
         from ..search import draw_segments, segment
         from ..search.segments import KERNEL, THRESHOLD
         from ..video.sources import path_or_url
 
-        model = _encoder(self.model, self.weights).to(self.device or own_device())
+        model = _encoder(self.model, self.weights).to(self.device or default_device())
         found = segment(
             self.video,
             model,
@@ -261,8 +267,8 @@ class Segment:
                 print(json.dumps({"start": round(start, 3), "end": round(end, 3), "novelty": round(strength, 4)}))
         else:
             shown = [[_s(start), _s(end), f"{strength:.2f}" if start else ""] for start, end, strength in rows]
-            print(_table(["start, s", "end, s", "novelty at its start"], shown))
-        out = self.out or Path(f"{Path(name_of(path_or_url(self.video))).name}.segments.png")
+            print(format_table(["start, s", "end, s", "novelty at its start"], shown))
+        out = self.out or Path(f"{Path(feature_name(path_or_url(self.video))).name}.segments.png")
         print(f"wrote {draw_segments(found, out)}", file=sys.stderr)
         return 0
 
@@ -286,11 +292,3 @@ def _encoder(name: str, weights: Path | None) -> Any:
 
 def _s(seconds: float) -> str:
     return f"{seconds:.2f}"
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    # a name may hold a line break
-    rows = [["".join("?" if unicodedata.category(c) == "Cc" else c for c in cell) for cell in row] for row in rows]
-    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [columns, *rows]]
-    return "\n".join(lines)

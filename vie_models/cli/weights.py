@@ -5,21 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from tyro.conf import Positional, arg
+from .arguments import command
 
 
+@command(model="MODEL", checkpoint="CHECKPOINT", out="OUT")
 @dataclasses.dataclass(kw_only=True)
 class Convert:
     """Converts a TensorFlow checkpoint to a weight folder (config.json, model.safetensors, bank.safetensors)."""
 
-    checkpoint: Positional[Path]
-    """TensorFlow V2 checkpoint of the original release: its tar, prefix, .index file or folder."""
-    out: Positional[Path]
-    """Weight folder to write."""
-    model: str = "vie_3dresnet"
+    model: str
     """Name of the model in the checkpoint."""
+    checkpoint: Path
+    """TensorFlow V2 checkpoint of the original release: its tar, prefix, .index file or folder."""
+    out: Path
+    """Weight folder to write."""
 
     def run(self) -> int:
         from ..weights.tensorflow.convert import convert_tensorflow
@@ -29,6 +30,7 @@ class Convert:
         return 0
 
 
+@command(static="STATIC", dynamic="DYNAMIC", out="OUT")
 @dataclasses.dataclass(kw_only=True)
 class Join:
     """Joins the weight folders of a static and a dynamic pathway to the weight folder of a two-pathway model.
@@ -37,20 +39,21 @@ class Join:
     all. The command `vie publish` uploads them as one complete weight set.
     """
 
-    static: Positional[Path]
+    static: Path
     """Weight folder of VIE-Single."""
-    dynamic: Positional[Path]
+    dynamic: Path
     """Weight folder of VIE-Slow or VIE-Slowfast, trained on the same list."""
-    out: Positional[Path]
+    out: Path
     """Weight folder to write."""
 
     def run(self) -> int:
-        from ..weights.folder import join
+        from ..weights.joined import join
 
         print_weights(join(self.static, self.dynamic, self.out), self.out)
         return 0
 
 
+@command(folder="FOLDER")
 @dataclasses.dataclass(kw_only=True)
 class Publish:
     """Publishes a weight folder and its card (see `vie card`) on the Hugging Face Hub.
@@ -60,7 +63,7 @@ class Publish:
     another Hub.
     """
 
-    folder: Positional[Path]
+    folder: Path
     """Weight folder to publish."""
     repo_id: str
     """Repository, as org/name. It is created if it does not exist."""
@@ -83,6 +86,7 @@ class Publish:
         return 0
 
 
+@command(folder="FOLDER", about="ABOUT")
 @dataclasses.dataclass(kw_only=True)
 class Card:
     """Writes the model card (README.md) of a weight folder, which `vie publish` needs.
@@ -92,17 +96,18 @@ class Card:
     commands and evaluation.
     """
 
-    folder: Positional[Path]
+    folder: Path
     """Weight folder. Its name, MODEL.TAG, becomes the name of the weight set."""
-    about: Positional[Path]
+    about: Path
     """JSON file with the author's statements."""
     results: tuple[Path, ...] = ()
     """Folders with results.json. The card shows their numbers for these weights and for runs with other seeds."""
 
     def run(self) -> int:
         from ..evaluate.report import measured_of, read_rows
-        from ..weights.card import CARD, stated, write_card
-        from ..weights.folder import hash_of_weights, load_folder
+        from ..models.weight_folder import hash_of_weights, load_folder
+        from ..weights.card import stated, write_card
+        from ..weights.catalog import CARD
 
         fields = self._stated()
         rows = read_rows(list(self.results)) if self.results else []
@@ -136,13 +141,14 @@ class Card:
         return [command] if command else []
 
 
+@command(run_folder="RUN", out="OUT")
 @dataclasses.dataclass(kw_only=True)
 class Export:
     """Writes a run's last checkpoint and its memory bank as a weight folder that from_pretrained loads."""
 
-    run_folder: Annotated[Positional[Path], arg(name="run", metavar="RUN")]
+    run_folder: Path
     """Run folder of `vie train`."""
-    out: Positional[Path]
+    out: Path
     """Weight folder to write."""
     dtype: Literal["float32", "float16"] = "float32"
     """Precision of the stored weights and bank. float16 files are half as large, and load as float32."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ..failures import NothingReadError
 from ..files import VIDEO_SUFFIXES
-from ..video.search import files_below
 from ..video.sources import IMAGE_SUFFIXES
+from ..video.walk import files_below
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from ..files import replacing
+from ..processes import map_in_processes
 from .encode import write_mp4
 from .lists import CLASSES
-from .processes import map_in_processes
 
 SIZE, FRAMES, FPS = 80, 150, 25
 BACKGROUNDS = 2

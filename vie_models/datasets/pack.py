@@ -19,15 +19,15 @@ import numpy as np
 
 from ..failures import MAX_FAILED, check_failures, check_max_failed
 from ..files import sha256_of
+from ..processes import map_in_processes
 from ..video.frames import GRID_FPS, Video, VideoError
 from ..video.packed import INDEX, PackHeader, PackRow
+from ..video.reader import VideoReader
 from ..video.sampling import ClipRead, VideoRead
 from ..video.sources import PathOrURL, decoding, open_video, path_or_url
-from ..video.workers import VideoReader
 from .encode import shrink
 from .lists import CLASSES, VideoList, read_list
 from .pack_writer import SHARD_BYTES, PackWriter, check_hash
-from .processes import map_in_processes
 from .readable import check_readable
 
 _CHUNK = 1 << 22  # bytes of raw frames that a worker sends at once
@@ -168,7 +168,7 @@ class Packing:
             else:
                 frames, row = sizes.pop(i, []), PackRow(self._name(i), int(self.videos.labels[i]), None)
                 if isinstance(message, VideoRead) and frames:
-                    facts: Any = message.facts
+                    facts: Any = message.metadata
                     if self.header.coding == "jpeg":
                         _prepend(part, np.cumsum([8 * (len(frames) + 1), *frames]).astype("<u8").tobytes())
                     number_of, height, width = facts["packed"]
@@ -198,10 +198,10 @@ class _Frames:
 
     def read(self, video: Video) -> Iterator[ClipRead | None]:
         """Raw frames, some at a time; or JPEG files, one at a time."""
-        video.facts["sha256"] = _hash(path_or_url(str(video.name)))
+        video.metadata["sha256"] = _hash(path_or_url(str(video.name)))
         held: list[np.ndarray] = []
         for count, (_, frames) in enumerate(video.read_windows(itertools.count(), [0], 1, self._small), 1):
-            video.facts["packed"] = (count, *frames.shape[1:3])
+            video.metadata["packed"] = (count, *frames.shape[1:3])
             if self.header.coding == "jpeg":
                 yield _message(self.coded(frames[0], shrunk=True))
                 continue

@@ -23,12 +23,12 @@ import torch
 
 from ..failures import MAX_FAILED, NothingReadError, check_failures
 from ..files import replacing, sha256_of
+from ..processes import map_in_processes
 from ..video.packed import PackHeader, PackRow
 from .lists import read_list
 from .pack_writer import PackWriter, check_hash
 from .parse import NO_LABEL
 from .photo_scenes import LEVELS, PhotoMotion, Scene, draw, render
-from .processes import map_in_processes
 
 __all__ = ["LEVELS", "RECORD", "PhotoMotion", "Photos", "Scene", "draw", "find_photos", "make_pack", "pack_size", "render"]
 

@@ -43,7 +43,7 @@ def check_readable(videos: VideoList, list_file: Path, root: Path, max_failed: f
     for i in range(0, len(videos), -(-len(videos) // _SAMPLE)):
         try:
             with decoding(videos.paths[i]), open_video(videos.paths[i], GRID_FPS, threads=1) as video:
-                video.whole(lambda video=video: next(video.read([[0]])))  # type: ignore[misc]
+                video.retrying(lambda video=video: next(video.read([[0]])))  # type: ignore[misc]
             return
         except (VideoError, OSError) as error:
             bad.append((videos.paths.name(i), getattr(error, "reason", None) or str(error)))

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from ..failures import MAX_FAILED, check_failures
 from ..files import replacing
+from ..processes import map_in_processes
 from ..video.frames import GRID_FPS, VideoError
 from ..video.sources import IMAGE_SUFFIXES, decoding, open_video
 from .annotations import Annotations, Entry, videos_in
 from .encode import encode_video
 from .lists import CLASSES
-from .processes import map_in_processes
 
 LEFT_OUT = "left_out.txt"
 

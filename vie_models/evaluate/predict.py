@@ -22,8 +22,7 @@ from ..models import Encoder
 from ..video.sources import path_or_url
 from ..weights import list_weights
 from ..weights.cache import fetch, load_record
-from ..weights.card import CARD
-from ..weights.catalog import find_record
+from ..weights.catalog import CARD, find_record
 from .protocols import encoder, memory_bank
 
 CLIPS, NEIGHBORS, TEMPERATURE = 5, 10, 0.07

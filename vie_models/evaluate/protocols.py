@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,58 +16,16 @@ from torch import Tensor
 
 from ..bank.ranks import World, world
 from ..bank.voting import knn_of_rows
-from ..clip_spec import Placement
 from ..datasets.lists import VideoList, class_names, read_list, warn_of_shared
 from ..datasets.readable import check_readable
-from ..failures import MAX_FAILED, check_failures, check_max_failed
+from ..failures import check_failures
 from ..models import Encoder
+from ..models.weight_folder import BANK, hash_of_weights, read_bank
 from ..weights import create_model, list_weights, load_memory_bank
-from ..weights.folder import BANK, hash_of_weights, read_bank
 from ..weights.store import load_weights
 from .outputs import clip_outputs, gather_top
 from .results import Results, write_results
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The settings of an evaluation: model, weights, videos and protocol."""
-
-    model: str
-    """Name of the model to evaluate."""
-    weights: Path | None = None
-    """Weights of the model. Default: an untrained encoder, for comparison.
-    Give the name of a published weight set, a weight folder, .safetensors file, PyTorch state_dict or TensorFlow checkpoint."""
-    seed: int = 0
-    """Seed for the weights of an untrained encoder."""
-    train_list: Path | None = None
-    """List file of labeled training videos, one per line: `path frames label` or `path label`."""
-    bank: bool = False
-    """kNN: use the memory bank that came with the weights instead of a training list."""
-    val_list: Path
-    """List file of labeled test videos to classify, in the same format."""
-    root: Path = Path()
-    """Folder that the paths in the lists are relative to."""
-    out: Path
-    """Folder for results.json and the confusion matrix."""
-    clips: int = 5
-    """Number of clips per video."""
-    placement: Placement = "even"
-    """Where the clips lie. even: evenly spaced from the start of the video to its end. paper: as in the paper's evaluation."""
-    neighbors: int = 10
-    """kNN: number of rows that vote for each clip."""
-    temperature: float = 0.07
-    """kNN: temperature of the votes."""
-    workers: int = 4
-    """Number of processes that read videos, at most 4."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the encoder's arithmetic."""
-    device: Literal["cpu", "cuda"] | None = None
-    """Device to evaluate on. Default: cuda if there is a GPU, or else cpu."""
-    max_failed: float = MAX_FAILED
-    """Largest share of the videos of each list that may be unreadable, from 0 to 1. With more, there is no result."""
-
-    def __post_init__(self) -> None:
-        check_max_failed(self.max_failed)
+from .settings import Evaluation
 
 
 def evaluate_knn(config: Evaluation) -> Results:

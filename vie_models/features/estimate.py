@@ -14,7 +14,7 @@ from ..video.frames import VideoError
 from ..video.sources import PathOrURL, open_video
 from .extractor import Extractor
 from .folder import FeatureFolder, Format
-from .jobs import jobs_of
+from .inputs import find_inputs
 
 _SAMPLE = 50  # videos whose headers are read
 _ARRAY_BYTES = 270  # of names and places around an array in an .npz
@@ -58,11 +58,11 @@ def estimate(
     Raises:
         ValueError: as `extract` would, except that the weights are not compared with those of features in `out_dir`.
     """
-    jobs = jobs_of(paths, root, out_dir)[shard[0] :: shard[1]]
-    folder = FeatureFolder(out_dir, extractor.asked(), format, shard)
+    inputs = find_inputs(paths, root, out_dir)[shard[0] :: shard[1]]
+    folder = FeatureFolder(out_dir, extractor.options(), format, shard)
     folder.read(ignore=("weights", "dtype"))
-    finished = [bool(folder.finished(job.name, job.path)) for job in jobs]
-    to_do = [job.path for job, done in zip(jobs, finished, strict=True) if job.is_video and not done]
+    finished = [bool(folder.finished(found.name, found.path)) for found in inputs]
+    to_do = [found.path for found, done in zip(inputs, finished, strict=True) if found.is_video and not done]
     sample = to_do[:: -(-len(to_do) // _SAMPLE) or 1]
     counts, unreadable = [], []
     for path in sample:
@@ -76,7 +76,7 @@ def estimate(
     return Estimate(
         to_do=len(to_do),
         finished=sum(finished),
-        skipped=sum(not job.is_video for job in jobs),
+        skipped=sum(not found.is_video for found in inputs),
         sampled=len(sample),
         unreadable=unreadable,
         clips=round(readable * mean),
@@ -90,7 +90,7 @@ def _clips(extractor: Extractor, path: PathOrURL) -> int:
     sampling = extractor.sampling
     with open_video(path, sampling.fps, threads=1) as video:
         if isinstance(video, VideoFile):  # its num_frames may take decoding
-            return sampling.count(round((video.facts["claimed_duration"] or 0) * sampling.fps))
+            return sampling.count(round((video.metadata["claimed_duration"] or 0) * sampling.fps))
         return sampling.count(video.num_frames)
 
 

@@ -7,7 +7,6 @@ batch has the same size (the last one is padded), so features do not depend on w
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import os
 import warnings
@@ -22,16 +21,22 @@ from torch import Tensor
 from ..clip_spec import Placement
 from ..files import identity
 from ..models import Encoder
+from ..models.encoder import OUTPUT
 from ..models.precision import WrongArithmeticError, check_convolutions
+from ..models.weight_folder import hash_of_weights
 from ..progress import Progress
 from ..video.frames import VideoError
-from ..video.sampling import ClipRead, Sampling, VideoRead, read_open_video
+from ..video.reader import VideoReader
+from ..video.sampling import Sampling, read_open_video
 from ..video.sources import PathOrURL, Source, open_video
 from ..video.transforms import clip_transform
-from ..video.workers import Message, VideoReader
-from ..weights.folder import hash_of_weights
 from .folder import FeatureFolder, Format, VideoRecord
-from .jobs import jobs_of, name_of
+from .inputs import Input, feature_name, find_inputs
+from .pipeline import EmbeddedVideo, Pipeline
+
+Arrays = dict[str, np.ndarray]
+Result = tuple[VideoRecord, Arrays | None]
+"""A video and its features: see `Extractor.features`. None if it failed."""
 
 
 class Extractor:
@@ -86,9 +91,9 @@ class Extractor:
             raise ValueError(f"pool must be 'avg' or None, got {pool!r}")
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise ValueError(f"dtype must be torch.float32, bfloat16 or float16, got {dtype}")
-        for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("threads", threads, 1)):
-            if value is not None and value < least:
-                raise ValueError(f"{name} must be >= {least}, got {value}")
+        for name, value, minimum in (("batch_size", batch_size, 1), ("workers", workers, 0), ("threads", threads, 1)):
+            if value is not None and value < minimum:
+                raise ValueError(f"{name} must be >= {minimum}, got {value}")
         if not time_limit > 0:
             raise ValueError(f"time_limit must be > 0 seconds, got {time_limit}")
         self.sampling = Sampling(spec=model.clip_spec, clips=clips, placement=placement, window=window, stride=stride)
@@ -110,7 +115,7 @@ class Extractor:
         self._run = torch.compile(self._maps) if compile else self._maps
         self._frozen = compile and self.device.type == "cpu"
 
-    def features(self, source: Source, *, fps: float | None = None) -> tuple[dict[str, np.ndarray], VideoRecord]:
+    def features(self, source: Source, *, fps: float | None = None) -> tuple[Arrays, VideoRecord]:
         """Extracts the features of one video; decodes it in this process.
 
         Args:
@@ -131,9 +136,10 @@ class Extractor:
         """
         with open_video(source, self.sampling.spec.fps, source_fps=fps, threads=self.threads) as video:
             read = read_open_video(video, self.sampling)
-            ((_, record, arrays),) = self._embedded((0, message) for message in read)
+            ((_, embedded),) = Pipeline(self.forward, self.batch_size).run((0, message) for message in read)
+        record, arrays = self._result(embedded, feature_name(str(video.name)), str(video.name))
         assert arrays is not None
-        return arrays, dataclasses.replace(record, name=name_of(str(video.name)), path=str(video.name))
+        return arrays, record
 
     def extract(
         self,
@@ -170,39 +176,24 @@ class Extractor:
                 other settings or weights, or from another file of the same name.
             BlockingIOError: another run is writing to `out_dir`.
         """
+        self.check_format(format)
+        out_dir = Path(out_dir)
+        inputs = find_inputs(paths, None if root is None else Path(root), out_dir)
+        with FeatureFolder(out_dir, self.settings(), format, shard) as folder:
+            mine = inputs[shard[0] :: shard[1]]
+            return fill_folder(folder, mine, lambda to_do: self.results([found.path for found in to_do]), progress=progress)
+
+    def check_format(self, format: Format) -> None:
+        """Raises ValueError for features that such a file cannot hold."""
         if format == "parquet" and self.layers and self.pool is None:
             raise ValueError("Parquet holds pooled layers only: use pool='avg' or format='npz'")
-        out_dir = Path(out_dir)
-        jobs = jobs_of(paths, None if root is None else Path(root), out_dir)
-        index, count = shard
-        records: dict[int, VideoRecord] = {}
-        with FeatureFolder(out_dir, self.settings(), format, shard) as folder:
-            mine = dict(enumerate(jobs[index::count]))
-            for number, job in mine.items():
-                if done := folder.finished(job.name, job.path):
-                    records[number] = done
-                elif not job.is_video:
-                    reason = "its name has no video suffix; pass the file itself to try it"
-                    records[number] = VideoRecord(job.name, str(job.path), "skipped", reason)
-                    folder.write(records[number])
-            to_do = [number for number in mine if number not in records]
-            made = failures = 0
-            with Progress(len(to_do), "video", show=progress) as bar:
-                for i, record, arrays in self.results([mine[number].path for number in to_do]):
-                    record = dataclasses.replace(record, name=mine[to_do[i]].name)
-                    folder.write(record, arrays)
-                    records[to_do[i]] = record
-                    made, failures = made + record.clips, failures + (record.status == "failed")
-                    bar.note(f"{made / max(bar.seconds, 1e-9):.1f} clips/s, {failures} failed")
-                    bar.update()
-        return [records[number] for number in sorted(records)]
 
     def settings(self) -> dict[str, Any]:
         """Returns everything that the features depend on, as values that JSON can hold."""
-        return {"weights": hash_of_weights(self.model), **self.asked()}
+        return {"weights": hash_of_weights(self.model), **self.options()}
 
-    def asked(self) -> dict[str, Any]:
-        """Returns the settings but for the weights."""
+    def options(self) -> dict[str, Any]:
+        """Returns the settings without the hash of the weights."""
         return {
             "model": self.model.model_name,
             "clip_spec": {
@@ -219,7 +210,7 @@ class Extractor:
             "dtype": str(self.dtype).removeprefix("torch."),
         }
 
-    def results(self, paths: Sequence[PathOrURL]) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
+    def results(self, paths: Sequence[PathOrURL]) -> Iterator[tuple[int, VideoRecord, Arrays | None]]:
         """Yields (index of the path, record, arrays as `features` returns them) of each video, in the order they finish.
 
         The arrays are None if the video failed.
@@ -233,84 +224,33 @@ class Extractor:
             time_limit=self.time_limit,
             ahead=2 * self.batch_size,
         ) as reader:
-            on_cpu = self.device.type == "cpu"
-            for number, record, arrays in self._embedded(reader, reader.paused if on_cpu else contextlib.nullcontext):
+            alone = reader.paused if self.device.type == "cpu" else contextlib.nullcontext
+            for number, embedded in Pipeline(self.forward, self.batch_size, alone).run(reader):
                 path = paths[number]
-                size, fingerprint = None, None
+                record, arrays = self._result(embedded, feature_name(path), str(path))
                 with contextlib.suppress(OSError):  # the record already gives the reason
-                    size, fingerprint = identity(path)
-                record = dataclasses.replace(record, name=name_of(path), path=str(path), size=size, fingerprint=fingerprint)
-                yield number, dataclasses.replace(record, settings=settings, versions=versions), arrays
+                    record.size, record.fingerprint = identity(path)
+                record.settings, record.versions = settings, versions
+                yield number, record, arrays
 
-    def _embedded(
-        self,
-        messages: Iterable[tuple[int, Message]],
-        alone: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
-    ) -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
-        """Yields (number, record without names, arrays or None) of each video, once the model has run on its last clip.
-
-        The model runs inside the context `alone()`, which pauses the workers where they share its CPU.
-        """
-        videos: dict[int, _Video] = {}
-        batch: list[tuple[_Video, ClipRead]] = []
-        running: list[tuple[list[tuple[_Video, ClipRead]], dict[str, Tensor]]] = []  # at most one batch, still on the device
-
-        def collect() -> None:
-            for clips, maps in running:
-                for name, values in maps.items():
-                    for (video, _), value in zip(clips, values.float().cpu().numpy(), strict=False):
-                        video.outputs.setdefault(name, []).append(value)
-            running.clear()
-
-        def launch() -> None:
-            with alone():
-                maps = self.forward([clip.pixels for _, clip in batch])
-            for _, clip in batch:
-                clip.pixels = np.empty(0)
-            collect()
-            running.append((batch.copy(), maps))
-            batch.clear()
-
-        def finished() -> Iterator[tuple[int, VideoRecord, dict[str, np.ndarray] | None]]:
-            for number, video in list(videos.items()):
-                if video.end and len(video.outputs.get("output", ())) == len(video.clips):
-                    yield number, *self._result(videos.pop(number), video.end)
-
-        for number, message in messages:
-            video = videos.setdefault(number, _Video())
-            if message is None:
-                videos[number] = _Video()
-            elif isinstance(message, VideoError):
-                del videos[number]
-                yield number, VideoRecord("", "", "failed", message.reason), None
-            elif isinstance(message, VideoRead):
-                video.end = message
-            else:
-                video.clips.append(message)
-                batch.append((video, message))
-                if len(batch) == self.batch_size:
-                    launch()
-                    yield from finished()
-        if batch:
-            launch()
-        collect()
-        yield from finished()
-        assert not videos
-
-    def _result(self, video: _Video, end: VideoRead) -> tuple[VideoRecord, dict[str, np.ndarray]]:
+    def _result(self, video: EmbeddedVideo | VideoError, name: str, path: str) -> Result:
+        """Returns the record of a video, without its size, and its arrays."""
+        if isinstance(video, VideoError):
+            return VideoRecord(name, path, "failed", video.reason), None
+        assert video.end
         fps = self.sampling.spec.fps
-        arrays = {"embedding" if name == "output" else name: np.stack(values) for name, values in video.outputs.items()}
+        arrays = {"embedding" if name == OUTPUT else name: np.stack(values) for name, values in video.outputs.items()}
         arrays |= {name: np.array([getattr(clip, name) for clip in video.clips]) for name in ("start", "end", "looped")}
         arrays["frame_times"] = np.array([clip.indices for clip in video.clips]) / fps
         record = VideoRecord(
-            "",
-            "",
-            "damaged" if end.damage else "ok",
-            end.damage,
+            name,
+            path,
+            "damaged" if video.end.damage else "ok",
+            video.end.damage,
             clips=len(video.clips),
             looped=sum(clip.looped for clip in video.clips),
-            duration=end.num_frames / fps,
-            video=end.facts,
+            duration=video.end.num_frames / fps,
+            video=video.end.metadata,
         )
         return record, arrays
 
@@ -328,26 +268,57 @@ class Extractor:
         with torch.inference_mode(), half, freezing:
             return self._run(self._normalize(pixels.to(self.device, non_blocking=True)))
 
-    def outputs(self, clips: Iterable[np.ndarray], name: str = "output") -> Iterator[np.ndarray]:
+    def outputs(self, clips: Iterable[np.ndarray], name: str = OUTPUT) -> Iterator[np.ndarray]:
         """Yields what `forward` returns by a name for clips, each uint8 [T, 3, crop, crop]: float32 [n, ...] for each batch."""
         to_come = iter(clips)
         while batch := list(itertools.islice(to_come, self.batch_size)):
             yield self.forward(batch)[name][: len(batch)].float().cpu().numpy()
 
     def _maps(self, x: Tensor) -> dict[str, Tensor]:
-        maps = self.model.forward_layers(x, [*self.layers, "output"])
+        maps = self.model.forward_layers(x, [*self.layers, OUTPUT])
         if self.pool is None:
             return maps
         return {name: value if value.ndim == 2 else value.mean((2, 3, 4)) for name, value in maps.items()}
 
 
-class _Video:
-    """The clips and outputs of a video so far."""
+def fill_folder(
+    folder: FeatureFolder,
+    inputs: Sequence[Input],
+    embed: Callable[[Sequence[Input]], Iterable[tuple[int, VideoRecord, Arrays | None]]],
+    *,
+    progress: bool = False,
+) -> list[VideoRecord]:
+    """Writes the features and the record of every input that the folder does not have yet.
 
-    def __init__(self) -> None:
-        self.clips: list[ClipRead] = []
-        self.outputs: dict[str, list[np.ndarray]] = {}
-        self.end: VideoRead | None = None
+    Args:
+        folder: the folder, entered.
+        inputs: what was found.
+        embed: yields (number, record, arrays) of each of some inputs, in any order. The arrays are None for a video that
+            failed, or whose features it has written itself.
+        progress: show a progress bar, or a line a minute where there is no terminal.
+
+    Returns:
+        The records of all inputs, in order.
+    """
+    records: dict[int, VideoRecord] = {}
+    for number, found in enumerate(inputs):
+        if done := folder.finished(found.name, found.path):
+            records[number] = done
+        elif not found.is_video:
+            reason = "its name has no video suffix; pass the file itself to try it"
+            records[number] = VideoRecord(found.name, str(found.path), "skipped", reason)
+            folder.write(records[number])
+    to_do = [number for number in range(len(inputs)) if number not in records]
+    made = failures = 0
+    with Progress(len(to_do), "video", show=progress) as bar:
+        for i, record, arrays in embed([inputs[number] for number in to_do]):
+            record.name = inputs[to_do[i]].name
+            folder.write(record, arrays)
+            records[to_do[i]] = record
+            made, failures = made + record.clips, failures + (record.status == "failed")
+            bar.note(f"{made / max(bar.seconds, 1e-9):.1f} clips/s, {failures} failed")
+            bar.update()
+    return [records[number] for number in sorted(records)]
 
 
 def _versions() -> dict[str, str]:

@@ -24,11 +24,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..failures import NothingReadError
+from ..failures import NothingReadError, check_failures
 from ..files import identity, locked
 
 Format = Literal["npz", "parquet"]
 MANIFEST = "manifest.jsonl"
+_CLIP_COLUMNS = ("start", "end", "looped")
 
 
 @dataclasses.dataclass
@@ -72,7 +73,52 @@ class Features:
     arrays: dict[str, np.ndarray]
     """"embedding" [N, D]; one array per layer, [N, C] or [N, C, T, H, W]; "frame_times" [N, T] in seconds."""
     table: dict[str, np.ndarray]
-    """Columns name, path, status, clip, start, end (seconds) and looped, each [N]; try `pandas.DataFrame(features.table)`."""
+    """Columns name, path, status, clip, start, end (seconds) and looped, each [N]."""
+
+    def __len__(self) -> int:
+        return len(self.table["name"])
+
+    def __repr__(self) -> str:
+        names = sorted(self.arrays, key=lambda name: name != "embedding")
+        shapes = ", ".join(f"{name} {list(self.arrays[name].shape)}" for name in names)
+        return f"Features({len(self)} clips of {len(np.unique(self.table['name']))} videos; {shapes})"
+
+    def to_pandas(self) -> Any:
+        """Returns a pandas.DataFrame with a row per clip: the columns of `table`, and embedding_0, embedding_1 and so on.
+
+        Raises:
+            ValueError: an array has maps, not vectors.
+            ImportError: pandas is not installed.
+        """
+        pandas = _imported("pandas", "to_pandas needs pandas: pip install pandas")
+        parts = [pandas.DataFrame(self.table)]
+        for name, array in self.arrays.items():
+            if array.ndim != 2:
+                raise ValueError(f"{name} is {list(array.shape[1:])} per clip, and a column holds numbers: use to_xarray")
+            parts.append(pandas.DataFrame(array, columns=[f"{name}_{k}" for k in range(array.shape[1])]))
+        return pandas.concat(parts, axis=1)
+
+    def to_xarray(self) -> Any:
+        """Returns an xarray.Dataset with the arrays, along the dimension "row"; the columns of `table` are its coordinates.
+
+        The other dimensions are "frame" for frame_times, and for the array NAME "NAME_channel", "NAME_time", "NAME_height"
+        and "NAME_width".
+
+        Raises:
+            ImportError: xarray is not installed.
+        """
+        xarray = _imported("xarray", "to_xarray needs xarray: pip install 'vie_models[neuro]'")
+
+        def dimensions(name: str, array: np.ndarray) -> list[str]:
+            if name == "frame_times":
+                return ["row", "frame"]
+            axes = ("channel", "time", "height", "width")
+            return ["row", *(f"{name}_{axis}" for axis in axes[: array.ndim - 1])]
+
+        return xarray.Dataset(
+            {name: (dimensions(name, array), array) for name, array in self.arrays.items()},
+            {name: ("row", column) for name, column in self.table.items()},
+        )
 
 
 class FeatureFolder:
@@ -154,7 +200,7 @@ class FeatureFolder:
         """
         for records in (self._records, self._others):
             record = records.get(name)
-            if record and record.features and _is_whole(self.folder / record.features):
+            if record and record.features and _is_complete(self.folder / record.features):
                 try:
                     size, fingerprint = identity(path)
                 except OSError:  # the video is gone, but its features are still there
@@ -168,27 +214,35 @@ class FeatureFolder:
         return None
 
     def write(self, record: VideoRecord, arrays: dict[str, np.ndarray] | None = None) -> None:
-        """Writes the features, if any, and then the record. If no file can have that name, the video counts as failed."""
+        """Writes the features, if any, and then the record."""
         if record.settings is not None:
             record.settings = self.settings
         if arrays is not None:
-            try:
-                self._write_features(record, arrays)
-            except UnicodeEncodeError:
-                record.features, record.status = None, "failed"
-                record.reason = "its name or path is not valid Unicode, which Parquet needs: rename it, or choose npz"
-            except OSError as error:
-                if error.errno not in (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL):
-                    raise
-                record.features, record.status = None, "failed"
-                record.reason = f"{record.name}.{self.format} cannot be written: {error.strerror}"
+            self.write_features(record, arrays)
         self._records[record.name] = record
         self._handle.write(_line(record))
         self._handle.flush()
 
-    def _write_features(self, record: VideoRecord, arrays: dict[str, np.ndarray]) -> None:
-        record.features = f"{record.name}.{self.format}"
-        file = self.folder / record.features
+    def write_features(self, record: VideoRecord, arrays: dict[str, np.ndarray]) -> None:
+        """Writes the features without their record, and says in it where they are. Other processes may write there, too.
+
+        If no file can have that name, the record says that the video failed.
+        """
+        try:
+            record.features = self._write_file(record, arrays)
+        except UnicodeEncodeError:
+            record.status = "failed"
+            record.reason = "its name or path is not valid Unicode, which Parquet needs: rename it, or choose npz"
+        except OSError as error:
+            if error.errno not in (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL):
+                raise
+            record.status = "failed"
+            record.reason = f"{record.name}.{self.format} cannot be written: {error.strerror}"
+
+    def _write_file(self, record: VideoRecord, arrays: dict[str, np.ndarray]) -> str:
+        """Writes a file of features, and returns its path in the folder."""
+        features = f"{record.name}.{self.format}"
+        file = self.folder / features
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(
             f".{hashlib.sha256(file.name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}{self._part}.part"
@@ -202,6 +256,7 @@ class FeatureFolder:
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
+        return features
 
 
 def read_manifest(manifest: Path) -> dict[str, VideoRecord]:
@@ -263,7 +318,12 @@ def load_features(folder: str | os.PathLike[str], arrays: Iterable[str] | None =
     return Features({name: np.concatenate([one[name] for one in loaded]) for name in kept}, table)
 
 
-_CLIP_COLUMNS = ("start", "end", "looped")
+def check_records(records: Iterable[VideoRecord], max_failed: float, *, remedy: str = "") -> None:
+    """Raises an error if too many of the videos failed: see `failures.check_failures`."""
+    tried = [record for record in records if record.status != "skipped"]
+    if failed := [record for record in tried if record.status == "failed"]:
+        first = f"{failed[0].path}: {failed[0].reason}"
+        check_failures(len(failed), len(tried), max_failed, what="videos", first=first, remedy=remedy)
 
 
 def records_with_features(folder: Path) -> dict[str, VideoRecord]:
@@ -340,12 +400,12 @@ def clip_table(record: VideoRecord, arrays: dict[str, np.ndarray]) -> Any:
 
 def _array(column: Any) -> np.ndarray:
     """Returns a column of numbers as [N], or a column of fixed-size lists as [N, D]."""
-    whole = column.combine_chunks()
-    if hasattr(whole, "chunks"):  # older versions
-        whole = whole.chunk(0)
-    if hasattr(whole.type, "list_size"):
-        return whole.flatten().to_numpy(zero_copy_only=False).reshape(len(whole), whole.type.list_size)
-    return whole.to_numpy(zero_copy_only=False)
+    values = column.combine_chunks()
+    if hasattr(values, "chunks"):  # older versions
+        values = values.chunk(0)
+    if hasattr(values.type, "list_size"):
+        return values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), values.type.list_size)
+    return values.to_numpy(zero_copy_only=False)
 
 
 def is_output(path: Path) -> bool:
@@ -353,7 +413,7 @@ def is_output(path: Path) -> bool:
     return path.suffix in (".npz", ".parquet") or (path.name.startswith("manifest") and path.suffix == ".jsonl")
 
 
-def _is_whole(features: Path) -> bool:
+def _is_complete(features: Path) -> bool:
     """Whether a features file exists and is complete: both formats end with their table of contents."""
     if features.suffix == ".npz":
         return features.is_file() and zipfile.is_zipfile(features)
@@ -369,9 +429,13 @@ def _line(record: VideoRecord) -> str:
 
 
 def _import_pyarrow() -> Any:
+    _imported("pyarrow.parquet", message := "Parquet needs pyarrow: pip install 'vie_models[parquet]'")
+    return _imported("pyarrow", message)
+
+
+def _imported(module: str, message: str) -> Any:
+    """Imports a module that not everybody has. Without it, raises ImportError with the message."""
     try:
-        pyarrow = importlib.import_module("pyarrow")
-        importlib.import_module("pyarrow.parquet")
+        return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError("Parquet needs pyarrow: pip install 'vie_models[parquet]'") from error
-    return pyarrow
+        raise ImportError(message) from error

@@ -8,25 +8,52 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from ..clip_spec import ClipSpec
 from .blocks import Block, NormAct, Stage
 from .conv import Conv2d, Conv3d
-from .hub_methods import HubMethods
+from .pretrained import load_pretrained
 from .tracing import Proxy, traced_function
+from .weight_folder import CONFIG_KEYS, save_pretrained
 
-EMBEDDING_SIZE = 128
 OUTPUT = "output"  # the layer name of what `forward` returns
 FeatureMaps = Any  # a tensor, or a tuple of tensors for several pathways: the input of `forward_head`
 
 
-class Encoder(HubMethods, nn.Module):
+CARD = """---
+{{ card_data }}
+---
+
+# {{ model_name | default("A VIE encoder") }}
+
+A video encoder of Video Instance Embedding (Zhuang et al., CVPR 2020).
+
+```python
+import vie_models as vie
+model = vie.from_pretrained("{{ repo_id | default("this folder or repository") }}")
+```
+"""
+"""Template of the model card that `save_pretrained` writes if there is none."""
+
+
+class Encoder(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="vie_models",
+    pipeline_tag="video-classification",
+    tags=["video", "self-supervised", "video-instance-embedding", "feature-extraction"],
+    model_card_template=CARD,
+):
     """Base class of all encoders. Takes one normalized clip tensor; returns an embedding, logits or pooled features.
+
+    `from_pretrained`, `save_pretrained` and `push_to_hub` are those of huggingface_hub's PyTorchModelHubMixin.
 
     Subclasses build their trunk, call `_set_head`, and define `_stages`, `_finish`, `_pool` and `layer_modules`.
     Input is float [B, 3, T, H, W]. T, H and W may differ from `clip_spec`; only VIE-TRN fixes T.
@@ -38,6 +65,8 @@ class Encoder(HubMethods, nn.Module):
     """Length F of the pooled features, the input of the head."""
     num_classes: int | None
     """None: the head returns an embedding; 0: there is no head; N: the head returns N logits."""
+    embedding_size: int = 128
+    """Length of the embedding."""
     layer_modules: dict[str, str]
     """Layer name -> path of the module that outputs it (for forward hooks and `get_submodule`)."""
     stage_modules: tuple[str, ...] = ("stem.pool", "stages.0", "stages.1", "stages.2", "stages.3")
@@ -54,6 +83,42 @@ class Encoder(HubMethods, nn.Module):
     """Whether the encoder is a copy made by `fuse`."""
     model_args: dict[str, Any]
     """Sizes with which the encoder was built: `create_model(model_name, num_classes=..., **model_args)` builds it again."""
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_pretrained(self, save_directory)
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        num_classes: int | None = None,
+        **saved: Any,
+    ) -> Encoder:
+        """What `from_pretrained` does: strict, in evaluation mode. The mixin gives the content of config.json too."""
+        known = {*CONFIG_KEYS, "proxies", "resume_download"}  # the last two are huggingface_hub 0.x's
+        if unknown := sorted(set(saved) - known):
+            raise TypeError(f"from_pretrained() got {unknown[0]}=: only num_classes= may differ from what was saved")
+        model = load_pretrained(
+            model_id,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+            num_classes=num_classes,
+        )
+        if not isinstance(model, cls):
+            raise ValueError(
+                f"{model_id} holds {model.model_name}, a {type(model).__name__} and not a {cls.__name__}: "
+                f"load it with {type(model).__name__}.from_pretrained or vie_models.from_pretrained"
+            )
+        return model
 
     def forward_features(self, x: Tensor) -> FeatureMaps:
         """Returns the last feature maps, after the final relu(norm): the input of `forward_head`."""
@@ -255,7 +320,7 @@ class Encoder(HubMethods, nn.Module):
             raise ValueError(f"num_classes must be None (embedding), 0 (no head) or a number of classes, got {num_classes!r}")
         self.num_classes = num_classes
         like = next(self.parameters())
-        self.head = new_head(self.num_features, EMBEDDING_SIZE if num_classes is None else num_classes).to(
+        self.head = new_head(self.num_features, self.embedding_size if num_classes is None else num_classes).to(
             like.device, like.dtype
         )
 

@@ -87,6 +87,26 @@ for _name in ("single", "3dresnet", "slowfast", "twopathway"):
     MODELS[f"vie_{_name}_tiny"] = _smaller(_entry, 72, 64, width=16, **({"fast_width": 4} if _fast else {}))
     MODELS[f"vie_{_name}_small"] = _smaller(_entry, 73, 64, width=32, **({"fast_width": 8} if _fast else {}))
 
+NUM_PARAMETERS = {
+    "vie_3dresnet": 33_271_872,
+    "vie_3dresnet_small": 8_352_864,
+    "vie_3dresnet_tiny": 2_105_712,
+    "vie_fast": 337_032,
+    "vie_single": 11_244_480,
+    "vie_single_small": 2_831_904,
+    "vie_single_tiny": 718_416,
+    "vie_slow": 20_091_840,
+    "vie_slowfast": 21_678_280,
+    "vie_slowfast_small": 6_041_384,
+    "vie_slowfast_tiny": 1_528_772,
+    "vie_trn": 11_441_088,
+    "vie_twopathway": 32_922_760,
+    "vie_twopathway_slow": 31_336_320,
+    "vie_twopathway_small": 8_873_288,
+    "vie_twopathway_tiny": 2_247_188,
+}
+"""Number of parameters of each model with its registered sizes, so that a listing needs no torch."""
+
 
 def list_models(pattern: str = "*") -> list[str]:
     """Returns the registered model names that match a shell-style `pattern`, sorted."""

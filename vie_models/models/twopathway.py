@@ -31,6 +31,8 @@ class VIETwoPathway(Encoder):
         static, dynamic: two encoders with their embedding heads, loaded or new. The dynamic one provides the clip_spec.
     """
 
+    embedding_size = 256
+
     def __init__(self, static: Encoder, dynamic: Encoder, *, num_classes: int | None = None) -> None:
         super().__init__()
         for role, pathway in (("static", static), ("dynamic", dynamic)):

@@ -21,8 +21,8 @@ from ..models import Encoder
 from ..models.cost import layer_shapes, output_size
 from ..progress import Progress
 from ..video.frames import VideoError
+from ..video.reader import VideoReader
 from ..video.sampling import VideoRead
-from ..video.workers import VideoReader
 from .projection import SparseProjection
 from .stimuli import PresentationReading, PresentedClip, bin_start, read_stimuli
 from .table import Block, TableWriter, write_parquet

@@ -158,7 +158,7 @@ class PresentationReading:
                 continue
             alone = Clip.of(offsets, int(room))
             indices = tuple(first + k for k in alone.indices)
-            pixels = video.whole(functools.partial(repeated, indices))
+            pixels = video.retrying(functools.partial(repeated, indices))
             yield clip(number, 0, 0, indices, alone.looped, pixels)
 
     def _windows(self, number: int, first: int, end: float) -> Iterator[tuple[int, int, int, int]]:

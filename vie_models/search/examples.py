@@ -213,7 +213,7 @@ def _moment(example: Example, extractor: Extractor, array: str) -> np.ndarray:
 
     with decoding(example.path), open_video(path_or_url(example.path), fps, threads=_THREADS) as video:
         try:
-            pixels = video.whole(lambda: read(video))
+            pixels = video.retrying(lambda: read(video))
         except OSError as error:
             raise VideoError(example.path, f"cannot be read: {error.strerror or error}") from error
     return np.concatenate(list(extractor.outputs(pixels, "output" if array == "embedding" else array)))

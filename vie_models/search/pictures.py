@@ -49,7 +49,7 @@ def thumbnails(path: str | os.PathLike[str], seconds: Sequence[float], height: i
 
     try:
         with decoding(path), open_video(path_or_url(path), GRID_FPS, threads=1) as video:
-            frames = video.whole(lambda: read(video))
+            frames = video.retrying(lambda: read(video))
     except (OSError, VideoError) as error:
         missing = isinstance(error, FileNotFoundError)
         return [_gray(height, "the file is gone" if missing else "cannot be read")] * len(seconds)

@@ -11,8 +11,8 @@ from ..bank.memory_bank import interleaved
 from ..datasets.lists import CLASSES, class_names
 from ..files import replacing
 from ..models import Encoder
+from ..models.weight_folder import BANK, write_tensors
 from ..weights import save_pretrained
-from ..weights.folder import BANK, write_tensors
 from .checkpoint import CHECKPOINTS, Checkpoints
 from .logs import read_metrics
 from .objectives.factory import encoder_of, make_network

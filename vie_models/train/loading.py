@@ -9,9 +9,6 @@ import dataclasses
 import functools
 import math
 import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -21,13 +18,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from ..bank.ranks import World
-from ..clip_spec import ClipSpec
+from ..clip_spec import Augmentation, ClipSpec
 from ..datasets.lists import VideoList
-from ..datasets.processes import clean_context
+from ..processes import clean_context, ignore_signals
 from ..video.clips import Clip, train_clip
 from ..video.frames import Video, VideoError
 from ..video.sources import decoding, open_video, read_clip
-from ..video.transforms import COLOR_CHANGES, Recipe, train_transform
+from ..video.transforms import COLOR_CHANGES, train_transform
 from .seeds import generator
 
 _AHEAD = 1 << 30  # bytes of batches that wait, of all workers together
@@ -75,7 +72,7 @@ class ClipDataset(Dataset[tuple[int, Tensor | str]]):
         videos: VideoList,
         spec: ClipSpec,
         *,
-        recipe: Recipe = "color_jitter",
+        recipe: Augmentation = "color_jitter",
         color: bool = True,
         seed: int = 0,
         time_limit: float = 60.0,
@@ -192,8 +189,8 @@ def loader(
 ) -> Iterator[Batch]:
     """Returns the batches of `sampler`.
 
-    Workers start from a server process that imported what they need, and not as forks of this process, because decoders,
-    GPUs and threads do not survive a fork. A script that trains with workers therefore needs `if __name__ == "__main__"`.
+    Workers are no forks of this process (see processes.py), so a script that trains with workers needs
+    `if __name__ == "__main__"`.
 
     Args:
         dataset: the videos.
@@ -202,12 +199,6 @@ def loader(
         workers: number of processes that read; 0 reads in this process, when a batch is asked for.
         device: where the batches are going. Beside a network on the CPU, workers give way to it.
     """
-    context = None
-    if workers:
-        context = clean_context()
-        if sys.platform != "win32":
-            context.set_forkserver_preload([__name__])
-            _start_forkserver()
     size = clips * dataset.spec.num_frames * 3 * dataset.spec.crop**2
     batches = DataLoader(
         dataset,
@@ -216,7 +207,7 @@ def loader(
         collate_fn=_as_it_is,  # type: ignore[arg-type]
         pin_memory=device.type == "cuda",
         prefetch_factor=min(max(_AHEAD // (max(workers, 1) * size), 2), 8) if workers else None,
-        multiprocessing_context=context,
+        multiprocessing_context=clean_context(preload=__name__) if workers else None,
         worker_init_fn=functools.partial(_begin_worker, device.type == "cpu"),
     )
     with torch.device("cpu"):  # whatever the default device is, it draws a number here
@@ -246,22 +237,7 @@ def _batch_memory(shape: tuple[int, ...]) -> Tensor:
     return torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage).view(shape)  # type: ignore[call-overload]
 
 
-def _start_forkserver() -> None:
-    """Starts the fork server with SIGTERM ignored. Its children inherit that: see `_begin_worker`."""
-    from multiprocessing import forkserver
-
-    if threading.current_thread() is not threading.main_thread():
-        return
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _begin_worker(give_way: bool, worker: int) -> None:
-    """Ctrl-C, torchrun and job schedulers signal all processes: a worker ends only once the training process has saved."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ignore_signals()  # a worker ends only once the training process has saved
     if give_way:
         os.nice(_NICENESS)

@@ -34,9 +34,9 @@ _SMALL: dict[str, Any] = dict(
 _STATIC = dict(batch_size=64, lr=0.1, warmup_steps=200, steps=6000, ir_steps=6000)
 _DYNAMIC = dict(batch_size=32, lr=0.05, warmup_steps=300, steps=3000, ir_steps=3000)
 RECIPES |= {
-    f"vie_{name}_{size}": {**_SMALL, **steps}
+    f"vie_{name}_{size}": {**_SMALL, **settings}
     for size in ("tiny", "small")
-    for name, steps in {"single": _STATIC, "3dresnet": _DYNAMIC, "slowfast": _DYNAMIC}.items()
+    for name, settings in {"single": _STATIC, "3dresnet": _DYNAMIC, "slowfast": _DYNAMIC}.items()
 }
 
 
@@ -55,15 +55,8 @@ def recipe(name: str, **settings: Any) -> TrainConfig:
     return TrainConfig(**{"model": name, **RECIPES[name], **settings})
 
 
-_OF_MACHINES = (
-    "device",
-    "workers",
-    "log_every",
-    "save_every",
-    "keep",
-    "max_failures",
-    "augment",
-)  # they do not change what is learned
+# they do not change what is learned
+_MACHINE_SETTINGS = ("device", "workers", "log_every", "save_every", "keep", "max_failed", "augment")
 
 
 def command_line(config: TrainConfig) -> str:
@@ -72,7 +65,7 @@ def command_line(config: TrainConfig) -> str:
     words = ["vie", "train", config.model]
     for field in dataclasses.fields(config):
         value, flag = getattr(config, field.name), "--" + field.name.replace("_", "-")
-        if field.name not in ("out", "train_list") and (value == getattr(usual, field.name) or field.name in _OF_MACHINES):
+        if field.name not in ("out", "train_list") and (value == getattr(usual, field.name) or field.name in _MACHINE_SETTINGS):
             continue
         if isinstance(value, bool):
             words.append(flag if value else flag.replace("--", "--no-", 1))

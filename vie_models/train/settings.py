@@ -6,17 +6,19 @@ The named recipes are in recipes.py.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
-from ..clip_spec import Placement
+from ..clip_spec import Augmentation, Placement
 from ..failures import MAX_FAILED, check_max_failed
-from ..models import Encoder, build_model, model_entry
-from ..models.blocks import NormAct
-from ..video.transforms import Recipe as Augmentation
+from ..models import build_model, model_entry
+
+if TYPE_CHECKING:
+    from ..models import Encoder
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -150,9 +152,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         model_entry(self.model)
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+        for name, minimum in _MINIMA.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name} must be >= {minimum}, got {getattr(self, name)}")
         if (self.epochs is None) != (self.steps > 0):
             raise ValueError(
                 f"give either steps or epochs, got steps={self.steps} and epochs={self.epochs}; to turn one off, set steps=0 "
@@ -164,8 +166,7 @@ class TrainConfig:
             if not low <= getattr(self, name) <= high or not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be from {low:g} to {high:g}, got {getattr(self, name)}")
         check_max_failed(self.max_failed)
-        for name in ("objective", "bank_start", "augmentation", "augment", "schedule", "val_placement", "dtype"):
-            choices = get_args(get_type_hints(TrainConfig)[name])
+        for name, choices in _choices().items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if self.crop is not None and self.crop < 32:
@@ -186,6 +187,8 @@ class TrainConfig:
 
     def build(self, num_classes: int | None = None) -> Encoder:
         """Returns the untrained encoder."""
+        from ..models.blocks import NormAct  # imports torch, which `vie train --help` must not wait for
+
         spec = model_entry(self.model).clip_spec
         if self.crop is not None:
             spec = dataclasses.replace(spec, crop=self.crop, resize=round(spec.resize * self.crop / spec.crop))
@@ -242,7 +245,16 @@ FIXED = (
 )
 """Settings that cannot change when a run continues. The others can."""
 
-_LEAST = {
+
+@functools.cache
+def _choices() -> dict[str, tuple[str, ...]]:
+    """The choices of each setting that has some and must be one of them."""
+    hints = get_type_hints(TrainConfig)
+    names = ("objective", "bank_start", "augmentation", "augment", "schedule", "val_placement", "dtype")
+    return {name: get_args(hints[name]) for name in names}
+
+
+_MINIMA = {
     **dict.fromkeys(("background", "clusters"), 2),  # with one, every neighbor is close, and there is nothing to learn
     **dict.fromkeys(("clusterings", "kmeans_iterations", "batch_size"), 1),
     **dict.fromkeys("accumulate validate_every val_clips neighbors save_every keep log_every".split(), 1),  # noqa: SIM905

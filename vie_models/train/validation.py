@@ -17,8 +17,8 @@ from ..datasets.lists import VideoList, class_names, read_list
 from ..evaluate.outputs import clip_outputs, gather_top
 from ..evaluate.results import UNREAD, Results
 from ..models import Encoder
+from ..models.weight_folder import hash_of_weights
 from ..video.transforms import clip_transform
-from ..weights.folder import hash_of_weights
 from .loading import ClipDataset, loader
 from .objectives.instance import InstanceObjective
 from .objectives.objective import Objective

@@ -7,11 +7,11 @@ from ..lazy import lazy_names
 if TYPE_CHECKING:
     from .clips import Clip, regular_clip, window_offsets
     from .frames import GRID_FPS, Video, VideoError
+    from .reader import VideoReader
     from .remote import is_url
     from .sampling import ClipRead, Sampling, VideoRead, cropping, read_video
     from .sources import decoding, load_clip, open_video, path_or_url, random_clip
     from .transforms import ClipTransform, TrainTransform, clip_transform, train_transform
-    from .workers import VideoReader
 
 __getattr__, __all__ = lazy_names(
     __name__,
@@ -22,6 +22,6 @@ __getattr__, __all__ = lazy_names(
         ".sampling": ["ClipRead", "Sampling", "VideoRead", "cropping", "read_video"],
         ".sources": ["decoding", "load_clip", "open_video", "path_or_url", "random_clip"],
         ".transforms": ["ClipTransform", "TrainTransform", "clip_transform", "train_transform"],
-        ".workers": ["VideoReader"],
+        ".reader": ["VideoReader"],
     },
 )

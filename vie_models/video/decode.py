@@ -106,7 +106,7 @@ class VideoFile(Video):
         self._untouched = True
         self._claimed_size = (codec.width, codec.height)
         duration = self._container.duration
-        self.facts |= {
+        self.metadata |= {
             "container": self._container.format.name,
             "codec": codec.name,
             "width": codec.width,
@@ -162,7 +162,7 @@ class VideoFile(Video):
 
     def recount(self) -> None:
         self._by_packets = False
-        for _ in self._whole():
+        for _ in self._decode_all():
             pass
 
     def _length_by_packets(self) -> int | None:
@@ -184,7 +184,9 @@ class VideoFile(Video):
                 begun.append(next(packets))
                 if begun[-1].pts is not None and begun[-1].pts < first.pts:  # it is shown before the first key frame
                     return None
-            if claimed := self._stream.duration or math.floor((self.facts["claimed_duration"] or 0) / self._stream.time_base):
+            if claimed := self._stream.duration or math.floor(
+                (self.metadata["claimed_duration"] or 0) / self._stream.time_base
+            ):
                 packets = self._packets((self._stream.start_time or 0) + claimed)
             else:
                 packets = itertools.chain(begun, packets)
@@ -207,7 +209,7 @@ class VideoFile(Video):
 
     def _shown(self, wanted: Sequence[int] | None) -> Iterator[tuple[int, int, Any]]:
         if wanted is None or not self._by_packets:
-            yield from self._whole()
+            yield from self._decode_all()
         else:
             for run in self._runs(wanted):
                 yield from self._part(*run)
@@ -237,7 +239,7 @@ class VideoFile(Video):
             pass
         return 0
 
-    def _whole(self) -> Iterator[tuple[int, int, Any]]:
+    def _decode_all(self) -> Iterator[tuple[int, int, Any]]:
         """As `_shown`, for all frames from the start. This defines the file's content. Sets `num_frames` and `damage`."""
         done = 0
         try:
@@ -252,7 +254,7 @@ class VideoFile(Video):
                 yield max(begin, done), end, frame
 
     def _once(self, damage: _Damage | None = None) -> Iterator[tuple[int, int, Any]]:
-        """As `_whole`. Raises _DamageError unless the file's first damage is known."""
+        """As `_decode_all`. Raises _DamageError unless the file's first damage is known."""
         self._reopen()
         if damage:  # several threads conceal differently from run to run, and looking for damage changes what is shown there
             codec = self._stream.codec_context
@@ -296,7 +298,7 @@ class VideoFile(Video):
         found.first = found.first or back
         self._origin, self._num_frames, self.damage = origin, end, str(found) or None
         counts = {"joined": self._packet_times.joins, "concealed": found.concealed, "skipped": found.skipped}
-        self.facts |= {what: count for what, count in counts.items() if count}
+        self.metadata |= {what: count for what, count in counts.items() if count}
         if begin < end:
             yield begin, end, held
 
@@ -383,7 +385,7 @@ class VideoFile(Video):
             for frame in frames:
                 if frame.pts is not None and frame.pts < key:
                     continue
-                if frame.pts == key != self._first and not (frame.key_frame or self.facts["codec"] in _UNMARKED_KEYS):
+                if frame.pts == key != self._first and not (frame.key_frame or self.metadata["codec"] in _UNMARKED_KEYS):
                     raise LengthError(self.name, "has a packet that is marked as a key frame and is none")
                 damage.show(frame)
                 if damage and not known:
@@ -418,7 +420,7 @@ class VideoFile(Video):
         yield None
 
     def _new_packet_times(self) -> PacketTimes:
-        claimed = self.facts["claimed_duration"]
+        claimed = self.metadata["claimed_duration"]
         end = None if claimed is None else Fraction(claimed)
         return PacketTimes(self._stream.time_base, self._start, loose=self._loose, end=end)
 

@@ -47,7 +47,7 @@ class Video:
 
     Attributes:
         damage: what is damaged, and where it begins; None if nothing was found. A file is read on after damage.
-        facts: properties of the source: "codec", "width", "height" and so on, as JSON-ready values. A file that was decoded
+        metadata: properties of the source: "codec", "width", "height" and so on, as JSON-ready values. A file that was decoded
             whole adds what it found: "joined", the places where time stamps jump and were moved on, as in joined recordings;
             "concealed", the frames shown though a part is missing; "skipped", the frames that could not be decoded.
         progress: if set, is called repeatedly during reading, to show that reading goes on.
@@ -59,7 +59,7 @@ class Video:
         self.name = name
         self.rate = _rate(fps)
         self.damage: str | None = None
-        self.facts: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
         self.progress: Callable[[], None] | None = None
 
     @property
@@ -71,7 +71,7 @@ class Video:
         """Finds `num_frames` by decoding every frame, after a LengthError."""
         raise NotImplementedError
 
-    def whole(self, read: Callable[[], Result]) -> Result:
+    def retrying(self, read: Callable[[], Result]) -> Result:
         """Returns what `read()` returns. If it finds that the video is not as long as its packets said, it is called again."""
         try:
             return read()
@@ -173,7 +173,7 @@ class EvenVideo(Video):
             raise VideoError(name, "has no frames")
         self.count = count
         self._interval = 1 / _rate(source_fps)
-        self.facts = {"fps": float(source_fps), "frames": count}
+        self.metadata = {"fps": float(source_fps), "frames": count}
 
     @property
     def num_frames(self) -> int:
@@ -196,7 +196,7 @@ class ArrayVideo(EvenVideo):
             raise ValueError(f"frames must be uint8 [T, H, W, 3], got {array.dtype} {list(array.shape)}")
         super().__init__("<array>", fps, source_fps, len(array))
         self._frames = array
-        self.facts |= {"codec": "array", "height": array.shape[1], "width": array.shape[2]}
+        self.metadata |= {"codec": "array", "height": array.shape[1], "width": array.shape[2]}
 
     def _rgb(self, frame: Any) -> np.ndarray:
         return self._frames[frame]
@@ -215,7 +215,7 @@ class FrameFolder(EvenVideo):
         super().__init__(folder, fps, source_fps, count)
         if count < len(numbers):
             self.damage = f"{count + 1:06d}.jpg is missing, but {max(numbers):06d}.jpg exists"
-        self.facts |= {"codec": "jpeg"}
+        self.metadata |= {"codec": "jpeg"}
         self._size: tuple[int, int] | None = None
 
     def _rgb(self, frame: Any) -> np.ndarray:

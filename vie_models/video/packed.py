@@ -155,7 +155,7 @@ class PackedVideo(EvenVideo):
             raise VideoError(path, video.damage or "has no frames")
         super().__init__(path, fps, GRID_FPS, video.frames)
         self.damage = video.damage
-        self.facts |= {"codec": f"pack, {pack.header.coding}", "height": video.height, "width": video.width}
+        self.metadata |= {"codec": f"pack, {pack.header.coding}", "height": video.height, "width": video.width}
 
     @property
     def num_frames(self) -> int:

@@ -7,22 +7,17 @@ certificates. Here a break that new attempts do not mend is an error.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import io
 import re
 import tempfile
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from typing import Any, BinaryIO, TypeGuard
 
+from .. import http
 from .frames import VideoError
 
-TIMEOUT = 20.0
-"""Seconds that a server may be silent."""
 ATTEMPTS = 3
-BACKOFF = 0.5  # seconds before the second attempt, doubled for each further one
 _CHUNK = 1 << 20
 _LONGEST = 100  # of a part of a file's name, in characters
 
@@ -71,7 +66,7 @@ class RemoteFile(io.RawIOBase):
         self._copy: BinaryIO | None = None
         self._position = self._place = 0  # of this file, and of the response in it
         self._size = 0
-        self._version: tuple[str | None, int] | None = None
+        self._version: tuple[str, int | None] | None = None
         self._attempt(lambda: None)
 
     def readable(self) -> bool:
@@ -120,20 +115,13 @@ class RemoteFile(io.RawIOBase):
             except VideoError as error:
                 self.error = error
                 raise
-            except urllib.error.HTTPError as error:
-                error.close()
-                reason = f"the server answers {error.code} {error.reason}"
-                if error.code < 500 and error.code not in (408, 429):
+            except http.FAILURES as error:
+                reason, again = http.failure(error)
+                if not again:
                     break
-            except TimeoutError:
-                reason = f"the server is silent for {TIMEOUT:g} s"
-            except (OSError, http.client.HTTPException) as error:
-                reason = str(getattr(error, "reason", error)) or type(error).__name__
-                if "timed out" in reason:
-                    reason = f"the server is silent for {TIMEOUT:g} s"
             self._drop()
             if attempt + 1 < ATTEMPTS:
-                time.sleep(BACKOFF * 2**attempt)
+                time.sleep(http.BACKOFF * 2**attempt)
         else:
             reason = f"{reason} ({ATTEMPTS} attempts)"
         self.error = VideoError(self.url, f"cannot be read: {reason}")
@@ -152,32 +140,31 @@ class RemoteFile(io.RawIOBase):
         if self._response and self._place == self._position:
             return
         self._drop()
-        headers = {"User-Agent": "vie_models", "Range": f"bytes={self._position}-", "Accept-Encoding": "identity"}
-        response = urllib.request.urlopen(urllib.request.Request(self.url, headers=headers), timeout=TIMEOUT)
-        self._response, self._place = response, self._position
-        if response.headers.get_content_type() in ("text/html", "application/xhtml+xml"):
-            raise VideoError(self.url, "is a web page, not a video: give the address of the video file itself")
-        length = int(response.headers.get("Content-Length", -1))
-        if response.status != 206:
-            self._copy_all(length)
+        try:
+            answer = http.ask(self.url, self._position)
+        except http.WebPageError:
+            raise VideoError(self.url, "is a web page, not a video: give the address of the video file itself") from None
+        except http.OtherRangeError as error:
+            raise VideoError(self.url, f"cannot be read: {error}") from None
+        self._response, self._place = answer.response, self._position
+        if answer.response.status != 206:
+            self._copy_all(answer.size)
             return
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        if span is None or int(span[1]) != self._position:
-            raise VideoError(self.url, f"cannot be read: the server sent {span and span[0]}, not bytes {self._position}-")
-        version = (response.headers.get("ETag"), int(span[2]))
+        version = (answer.etag, answer.size)
         if self._version not in (None, version):
             raise VideoError(self.url, "cannot be read: it changed while it was read")
-        self._version, self._size = version, version[1]
+        assert answer.size is not None  # a range has it
+        self._version, self._size = version, answer.size
 
-    def _copy_all(self, length: int) -> None:
+    def _copy_all(self, size: int | None) -> None:
         """Keeps all that the server sends, which starts at 0 because the server cannot send parts."""
         copy = tempfile.TemporaryFile()  # noqa: SIM115  closed by `close`
         while chunk := self._response.read(_CHUNK):
             copy.write(chunk)
         self._size = copy.tell()
         self._drop()
-        if length not in (-1, self._size):
+        if size not in (None, self._size):
             copy.close()
-            raise ConnectionError(f"the connection closed after {self._size} of {length} bytes")
+            raise ConnectionError(f"the connection closed after {self._size} of {size} bytes")
         copy.seek(self._position)
         self._copy = copy

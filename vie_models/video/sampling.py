@@ -154,8 +154,8 @@ class VideoRead:
     """Length in grid points."""
     damage: str | None
     """See `Video.damage`."""
-    facts: dict[str, object]
-    """Properties of the source: see `Video.facts`."""
+    metadata: dict[str, object]
+    """Properties of the source: see `Video.metadata`."""
 
 
 def read_video(
@@ -178,7 +178,7 @@ def read_open_video(video: Video, sampling: Reading) -> Iterator[ClipRead | Vide
     """
     with _as_video_error(video.name):
         yield from sampling.read(video)
-        yield VideoRead(video.num_frames, video.damage, video.facts)
+        yield VideoRead(video.num_frames, video.damage, video.metadata)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..clip_spec import ClipSpec
+from ..clip_spec import ClipSpec, HasClipSpec, spec_of
 from .clips import Clip, regular_clip, train_clip
 from .decode import VideoFile
 from .frames import GRID_FPS, ArrayVideo, FrameFolder, Video, VideoError
@@ -107,7 +107,7 @@ def path_or_url(given: str | os.PathLike[str], root: str | os.PathLike[str] = ""
     return given if is_url(given) else Path(root, given)
 
 
-def load_clip(source: Source, spec: ClipSpec, *, start: float = 0.0, fps: float | None = None) -> Tensor:
+def load_clip(source: Source, model_or_spec: HasClipSpec | ClipSpec, *, start: float = 0.0, fps: float | None = None) -> Tensor:
     """Reads the clip that begins `start` seconds after the first frame: uint8 [T, H, W, 3], RGB, upright.
 
     A clip that runs past the end of the video continues from its start (frame index modulo length), as in the reference.
@@ -115,7 +115,7 @@ def load_clip(source: Source, spec: ClipSpec, *, start: float = 0.0, fps: float 
     Args:
         source: a video file (path, http(s) address, bytes or binary file object), a folder of `%06d.jpg`, or frames, uint8
             [T, H, W, 3].
-        spec: which frames make a clip: `model.clip_spec`.
+        model_or_spec: which frames make a clip: a model, or its `clip_spec`.
         start: start of the clip, in seconds.
         fps: frame rate of arrays (required) and folders (default: 25). Video files have their own frame times.
 
@@ -126,6 +126,7 @@ def load_clip(source: Source, spec: ClipSpec, *, start: float = 0.0, fps: float 
     """
     if not 0 <= start < math.inf:
         raise ValueError(f"start must be >= 0 seconds, got {start}")
+    spec = spec_of(model_or_spec)
     first = round(start * spec.fps)
 
     def choose(video: Video) -> Clip:
@@ -139,13 +140,17 @@ def load_clip(source: Source, spec: ClipSpec, *, start: float = 0.0, fps: float 
 
 
 def random_clip(
-    source: Source, spec: ClipSpec, *, generator: torch.Generator | None = None, fps: float | None = None
+    source: Source,
+    model_or_spec: HasClipSpec | ClipSpec,
+    *,
+    generator: torch.Generator | None = None,
+    fps: float | None = None,
 ) -> Tensor:
     """Reads a clip from a random place, as in training: uint8 [T, H, W, 3], RGB, upright. `train_transform` augments it.
 
     Args:
         source: as in `load_clip`.
-        spec: the clip that the encoder expects.
+        model_or_spec: as in `load_clip`.
         fps: as in `load_clip`.
         generator: random generator that draws the place (default: torch's global one).
 
@@ -155,7 +160,7 @@ def random_clip(
         ValueError: `fps` is missing or not allowed.
     """
     draws = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator, device="cpu")))
-    state = draws.get_state()
+    state, spec = draws.get_state(), spec_of(model_or_spec)
 
     def choose(video: Video) -> Clip:
         draws.set_state(state)
@@ -167,4 +172,4 @@ def random_clip(
 
 def read_clip(video: Video, choose: Callable[[Video], Clip]) -> np.ndarray:
     """Reads the clip that `choose` picks for the video's length. If that length proves wrong, `choose` picks again."""
-    return video.whole(lambda: next(video.read([choose(video).indices])))
+    return video.retrying(lambda: next(video.read([choose(video).indices])))

@@ -6,7 +6,7 @@ T time, H height, W width.
 from __future__ import annotations
 
 import functools
-from typing import Literal, Protocol, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -14,14 +14,13 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from ..clip_spec import ClipSpec
+from ..clip_spec import Augmentation, ClipSpec, HasClipSpec, spec_of
 from ..devices import to_device
-from .colors import change_colors, change_colors_affinely, draw_colors
+from .color_jitter import change_colors, change_colors_affinely, draw_colors
 
 MULTI_SCALES = (1.0, 0.841, 0.707, 0.595, 0.5)
 SHARES, SHAPES = (0.2, 1.0), (3 / 4, 4 / 3)
 """Least and greatest area, as a share of the frame, and width over height of what "resized_crop" cuts out."""
-Recipe = Literal["color_jitter", "affine_jitter", "resized_crop", "multi_scale_crop", "random_crop"]
 COLOR_CHANGES = {
     "color_jitter": change_colors,
     "affine_jitter": change_colors_affinely,
@@ -30,17 +29,11 @@ COLOR_CHANGES = {
 """What changes the colors of frames in place, for each recipe that does."""
 
 
-class HasClipSpec(Protocol):
-    """The part of an encoder that transforms use."""
-
-    clip_spec: ClipSpec
-
-
 class ClipTransform:
-    """The evaluation transform: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop], normalized. Picklable.
+    """The evaluation transform: uint8 [T, H, W, 3] or [T, 3, H, W] -> float32 [3, T, crop, crop], normalized. Picklable.
 
-    Resizes the short side to `spec.resize` pixels and crops a center square of `spec.crop` pixels. Input of another shape or
-    type raises ValueError.
+    Resizes the short side to `spec.resize` pixels and crops a center square of `spec.crop` pixels. Channels are the axis of
+    length 3, the last one if both are (frames 3 pixels wide). Input of another shape or type raises ValueError.
     """
 
     def __init__(self, spec: ClipSpec) -> None:
@@ -52,11 +45,11 @@ class ClipTransform:
         return v2.InterpolationMode(self.spec.interpolation)
 
     def __call__(self, clip: Tensor | np.ndarray) -> Tensor:
-        """uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]."""
+        """uint8 [T, H, W, 3] or [T, 3, H, W] -> float32 [3, T, crop, crop]."""
         return self.normalize(self.crop(clip))
 
     def crop(self, clip: Tensor | np.ndarray) -> Tensor:
-        """uint8 [T, H, W, 3] -> uint8 [T, 3, crop, crop]: the first half of the transform, on each frame separately."""
+        """uint8 [T, H, W, 3] or [T, 3, H, W] -> uint8 [T, 3, crop, crop]: the first half, on each frame separately."""
         return self._crop(self._frames(clip))
 
     def normalize(
@@ -75,18 +68,18 @@ class ClipTransform:
         return x.to(dtype, memory_format=memory_format)
 
     def _frames(self, clip: Tensor | np.ndarray) -> Tensor:
-        """[T, H, W, 3] -> [T, 3, H, W]."""
+        """[T, H, W, 3], or [T, 3, H, W] as it is -> [T, 3, H, W]."""
         clip = clip if isinstance(clip, Tensor) else torch.from_numpy(np.asarray(clip))
-        if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != torch.uint8 or not clip.numel():
-            raise ValueError(f"a clip is uint8 [T, H, W, 3], got {clip.dtype} {list(clip.shape)}")
-        return clip.permute(0, 3, 1, 2)
+        if clip.ndim != 4 or 3 not in (clip.shape[-1], clip.shape[1]) or clip.dtype != torch.uint8 or not clip.numel():
+            raise ValueError(f"a clip must be uint8 [T, H, W, 3] or [T, 3, H, W], got {clip.dtype} {list(clip.shape)}")
+        return clip.permute(0, 3, 1, 2) if clip.shape[-1] == 3 else clip
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.spec})"
 
 
 class TrainTransform(ClipTransform):
-    """A random view of a clip for training: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop], normalized.
+    """A random view of a clip for training: uint8 [T, H, W, 3] or [T, 3, H, W] -> float32 [3, T, crop, crop], normalized.
 
     "color_jitter" is the original's recipe for pre-training. It resizes the short side to a random length from 8/7 to 10/7 of
     the crop (256 to 320 for 224) and crops at random. It changes brightness, contrast, saturation and hue by up to 0.4 each,
@@ -104,10 +97,10 @@ class TrainTransform(ClipTransform):
     "random_crop" resizes, crops and mirrors as "color_jitter" does, and leaves colors unchanged.
     """
 
-    def __init__(self, spec: ClipSpec, recipe: Recipe = "color_jitter") -> None:
+    def __init__(self, spec: ClipSpec, recipe: Augmentation = "color_jitter") -> None:
         super().__init__(spec)
-        if recipe not in get_args(Recipe):
-            raise ValueError(f"recipe must be one of {', '.join(get_args(Recipe))}, got {recipe!r}")
+        if recipe not in get_args(Augmentation):
+            raise ValueError(f"recipe must be one of {', '.join(get_args(Augmentation))}, got {recipe!r}")
         self.recipe = recipe
 
     def __call__(self, clip: Tensor | np.ndarray, generator: torch.Generator | None = None) -> Tensor:
@@ -191,17 +184,17 @@ def _below(number: int, draws: torch.Generator) -> int:
 
 
 def clip_transform(model_or_spec: HasClipSpec | ClipSpec) -> ClipTransform:
-    """Returns the evaluation transform of a model or a ClipSpec: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop]."""
-    return ClipTransform(_spec(model_or_spec))
+    """Returns the evaluation transform of a model or a ClipSpec.
+
+    It takes uint8 [T, H, W, 3], as `load_clip` gives it, or [T, 3, H, W], as torchcodec does, and returns float32
+    [3, T, crop, crop].
+    """
+    return ClipTransform(spec_of(model_or_spec))
 
 
-def train_transform(model_or_spec: HasClipSpec | ClipSpec, recipe: Recipe = "color_jitter") -> TrainTransform:
-    """Returns a training transform of a model or a ClipSpec: uint8 [T, H, W, 3] -> float32 [3, T, crop, crop].
+def train_transform(model_or_spec: HasClipSpec | ClipSpec, recipe: Augmentation = "color_jitter") -> TrainTransform:
+    """Returns a training transform of a model or a ClipSpec. It takes and returns what `clip_transform`'s does.
 
     `TrainTransform` describes the recipes. An unknown recipe raises ValueError.
     """
-    return TrainTransform(_spec(model_or_spec), recipe)
-
-
-def _spec(model_or_spec: HasClipSpec | ClipSpec) -> ClipSpec:
-    return model_or_spec if isinstance(model_or_spec, ClipSpec) else model_or_spec.clip_spec
+    return TrainTransform(spec_of(model_or_spec), recipe)

@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING
 
 from ..lazy import lazy_names
+from ..models import WeightsError
 from .catalog import CATALOG, Metric, WeightRecord, list_weights
-from .errors import WeightsError
 
 if TYPE_CHECKING:
+    from ..models import hash_of_weights, save_pretrained
     from .cache import load_memory_bank
-    from .folder import hash_of_weights, save_pretrained
     from .programs import export_model
     from .store import create_model, from_pretrained
     from .tensorflow.bundle import CheckpointError, read_checkpoint
@@ -18,7 +18,7 @@ __getattr__, _lazy = lazy_names(
     __name__,
     {
         ".cache": ["load_memory_bank"],
-        ".folder": ["hash_of_weights", "save_pretrained"],
+        "..models": ["hash_of_weights", "save_pretrained"],
         ".programs": ["export_model"],
         ".store": ["create_model", "from_pretrained"],
         ".tensorflow.bundle": ["CheckpointError", "read_checkpoint"],

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..files import replacing, sha256_of
-from ..models import Encoder
+from ..files import locked, replacing, sha256_of
+from ..models import Encoder, WeightsError
+from ..models.weight_folder import BANK, CONFIG, MODEL, json_text, load_folder, pathways, read_bank, write_json
+from . import catalog
 from .catalog import WeightRecord, find_record
 from .download import download
-from .errors import WeightsError
-from .folder import (
-    BANK,
-    CONFIG,
-    MODEL,
-    load_folder,
-    read_bank,
-)
+from .joined import published_config
 from .tensorflow.bundle import CheckpointError
 from .tensorflow.convert import convert_tensorflow
 
@@ -63,7 +58,7 @@ def load_memory_bank(name: str, *, cache_dir: str | os.PathLike[str] | None = No
     model, _, tag = name.partition(".")
     record = find_record(model, tag)
     folder = fetch(record, cache_dir=cache_dir, progress=progress)
-    if record.files or (folder / BANK).exists():
+    if not record.url or (folder / BANK).exists():
         _verify(record, folder, BANK)
     if (bank := read_bank(folder)) is None:
         raise WeightsError(f"{name} has no memory bank")
@@ -77,11 +72,10 @@ def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 
 def shipped_folder(record: WeightRecord) -> Path:
     """Returns the folder of a set that comes with the package: inside the package, or beside it in a clone."""
-    package = Path(__file__).parent.parent
-    for folder in (package / "checkpoints" / record.name, package.parent / "checkpoints" / record.name):
-        if (folder / CONFIG).exists():
-            return folder
-    raise WeightsError(f"{record.name} comes with vie_models, but {folder} is missing: install vie_models again")
+    folder = catalog.CHECKPOINTS / record.name
+    if not (folder / CONFIG).exists():
+        raise WeightsError(f"{record.name} comes with vie_models, but {folder} is missing: install vie_models again")
+    return folder
 
 
 def fetch(
@@ -92,7 +86,7 @@ def fetch(
     local_files_only: bool = False,
 ) -> Path:
     """Returns the record's weight folder, in the package or the cache. One process downloads and converts it if necessary."""
-    if record.files:
+    if not record.url:
         return shipped_folder(record)
     folder = cache_root(cache_dir) / record.name
     if (folder / HASHES).exists():  # written last and renamed with the folder, so the set is complete
@@ -104,38 +98,47 @@ def fetch(
             f"{record.name} is not in {folder.parent}, and {who} forbids downloading it: {remedy}, or copy {folder.name}/ "
             "there from a machine that has it"
         )
-    lock = FileLock(folder.with_name(record.name + ".lock"))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        with locked(folder.with_name(record.name + ".lock"), None):
+            if not (folder / HASHES).exists():
+                _fill(record, folder, progress)
     except OSError as error:
         raise WeightsError(
             f"cannot write to {folder.parent}, where {record.name} would be kept: {error.strerror}. "
             "Choose another place with TORCH_HOME or cache_dir="
         ) from error
-    try:
-        if not (folder / HASHES).exists():
-            if folder.exists():
-                raise WeightsError(
-                    f"{folder} has no {HASHES}, so it is not a cached set. Delete it, move it away, or choose another "
-                    "place with TORCH_HOME or cache_dir="
-                )
-            archive = folder.with_name(record.name + ".tar")
-            if not archive.exists():
-                download(record.url, archive, progress=progress)
-            _convert_archive(record, archive, folder)
-            archive.unlink()
-    finally:
-        lock.release()
     return folder
+
+
+def _fill(record: WeightRecord, folder: Path, progress: bool) -> None:
+    """Downloads and converts a record's file to `folder`."""
+    if folder.exists():
+        raise WeightsError(
+            f"{folder} has no {HASHES}, so it is not a cached set. Delete it, move it away, or choose another "
+            "place with TORCH_HOME or cache_dir="
+        )
+    archive = folder.with_name(record.name + ".tar")
+    if not archive.exists():
+        download(record.url, archive, progress=progress)
+    _convert_archive(record, archive, folder)
+    archive.unlink()
 
 
 def cache_state(record: WeightRecord, cache_dir: str | os.PathLike[str] | None = None) -> str:
     """Says in words whether the record's weights are on this machine, and where."""
-    if record.files:
+    if not record.url:
         return f"in {shipped_folder(record)}"
     folder = cache_root(cache_dir) / record.name
     return f"in {folder}" if (folder / HASHES).exists() else "not fetched yet"
+
+
+def size_in_bytes(record: WeightRecord, cache_dir: str | os.PathLike[str] | None = None) -> int | None:
+    """Returns the size of a set's files on this machine, with those of its pathways; None if it is not fetched yet."""
+    folder = shipped_folder(record) if not record.url else cache_root(cache_dir) / record.name
+    if not folder.exists():
+        return None
+    folders = [folder, *pathways(folder).values()]
+    return sum(file.stat().st_size for folder in folders for file in folder.glob("*") if file.name in (CONFIG, MODEL, BANK))
 
 
 def _convert_archive(record: WeightRecord, archive: Path, folder: Path) -> None:
@@ -158,7 +161,7 @@ def _convert_archive(record: WeightRecord, archive: Path, folder: Path) -> None:
             "source": {"url": record.url, "sha256": digest},
             "files": {path.name: sha256_of(path) for path in sorted(made.iterdir())},
         }
-        (made / HASHES).write_text(json.dumps(hashes, indent=2) + "\n")
+        write_json(made / HASHES, hashes)
         with replacing(first) as path:
             path.write_text(digest + "\n")
         made.rename(folder)
@@ -179,9 +182,8 @@ def _convert_archive(record: WeightRecord, archive: Path, folder: Path) -> None:
 
 def _verify(record: WeightRecord, folder: Path, *names: str) -> None:
     """Compares files with the hashes in the record, or for a downloaded set with those in hashes.json and its source."""
-    if record.files:
-        here = {file: digest for file, digest in record.files.items() if Path(file).name in names}
-        return _compare(folder, here, "Install vie_models again")
+    if not record.url:
+        return _verify_shipped(record, folder, names)
     try:
         recorded = json.loads((folder / HASHES).read_text())
         source = str(recorded["source"]["sha256"])
@@ -191,6 +193,19 @@ def _verify(record: WeightRecord, folder: Path, *names: str) -> None:
     if record.sha256 not in (None, source):
         raise _mismatch(f"the source of {folder}", str(record.sha256), source, f"Delete {folder} and load again")
     _compare(folder, expected, f"Delete {folder} and load again to download a new copy")
+
+
+def _verify_shipped(record: WeightRecord, folder: Path, names: Iterable[str]) -> None:
+    """Compares files with the hashes in the set's card, and a two-pathway set's tensors with those in its pathways' cards."""
+    remedy = "Install vie_models again"
+    if not (parts := pathways(folder)):
+        return _compare(folder, {name: record.files[name] for name in names}, remedy)
+    found = hashlib.sha256(json_text(published_config(folder)).encode()).hexdigest()
+    if found != record.files[CONFIG]:
+        raise _mismatch(folder / CONFIG, record.files[CONFIG], found, remedy)
+    for part in parts.values():
+        of_part = catalog.CATALOG[part.name]
+        _verify_shipped(of_part, shipped_folder(of_part), names)
 
 
 def _compare(folder: Path, expected: Mapping[str, str], remedy: str) -> None:

@@ -1,6 +1,6 @@
-"""The model card of a weight set, README.md of its Hub repository: prose for people, and facts that `publish` checks.
+"""The model card of a weight set, README.md of its Hub repository: prose for people, and data that `publish` checks.
 
-The facts stand in the YAML block at its top: license, library, measured numbers (`model-index`, as the Hub reads them), and
+The data stand in the YAML block at its top: license, library, measured numbers (`model-index`, as the Hub reads them), and
 under `vie_models` the architecture, the number of parameters and the SHA-256 of every other file.
 """
 
@@ -13,16 +13,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..clip_spec import ClipSpec
 from ..files import replacing, sha256_of
-from ..models import Encoder
+from ..models import Encoder, WeightsError
 from ..models.cost import count_flops, count_parameters, output_size
-from .errors import WeightsError
-from .folder import load_folder, write_whole
+from ..models.weight_folder import load_folder
+from .catalog import CARD
+from .joined import write_published
 
-CARD = "README.md"
-USE, FILES = "## Use", "## Files"
-"""Headings of the sections that `write_published_card` replaces."""
+TEMPLATE = Path(__file__).with_name("card.md")
 CITATION = """@inproceedings{zhuang2020unsupervised,
   title = {Unsupervised Learning from Video with Deep Neural Embeddings},
   author = {Zhuang, Chengxu and She, Tianwei and Andonian, Alex and Sobol Mark, Max and Yamins, Daniel},
@@ -53,6 +51,8 @@ class About:
     """`model.tag`."""
     license: str
     """The Hub's identifier ("apache-2.0"); "other" where it is none of those."""
+    license_name: str | None = None
+    """Name of another license."""
     license_text: str
     """What it means here, in a sentence."""
     summary: str
@@ -78,209 +78,84 @@ def stated(fields: Mapping[str, Any], source: object) -> About:
         raise ValueError(f"{source} must have the fields of a card ({known}): {error}") from error
 
 
-def card(about: About, model: Encoder, sha256: Mapping[str, str], sizes: Mapping[str, int], load: str) -> str:
-    """The text of a card.
+def write_card(folder: Path, about: About, *, load: str | None = None) -> None:
+    """Writes README.md of a weight folder; the hashes in it are those of the files as they are published (`write_published`).
 
-    Args:
-        about: what only its author knows.
-        model: the encoder, on any device.
-        sha256: of each file beside the card, in hexadecimal.
-        sizes: their lengths in bytes.
-        load: Python that loads them, with vie_models as `vie`.
+    Its code loads this folder, or what `load` says; `write_published_card` makes it load the repository.
     """
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+    model = load_folder(folder)
+    with tempfile.TemporaryDirectory() as made:
+        write_published(folder, Path(made))
+        checked = checked_data(model, Path(made))
+        sizes = {path.name: path.stat().st_size for path in Path(made).iterdir()}
+    results = [
+        EvalResult(
+            task_type="video-classification",
+            dataset_type=one.dataset.lower().replace(" ", "-"),
+            dataset_name=one.dataset,
+            metric_type="accuracy",
+            metric_name=one.protocol,
+            metric_value=one.value,
+        )
+        for one in about.measured
+    ]
     data = ModelCardData(
         license=about.license,
+        license_name=about.license_name,
         library_name="vie_models",
         pipeline_tag="video-classification",
         tags=["video", "self-supervised", "video-instance-embedding", "feature-extraction"],
         model_name=about.name,
-        eval_results=[
-            EvalResult(
-                task_type="video-classification",
-                dataset_type=one.dataset.lower().replace(" ", "-"),
-                dataset_name=one.dataset,
-                metric_type="accuracy",
-                metric_name=one.protocol,
-                metric_value=one.value,
-            )
-            for one in about.measured
-        ]
-        or None,
-        vie_models=facts(model, sha256),
+        eval_results=results or None,
+        vie_models=checked,
     )
-    spec = model.clip_spec
-    lines = [
-        "---",
-        data.to_yaml().strip(),
-        "---",
-        f"# {about.name}",
-        about.summary,
-        USE,
-        "```python",
-        "import torch, vie_models as vie",
-        f"model = {load}",
-        *_embed(model),
-        "```",
-        "## Model",
-        *_table(["", ""], [
-            ["architecture", model.model_name],
-            ["sizes", ", ".join(f"{key}={value}" for key, value in model.model_args.items() if value is not None)],
-            ["parameters", f"{count_parameters(model):,}"],
-            ["cost", f"{gflops(model)} GFLOP a clip (a multiply-add counts as two)"],
-            ["clip", _clip(spec)],
-            ["output", f"{output_size(model)}-d unit embedding; {model.num_features} pooled features"],
-        ]),
-        "## Intended use",
-        about.intended_use,
-        "## Limits",
-        about.limits,
-        "## Training data",
-        about.training_data,
-        "## Training",
-        about.procedure,
-        *(["```", *about.commands, "```"] if about.commands else []),
-        "## Evaluation",
-        *_evaluation(about),
-        FILES,
-        *_files(sha256, sizes),
-        "## License and citation",
-        about.license_text,
-        "```bibtex",
-        CITATION,
-        "```",
-    ]  # fmt: skip
-    return _spaced(lines)
-
-
-def write_card(folder: Path, about: About, *, load: str | None = None) -> None:
-    """Writes README.md of a weight folder; the hashes in it are those of the files as they are published (see write_whole).
-
-    Its code loads this folder, or what `load` says; `write_published_card` makes it load the repository.
-    """
-    load = load or f"vie.from_pretrained({json.dumps(folder.as_posix())})"
-    with tempfile.TemporaryDirectory() as made:
-        write_whole(folder, Path(made))
-        files = [path for path in sorted(Path(made).iterdir()) if path.name != CARD]
-        sha256 = {path.name: sha256_of(path) for path in files}
-        text = card(about, load_folder(folder), sha256, {path.name: path.stat().st_size for path in files}, load)
+    card = ModelCard.from_template(
+        data,
+        template_str=TEMPLATE.read_text(),
+        about=about,
+        checked=checked,
+        sizes=sizes,
+        load=load or f"vie.from_pretrained({json.dumps(folder.as_posix())})",
+        citation=CITATION,
+        **_use(model),
+    )
     with replacing(folder / CARD) as path:
-        path.write_text(text)
+        path.write_text(str(card) + "\n")
 
 
 def write_published_card(folder: Path, repo_id: str, model: Encoder) -> None:
-    """Brings README.md of a folder to be published up to date: how to load it from `repo_id`, and its files' hashes."""
-    from huggingface_hub import ModelCard
+    """Makes the code in README.md of a folder to be published load the set from `repo_id`."""
+    import jinja2
 
-    files = [path for path in sorted(folder.iterdir()) if path.name != CARD]
-    sha256 = {path.name: sha256_of(path) for path in files}
-    published = ModelCard((folder / CARD).read_text())
-    published.data["vie_models"] = {**published.data["vie_models"], "sha256": sha256}
-    text = str(published)
-    text = _with_section(text, USE, use(repo_id, model))
-    text = _with_section(text, FILES, _files(sha256, {path.name: path.stat().st_size for path in files}))
+    template = jinja2.Template(TEMPLATE.read_text())
+    section = "".join(template.blocks["use"](template.new_context({"repo_id": repo_id, **_use(model)})))
+    before, use, rest = (folder / CARD).read_text().partition("\n## Use\n")
+    if not use:
+        raise WeightsError(f"{CARD} has no section 'Use': write the card again (vie card)")
     with replacing(folder / CARD) as path:
-        path.write_text(text)
+        path.write_text(before + use + section + rest[rest.find("\n## ") :])
 
 
-def use(where: str, model: Encoder) -> list[str]:
-    """Lines of Markdown: code that loads the set in a Hub repository ("org/name"), and embeds or classifies a video, in each of
-    the ways there are.
-    """
-    return [
-        "With vie_models:",
-        "```python",
-        "import torch, vie_models as vie",
-        f'model = vie.from_pretrained("{where}")',
-        *_embed(model),
-        "```",
-        "With timm 1.0 or newer:",
-        "```python",
-        "import timm, torch, vie_models as vie",
-        "import vie_models.timm  # registers the encoders with timm",
-        f'model = timm.create_model("hf-hub:{where}", pretrained=True).eval()',
-        *_embed(model),
-        "```",
-        "With torch.hub, from a clone of vie_models:",
-        "```python",
-        "import torch",
-        f'model, transform = torch.hub.load("path/to/vie_models", "vie_embedder", "{where}", source="local")',
-        f"frames = torch.zeros({model.clip_spec.num_frames}, 240, 320, 3, dtype=torch.uint8)  # your clip [T, H, W, 3]",
-        "with torch.inference_mode():",
-        f"    {_output(model)} = model(transform(frames)[None])  # {_shape(model)}",
-        "```",
-    ]
-
-
-def _output(model: Encoder) -> str:
-    return "logits" if model.num_classes else "embedding"
-
-
-def _embed(model: Encoder) -> list[str]:
-    return [
-        'clip = vie.load_clip("video.mp4", model.clip_spec)  # uint8 [T, H, W, 3]',
-        "with torch.inference_mode():",
-        f"    {_output(model)} = model(vie.clip_transform(model)(clip)[None])  # {_shape(model)}",
-    ]
-
-
-def _shape(model: Encoder) -> str:
-    return f"[1, {output_size(model)}]" + (", unit length" if model.num_classes is None else "")
-
-
-def _with_section(text: str, heading: str, lines: Sequence[str]) -> str:
-    """Replaces what stands under a heading of a card, up to the next one."""
-    before, _, rest = text.partition(f"\n{heading}\n")
-    if not rest:
-        raise WeightsError(f"{CARD} has no section {heading!r}: write the card again (vie card)")
-    after = rest.find("\n## ")
-    return f"{before}\n{heading}\n\n{_spaced(lines)}{rest[after:]}"
-
-
-def _files(sha256: Mapping[str, str], sizes: Mapping[str, int]) -> list[str]:
-    return _table(["file", "bytes", "SHA-256"], [[name, f"{sizes[name]:,}", digest] for name, digest in sha256.items()])
-
-
-def facts(model: Encoder, sha256: Mapping[str, str]) -> dict[str, Any]:
-    """What stands under `vie_models` in a card."""
+def checked_data(model: Encoder, folder: Path) -> dict[str, Any]:
+    """Returns what stands under `vie_models` in the card of a folder as it is published, and `publish.check` compares."""
     return {
         "architecture": model.model_name,
         "parameters": count_parameters(model),
-        "gflops": gflops(model),
-        "sha256": dict(sha256),
+        "gflops": float(f"{count_flops(model) / 1e9:.3g}"),
+        "sha256": {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != CARD},
     }
 
 
-def gflops(model: Encoder) -> float:
-    """Cost of one clip in 1e9 floating-point operations, to three digits."""
-    return float(f"{count_flops(model) / 1e9:.3g}")
-
-
-def _clip(spec: ClipSpec) -> str:
-    apart = f"{spec.num_frames} frames, {spec.frame_interval} apart at {spec.fps:g} fps ({spec.seconds:g} s)"
-    frames = "1 frame" if spec.num_frames == 1 else apart
-    return f"{frames}; short side {spec.resize}, center crop {spec.crop} pixels"
-
-
-def _evaluation(about: About) -> list[str]:
-    columns = ["videos", "protocol", "top-1 of these weights, %"]
-    rows = [[one.dataset, one.protocol, f"{one.value:g}", one.spread, one.source] for one in about.measured]
-    titles = [*columns, "mean ± standard deviation over seeds, or 95 % interval", "source"]
-    keep = [i for i in range(len(titles)) if i < len(columns) or any(row[i] for row in rows)]
-    table = _table([titles[i] for i in keep], [[row[i] for i in keep] for row in rows]) if rows else ["Not known."]
-    return [*table, *([about.evaluation] if about.evaluation else [])]
-
-
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *rows)]
-
-
-def _spaced(lines: Sequence[str]) -> str:
-    """With an empty line between blocks: around headings, paragraphs, tables and listings."""
-    text, listing = "", False
-    for before, line in zip(["", *lines], lines, strict=False):
-        together = listing or (before.startswith("|") and line.startswith("|"))
-        text += line if not text else ("\n" if together else "\n\n") + line
-        listing ^= line.startswith("```") or line == "---"
-    return text + "\n"
+def _use(model: Encoder) -> dict[str, Any]:
+    """Returns what the template says of an encoder."""
+    spec = model.clip_spec
+    many = f"{spec.num_frames} frames, {spec.frame_interval} apart at {spec.fps:g} fps ({spec.seconds:g} s)"
+    return {
+        "model": model,
+        "sizes_of_model": ", ".join(f"{key}={value}" for key, value in model.model_args.items() if value is not None),
+        "frames": "1 frame" if spec.num_frames == 1 else many,
+        "output": "logits" if model.num_classes else "embedding",
+        "output_size": output_size(model),
+    }

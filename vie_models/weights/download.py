@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
-import re
 import shutil
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from tqdm import tqdm
 
-from .errors import WeightsError
+from .. import http
+from ..models import WeightsError
 
 CHUNK = 1 << 20
 ATTEMPTS = 5
-TIMEOUT = 30.0  # seconds without a byte
-BACKOFF = 0.5  # seconds before the second attempt, doubled for each further one
 
 
 def download(url: str, path: Path, *, progress: bool = True) -> None:
@@ -39,18 +34,15 @@ def download(url: str, path: Path, *, progress: bool = True) -> None:
                 tag.unlink(missing_ok=True)
                 return
             reason = "the connection closed early"
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code == 416:  # no bytes after ours, or another file: start again
+        except http.FAILURES as error:  # of the network: disk errors are WeightsErrors already
+            reason, again = http.failure(error)
+            if getattr(error, "code", None) == 416:  # no bytes after ours, or another file: start again
                 part.unlink(missing_ok=True)
-            elif error.code < 500 and error.code not in (408, 429):
+            elif not again:
                 raise WeightsError(
-                    f"{url} answered {error.code} {error.reason}: the file is not there. "
-                    "Try a newer vie_models, which may know another address, or pass a copy as checkpoint_path="
+                    f"{url}: {reason}. Try a newer vie_models, which may know another address, or pass a copy as "
+                    "checkpoint_path="
                 ) from error
-            reason = f"{error.code} {error.reason}"
-        except (OSError, http.client.HTTPException) as error:  # from the network: disk errors are WeightsErrors already
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
         have = _size(part)
         failures, reached = (0, have) if have > reached else (failures + 1, reached)
         if failures >= ATTEMPTS:
@@ -58,7 +50,7 @@ def download(url: str, path: Path, *, progress: bool = True) -> None:
                 f"cannot download {url}: {reason} ({failures} attempts without a new byte; {have} bytes are kept in {part} for "
                 "the next try). Check the network and proxy settings, or pass a copy as checkpoint_path="
             )
-        time.sleep(BACKOFF * 2 ** max(failures - 1, 0))
+        time.sleep(http.BACKOFF * 2 ** max(failures - 1, 0))
 
 
 def _size(part: Path) -> int:
@@ -69,32 +61,28 @@ def _continue(url: str, part: Path, tag: Path, progress: bool) -> bool:
     """Appends the server's bytes to `part` until they stop. Returns True once the file is complete."""
     have = _size(part)
     etag = tag.read_text() if have and tag.exists() else ""
-    request = urllib.request.Request(url, headers={"User-Agent": "vie_models"})
-    if etag:  # without an ETag, `part` may belong to another file
-        request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", etag)
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-        if response.headers.get_content_type() in ("text/html", "application/xhtml+xml"):
-            raise WeightsError(
-                f"{url} answered with a web page instead of a file: a login, proxy or error page? Open it in a browser, "
-                "or pass a copy as checkpoint_path="
-            )
-        new_etag = response.headers.get("ETag", "")
-        total: int | None
-        if response.status == 206:
-            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-            if span is None or int(span[1]) != have or new_etag not in ("", etag):  # not the rest of what we have
-                part.unlink()
-                return False
-            total = int(span[2])
-        else:
+    try:  # without an ETag, `part` may belong to another file
+        answer = http.ask(url, have, etag) if etag else http.ask(url)
+    except http.WebPageError:
+        raise WeightsError(
+            f"{url} answered with a web page instead of a file: a login, proxy or error page? Open it in a browser, "
+            "or pass a copy as checkpoint_path="
+        ) from None
+    except http.OtherRangeError:
+        part.unlink()
+        return False
+    with answer.response as response:
+        if answer.start and answer.etag not in ("", etag):  # not the rest of what we have
+            part.unlink()
+            return False
+        if not answer.start:
             part.unlink(missing_ok=True)  # before the tag changes: a tag never describes another file's bytes
-            have, total = 0, int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
+        have, total = answer.start, answer.size
         if total is not None and shutil.disk_usage(part.parent).free < total - have:
             raise _cannot_write(part, total - have)
         try:
             if not have:
-                tag.write_text("" if new_etag.startswith("W/") else new_etag)  # If-Range needs a strong ETag
+                tag.write_text("" if answer.etag.startswith("W/") else answer.etag)  # If-Range needs a strong ETag
             file = part.open("ab", buffering=0)
         except OSError as error:
             raise _cannot_write(part, total and total - have, error) from error

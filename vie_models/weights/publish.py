@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..files import sha256_of
-from ..models import Encoder
+from ..models import Encoder, WeightsError
 from ..models.cost import output_size
-from .card import CARD, facts, write_published_card
-from .errors import WeightsError
-from .folder import BANK, CONFIG, MODEL, hash_of_weights, load_folder, read_bank, write_whole
+from ..models.weight_folder import BANK, CONFIG, MODEL, hash_of_weights, load_folder, read_bank
+from .card import checked_data, write_published_card
+from .catalog import CARD
+from .joined import write_published
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -76,7 +77,7 @@ def publish(
     with tempfile.TemporaryDirectory() as made:
         upload = Path(made)
         _refuse_strangers(Path(folder))
-        write_whole(Path(folder), upload)
+        write_published(Path(folder), upload)
         model = check(upload)
         write_published_card(upload, repo_id, model)
         files = {path.name: path.stat().st_size for path in sorted(upload.iterdir())}
@@ -111,13 +112,12 @@ def check(folder: Path) -> Encoder:
     """
     data = _card_data(folder)
     model = load_folder(folder)
-    hashes = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != CARD}
-    claimed = data["vie_models"]
-    found = facts(model, hashes)
-    for name in sorted({*claimed.get("sha256", {}), *hashes}):
-        of_card, of_file = claimed.get("sha256", {}).get(name, "nothing"), hashes.get(name, "no such file")
-        if of_card != of_file:
-            raise WeightsError(f"SHA-256 of {name} differs: {CARD} says {of_card}, the folder has {of_file}. {_AGAIN}")
+    claimed, found = data["vie_models"], checked_data(model, folder)
+    of_card, of_files = claimed.get("sha256", {}), found["sha256"]
+    for name in sorted({*of_card, *of_files}):
+        says, has = of_card.get(name, "nothing"), of_files.get(name, "no such file")
+        if says != has:
+            raise WeightsError(f"SHA-256 of {name} differs: {CARD} says {says}, the folder has {has}. {_AGAIN}")
     for key in ("architecture", "parameters", "gflops"):
         if claimed.get(key) != found[key]:
             raise WeightsError(f"{CARD} says {key} {claimed.get(key)!r}, but {CONFIG} gives {found[key]!r}. {_AGAIN}")

@@ -10,7 +10,6 @@ Hub repositories stay in the Hub's own cache (HF_HOME, HF_HUB_CACHE).
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import re
 import zipfile
@@ -22,22 +21,11 @@ import torch
 from torch import Tensor
 
 from ..clip_spec import ClipSpec
-from ..files import sha256_of
-from ..models import MODELS, Encoder, build_model, model_entry
-from ..models.encoder import EMBEDDING_SIZE
+from ..models import MODELS, Encoder, WeightsError, build_model, model_entry
+from ..models.pretrained import load_pretrained, with_classes
+from ..models.weight_folder import CONFIG, assign_weights, build_from_config, load_folder, read_weights, unwrapped
 from .cache import load_record
 from .catalog import CATALOG, find_record
-from .errors import WeightsError
-from .folder import (
-    CONFIG,
-    MODEL,
-    assign_weights,
-    build_from_config,
-    load_files,
-    load_folder,
-    read_weights,
-    unwrapped,
-)
 from .tensorflow.bundle import read_checkpoint
 from .tensorflow.convert import load_tensorflow
 
@@ -93,13 +81,6 @@ def create_model(
     if clip_spec is not None:
         model.clip_spec = clip_spec
     return with_classes(model, num_classes)
-
-
-def with_classes(model: Encoder, num_classes: int | None) -> Encoder:
-    """Returns `model`, with a new head if it has not `num_classes` classes. None keeps the head."""
-    if num_classes is not None and num_classes != model.num_classes:
-        model.reset_classifier(num_classes)
-    return model
 
 
 def check_sizes(model: Encoder, sizes: dict[str, Any], source: str) -> None:
@@ -165,7 +146,7 @@ def _saved_classes(state: Mapping[str, Tensor], wanted: int) -> int | None:
     if "static.head.weight" in state:
         return None
     rows = state["head.weight"].shape[0] if "head.weight" in state else 0
-    return None if rows == EMBEDDING_SIZE != wanted else rows
+    return None if rows == Encoder.embedding_size != wanted else rows
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -211,7 +192,7 @@ def from_pretrained(
         huggingface_hub errors: the repository, revision or file does not exist.
     """
     if Path(repo_or_folder).is_dir():
-        return with_classes(load_folder(repo_or_folder), num_classes)
+        return load_pretrained(repo_or_folder, num_classes=num_classes)
     if repo_or_folder in CATALOG:
         if revision is not None or force_download:
             raise ValueError(
@@ -222,73 +203,15 @@ def from_pretrained(
         return with_classes(model, num_classes)
     if not isinstance(repo_or_folder, str) or not REPOSITORY.fullmatch(repo_or_folder):
         raise _nowhere(repo_or_folder, "no folder here, no weight set and no Hub repository (org/name)")
-    config, weights = hub_files(
+    return load_pretrained(
         repo_or_folder,
-        (CONFIG, MODEL),
+        num_classes=num_classes,
         revision=revision,
         token=token,
         cache_dir=cache_dir,
         force_download=force_download,
         local_files_only=local_files_only,
     )
-    model = load_files(config, weights)
-    return with_classes(model, num_classes)
-
-
-def hub_files(repo_id: str, names: tuple[str, ...], **options: Any) -> list[Path]:
-    """Downloads files of a Hub repository to the Hub's cache, verifies them and returns their paths."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import RepositoryNotFoundError
-
-    try:
-        _ask_hub_once(repo_id, names[0], **options)
-        paths = [Path(hf_hub_download(repo_id, name, **options)) for name in names]
-    except RepositoryNotFoundError as error:
-        error.append_to_message(f"\nThere is no folder {repo_id} here either.")
-        raise
-    for path in paths:
-        _verify_blob(path)
-    return paths
-
-
-def _ask_hub_once(repo_id: str, name: str, *, revision: Any, cache_dir: Any, **options: Any) -> None:
-    """Raises FileNotFoundError if a file is not cached and the Hub does not answer.
-
-    huggingface_hub asks a Hub that does not answer six times, for half a minute. The name of a folder with a typing error has
-    the form of a repository's id, so that would be the usual answer to it without a network.
-    """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.utils import HfHubHTTPError
-
-    if options.get("local_files_only") or constants.HF_HUB_OFFLINE:
-        return
-    if isinstance(try_to_load_from_cache(repo_id, name, cache_dir=cache_dir, revision=revision), str):
-        return
-    try:
-        get_hf_file_metadata(hf_hub_url(repo_id, name, revision=revision), token=options.get("token"))
-    except HfHubHTTPError:
-        return  # it answers; hf_hub_download says what is wrong
-    except Exception as error:  # of the HTTP client, which is another in each huggingface_hub
-        raise FileNotFoundError(
-            f"no folder {repo_id} here; the Hub, which may have such a repository, does not answer: {error}"
-        ) from error
-
-
-def _verify_blob(path: Path) -> None:
-    """Checks a file against its blob's name in the Hub's cache: SHA-256 of a large file, git's SHA-1 of a small one."""
-    name = path.readlink().name if path.is_symlink() else ""  # the blob may link on to a shared file
-    if re.fullmatch(r"[0-9a-f]{64}", name):
-        found = sha256_of(path)
-    elif re.fullmatch(r"[0-9a-f]{40}", name):
-        content = path.read_bytes()
-        found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    else:
-        return  # a file system without links: the cache has no hash of the file
-    if found != name:
-        raise WeightsError(
-            f"{path} is not what it should be: expected {name}, found {found}. "
-            f"Delete {path.resolve()} and load again to download a new copy"
-        )
 
 
 def _nowhere(wanted: object, what: str) -> FileNotFoundError:

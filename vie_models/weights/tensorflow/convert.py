@@ -10,13 +10,8 @@ import torch
 
 from ...models.encoder import Encoder
 from ...models.registry import build_model
+from ...models.weight_folder import BANK, assign_weights, save_pretrained, write_tensors
 from ..catalog import WeightRecord
-from ..folder import (
-    BANK,
-    assign_weights,
-    save_pretrained,
-    write_tensors,
-)
 from .bundle import read_checkpoint
 from .names import tf_memory_bank, tf_to_state_dict, tf_width
 

@@ -1,7 +1,7 @@
 """Reads many videos in worker processes. Decoding overlaps with the model, and a decoder that hangs or crashes fails one video.
 
-A fresh Python process (`nurse`) forks the workers, not the caller. So the caller's threads and accelerator are not affected,
-and its script needs no `if __name__ == "__main__"`. A worker gets paths through a socket and sends clips back.
+A new interpreter forks the workers, not the caller (see processes.py). So the caller's script needs no
+`if __name__ == "__main__"`. A worker gets paths through a socket and sends clips back.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import dataclasses
 import os
 import queue
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -19,12 +18,12 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.reduction import recv_handle, send_handle
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import torch
 
+from ..processes import ignore_signals, start_python
 from .frames import VideoError
 from .sampling import ClipRead, Reading, VideoRead, read_video
 from .sources import PathOrURL
@@ -62,7 +61,7 @@ class VideoReader:
         self._sampling, self._threads, self._time_limit = sampling, threads, time_limit
         self._results: queue.Queue[tuple[int, Message] | BaseException | None] = queue.Queue(ahead)
         self._lock, self._closed = threading.Lock(), threading.Event()
-        self._nursery = _Nursery() if workers else None
+        self._fork_server = _ForkServer() if workers else None
         self._workers: set[_Worker] = set()
         self._paused_since: float | None = None
         self._paused = 0.0  # seconds of earlier pauses
@@ -71,7 +70,7 @@ class VideoReader:
             server.start()
 
     def __iter__(self) -> Iterator[tuple[int, Message]]:
-        if self._nursery is None:
+        if self._fork_server is None:
             for number, path in self._jobs:
                 try:
                     for message in read_video(path, self._sampling, threads=self._threads):
@@ -105,7 +104,7 @@ class VideoReader:
                 self._paused += time.monotonic() - self._paused_since
                 self._paused_since = None
 
-    def _clock(self) -> float:
+    def clock(self) -> float:
         """Returns the time in seconds, without pauses."""
         with self._lock:
             return (self._paused_since or time.monotonic()) - self._paused
@@ -118,8 +117,8 @@ class VideoReader:
             self._closed.set()
             for worker in self._workers:
                 worker.signal(signal.SIGKILL)
-        if self._nursery:
-            self._nursery.close()
+        if self._fork_server:
+            self._fork_server.close()
         for server in self._servers:
             server.join()
 
@@ -134,7 +133,7 @@ class VideoReader:
                     break
                 worker = worker or self._hire()
                 try:
-                    for message in worker.read(path, self._time_limit, self._clock):
+                    for message in worker.read(path, self._time_limit, self.clock):
                         self._put((number, message))
                         if self._closed.is_set():
                             break
@@ -150,8 +149,8 @@ class VideoReader:
                 self._dismiss(worker)
 
     def _hire(self) -> _Worker:
-        assert self._nursery
-        worker = self._nursery.worker(self._sampling, self._threads or 1)
+        assert self._fork_server
+        worker = self._fork_server.worker(self._sampling, self._threads or 1)
         with self._lock:
             if self._closed.is_set():
                 worker.signal(signal.SIGKILL)
@@ -179,24 +178,17 @@ class _LostError(Exception):
     """A worker is lost, with the video that it was reading."""
 
 
-class _Nursery:
+class _ForkServer:
     """A process that imports what workers need, then forks them. So torch is loaded once and its memory is shared."""
 
     def __init__(self) -> None:
         if sys.platform == "win32":
             raise OSError("worker processes need a POSIX system: pass workers=0 to read videos in this process")
         self._connection, theirs = Pipe()
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",  # no threads: it is going to fork
-        }
-        # drops the current folder, which -c puts first
-        code = f"import sys; sys.path[:] = filter(None, sys.path); from {__name__} import nurse; nurse({theirs.fileno()})"
-        command = [sys.executable, "-c", code]
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
-        theirs.close()
+        no_threads = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # it is going to fork
+        with theirs:
+            handle = theirs.fileno()
+            self._process = start_python(fork_workers, handle, pass_fds=[handle], environment=no_threads)
         self._lock = threading.Lock()
 
     def worker(self, *settings: object) -> _Worker:
@@ -246,7 +238,7 @@ class _Worker:
             raise _LostError("decoding crashed: the worker process died") from error
 
     def signal(self, number: int) -> None:
-        """Sends a signal. No other process gets a dead worker's id while the nursery lives, so the signal is safe."""
+        """Sends a signal. No other process gets a dead worker's id while the fork server lives, so the signal is safe."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, number)
 
@@ -293,10 +285,9 @@ def _serve(connection: Connection) -> NoReturn:
             connection.send(WorkerBugError(traceback.format_exc()))
 
 
-def nurse(handle: int) -> None:
-    """Runs the nursery: forks a worker for each socket it receives. When the parent dies, it kills the workers and ends."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the parent handles these; if it dies, so does the nursery
-        signal.signal(number, signal.SIG_IGN)
+def fork_workers(handle: int) -> None:
+    """Runs the fork server: forks a worker for each socket it receives. When the parent dies, it kills the workers and ends."""
+    ignore_signals()
     connection = Connection(handle)
     workers = []
     try:

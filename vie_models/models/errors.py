@@ -1,4 +1,4 @@
-"""The error that loading and publishing weights raises."""
+"""The error about weights that cannot be used."""
 
 
 class WeightsError(RuntimeError):

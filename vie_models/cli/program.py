@@ -6,9 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
+from .arguments import command
 
 
+@command(model="MODEL", out="OUT")
 @dataclasses.dataclass(kw_only=True)
 class Program:
     """Writes an encoder as a program for ONNX Runtime, PyTorch without this package, or C++.
@@ -17,9 +18,9 @@ class Program:
     Normalization is inside. What it expects and returns is written into its metadata.
     """
 
-    model: Positional[str]
+    model: str
     """Name of a model or weight set; `vie list` shows them."""
-    out: Positional[Path]
+    out: Path
     """File to write, named *.pt2 or *.onnx."""
     format: Literal["pt2", "onnx"] = "pt2"
     """pt2: a program of torch.export. onnx: needs `pip install 'vie_models[export]'`."""

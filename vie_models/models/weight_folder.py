@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,11 +21,14 @@ from torch import Tensor
 
 from ..clip_spec import ClipSpec
 from ..files import replacing
-from ..models import Encoder, build_model, two_pathway
-from ..models.twopathway import VIETwoPathway
 from .errors import WeightsError
+from .registry import build_model
+
+if TYPE_CHECKING:
+    from .encoder import Encoder
 
 CONFIG, MODEL, BANK = "config.json", "model.safetensors", "bank.safetensors"
+CONFIG_KEYS = ("architecture", "num_features", "model_args", "clip_spec", "pretrained_cfg", "pathways")
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """What DataParallel and DistributedDataParallel, torch.compile, FSDP and activation checkpointing put into names of tensors."""
 
@@ -52,7 +54,12 @@ def save_pretrained(model: Encoder, folder: str | os.PathLike[str]) -> None:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON file atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json_text(content))
+
+
+def json_text(content: dict[str, Any]) -> str:
+    """Returns the text of a JSON file, as `write_json` writes it."""
+    return json.dumps(content, indent=2) + "\n"
 
 
 def model_config(model: Encoder) -> dict[str, Any]:
@@ -74,17 +81,13 @@ def model_config(model: Encoder) -> dict[str, Any]:
 def timm_config(model: Encoder) -> dict[str, Any]:
     """Returns what timm's PretrainedCfg can hold, derived from the encoder's ClipSpec. The ClipSpec takes precedence."""
     spec = model.clip_spec
-    if model.num_classes is None:
-        outputs = 256 if isinstance(model, VIETwoPathway) else 128
-    else:
-        outputs = model.num_classes
     return {
         "input_size": [3, spec.crop, spec.crop],
         "crop_pct": spec.crop / spec.resize,
         "interpolation": spec.interpolation,
         "mean": list(spec.mean),
         "std": list(spec.std),
-        "num_classes": outputs,
+        "num_classes": model.embedding_size if model.num_classes is None else model.num_classes,
         "classifier": "head",
     }
 
@@ -95,7 +98,7 @@ def load_folder(folder: str | os.PathLike[str]) -> Encoder:
     if not (parts := pathways(folder)):
         return load_files(folder / CONFIG, folder / MODEL)
     model = build_from_config(folder / CONFIG, device="meta")
-    assign_weights(model, _tensors(parts), folder)
+    assign_weights(model, joined_tensors(parts), folder)
     return model.eval()
 
 
@@ -108,41 +111,7 @@ def pathways(folder: Path) -> dict[str, Path]:
     return {role: folder / str(parts[role]) for role in ("static", "dynamic") if role in parts}
 
 
-def join(static: Path, dynamic: Path, folder: Path) -> Encoder:
-    """Makes a two-pathway set of two weight folders, and returns its encoder. Its config.json names the two; it has no copies.
-
-    Raises:
-        ValueError: no registered two-pathway model is made of these two.
-        WeightsError: their memory banks are of different videos.
-    """
-    parts = {"static": static, "dynamic": dynamic}
-    model = two_pathway(load_folder(static), load_folder(dynamic))
-    banks = [part / BANK for part in parts.values() if (part / BANK).exists()]
-    labels = [read_tensors(bank)["labels"] for bank in banks]
-    if len(labels) == 2 and not torch.equal(*labels):
-        raise WeightsError(f"{banks[0]} and {banks[1]} must be of the same videos, but their labels differ")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (MODEL, BANK):  # left by an earlier set
-        (folder / name).unlink(missing_ok=True)
-    relative = {role: Path(os.path.relpath(part, folder)).as_posix() for role, part in parts.items()}
-    write_json(folder / CONFIG, {**model_config(model), "pathways": relative})
-    return model.eval()
-
-
-def write_whole(folder: Path, out: Path) -> None:
-    """Copies a weight folder to `out`. A two-pathway set gets tensors of its own, as in its Hub repository."""
-    parts, config = pathways(folder), read_config(folder / CONFIG)
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith("."):
-            shutil.copy(path, out / path.name)
-    if parts:
-        write_tensors(out / MODEL, _tensors(parts))
-        write_json(out / CONFIG, {key: value for key, value in config.items() if key != "pathways"})
-        if (bank := read_bank(folder)) is not None:
-            write_tensors(out / BANK, {**bank, "memory_bank": bank["memory_bank"].half()})
-
-
-def _tensors(parts: Mapping[str, Path]) -> dict[str, Tensor]:
+def joined_tensors(parts: Mapping[str, Path]) -> dict[str, Tensor]:
     """Reads the tensors of a two-pathway set from its pathways' folders."""
     return {f"{role}.{name}": tensor for role, part in parts.items() for name, tensor in read_weights(part / MODEL).items()}
 
