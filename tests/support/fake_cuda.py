@@ -23,11 +23,11 @@ import vie_models
 
 CPU, CUDA, META = torch.device("cpu"), torch.device("cuda:0"), torch.device("meta")
 _PACKAGE = Path(vie_models.__file__).parent
-_WAIT = set("_local_scalar_dense item is_nonzero equal allclose nonzero masked_select bincount _unique2 unique_dim".split())
-_WAIT |= {"unique_consecutive", "repeat_interleave"}  # as bincount: the size of the result is on the device
-_VIEWS = set("view _unsafe_view t transpose permute expand slice select detach alias unsqueeze squeeze split unbind".split())
-_VIEWS |= {"as_strided", "lift_fresh", "split_with_sizes", "chunk", "unfold", "diagonal", "empty", "empty_like", "new_empty"}
-_VIEWS |= {"empty_strided", "new_empty_strided", "_reshape_alias", "record_stream"}
+_WAIT = {"_local_scalar_dense", "item", "is_nonzero", "equal", "allclose", "nonzero", "masked_select"}
+_WAIT |= {"bincount", "_unique2", "unique_dim", "unique_consecutive", "repeat_interleave"}  # their size is on the device
+_NO_KERNEL = {"view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "select", "detach", "alias", "diagonal"}
+_NO_KERNEL |= {"unsqueeze", "squeeze", "split", "unbind", "as_strided", "lift_fresh", "split_with_sizes", "chunk", "unfold"}
+_NO_KERNEL |= {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "_reshape_alias", "record_stream"}
 _INDEXING = ("index", "index_put", "index_put_", "_index_put_impl_")
 _MIXED = "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu"
 
@@ -79,6 +79,11 @@ class FakeCuda(TorchDispatchMode):
             func(*tree_map_only(Tensor, _inner, args), **kwargs)
             return args[0]
         self._check_devices(name, args, ours, cpus)
+        if name == "_fused_sgd_" and ours:
+            for tensors in zip(*(lists for lists in args[:3] if lists), strict=True):
+                strides = {tuple(s for s, n in zip(x.stride(), x.shape, strict=True) if n > 1) for x in tensors}
+                if len(strides) > 1:
+                    raise RuntimeError("params, grads and momentum_buffer_list must have same dtype, device, and layout")
         if to_us:
             kwargs["device"] = CPU
             if (generator := kwargs.get("generator")) is not None and generator.device.type == "cpu":
@@ -87,7 +92,7 @@ class FakeCuda(TorchDispatchMode):
             masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)] if name in _INDEXING else []
             if name in _WAIT or masks:
                 self.wait("index by a mask" if masks else name)
-        if (ours or to_us) and name not in _VIEWS and name != "_local_scalar_dense":
+        if (ours or to_us) and name not in _NO_KERNEL and name != "_local_scalar_dense":
             self.kernels[name] += 1
         out = func(*tree_map_only(Tensor, _inner, args), **tree_map_only(Tensor, _inner, kwargs))
         if name == "_local_scalar_dense" or not (ours or to_us):
@@ -152,6 +157,15 @@ class Tensor(torch.Tensor):
     is_meta = property(lambda self: False)  # type: ignore[assignment]
     is_cpu = property(lambda self: False)  # type: ignore[assignment]
 
+    @property
+    def data(self):
+        return self.detach()
+
+    @data.setter
+    def data(self, value) -> None:
+        torch.Tensor.data.__set__(self, value)
+        self.inner = value.inner
+
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         raise RuntimeError(f"{func} on a tensor of the fake device, outside of `fake_cuda`")
@@ -164,6 +178,9 @@ class Tensor(torch.Tensor):
 
     def record_stream(self, stream) -> None:
         pass
+
+    def __reduce_ex__(self, protocol):  # saved as a tensor of the CPU
+        return self.inner.__reduce_ex__(protocol)
 
 
 def _inner(x):
@@ -210,6 +227,7 @@ def fake_cuda() -> Iterator[FakeCuda]:
             **{"is_available": True, "_lazy_init": None, "device_count": 1, "current_device": 0, "set_device": None},
             **{"reset_peak_memory_stats": None, "max_memory_allocated": 1 << 30, "is_bf16_supported": True},
             **{"current_stream": _Stream(), "get_device_name": "none", "empty_cache": None, "is_initialized": True},
+            **{"get_device_capability": (9, 0)},
         }
         for name, value in values.items():
             patch.setattr(torch.cuda, name, lambda *_, value=value, **__: value)

@@ -42,7 +42,7 @@ def clip_outputs(
         which: indices of the videos to read.
         clips: C, number of clips per video.
         placement: where they lie, as in `Extractor`.
-        workers: number of processes that read videos. At most 4 are used.
+        workers: number of processes that read videos.
         dtype: precision of the network's arithmetic, "float32" or "bfloat16".
         device: device of the network.
         progress: show a progress bar, or a line a minute where there is no terminal.
@@ -52,7 +52,7 @@ def clip_outputs(
         pool=None,
         clips=clips,
         placement=placement,
-        workers=min(workers, 4),
+        workers=workers,
         dtype=getattr(torch, dtype),
         device=device,
     )

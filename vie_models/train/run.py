@@ -26,18 +26,18 @@ from ..datasets.readable import check_readable
 from ..evaluate.results import write_results
 from ..failures import are_too_many, check_failures
 from ..files import replacing
-from ..models.precision import SLOWER, check_convolutions, times_of_float32
+from ..models.precision import SLOWER, check_convolutions, cudnn_fault, times_of_float32
 from ..video.transforms import COLOR_CHANGES, clip_transform
-from .checkpoint import CHECKPOINTS, Checkpoint, Checkpoints
+from .checkpoint import CHECKPOINTS, CONFIG, Checkpoint, Checkpoints
 from .initialize import complete, initialize
-from .loading import Batch, ClipDataset, EpochSampler, before_training, loader
+from .loading import Batch, ClipDataset, EpochSampler, before_training, copied, loader
 from .logs import Pace
 from .objectives.factory import make_network, make_objective
 from .objectives.instance import InstanceObjective
 from .settings import FIXED, TrainConfig
 from .validation import validate, validation_videos
 
-CONFIG, FAILED = "config.json", "failed_videos.jsonl"
+FAILED = "failed_videos.jsonl"
 _NONE_READ = 100  # videos in a row that cannot be read: then none can
 
 
@@ -65,8 +65,9 @@ class Run:
 
     def __init__(self, config: TrainConfig, ranks: World | None = None) -> None:
         self.ranks = ranks or World()
+        self._on_gpu = self.ranks.device.type == "cuda"
         self.videos = training_videos(config)
-        self.config = config = complete(config, len(self.videos))
+        self.config = config = complete(config, len(self.videos), self.ranks.device)
         self._val = validation_videos(config, self.videos.labels)
         if self._val is not None and self.ranks.is_first:
             warn_of_shared(self.videos, self._val, root=config.root, names=(config.train_list, config.val_list))
@@ -83,7 +84,10 @@ class Run:
             network = make_network(config, self.videos.num_classes)
         self.model = network.to(self.ranks.device)
         self.optimizer = torch.optim.SGD(
-            self.model.parameter_groups(config.weight_decay, config.weight_decay), lr=config.lr, momentum=config.momentum
+            self.model.parameter_groups(config.weight_decay, config.weight_decay),
+            lr=config.lr,
+            momentum=config.momentum,
+            fused=self._on_gpu,
         )
         self.step = 0
         self._failed: dict[int, dict[str, Any]] = {}
@@ -163,30 +167,44 @@ class Run:
         """Returns the network as training calls it: in train mode, wrapped for several ranks, compiled if asked."""
         config = self.config
         self.model.train()
-        if config.dtype != "float32":
-            self._advise_float32()
-            check_convolutions(self.model, self._clips // config.accumulate, getattr(torch, config.dtype))
-        self.model.set_grad_checkpointing(config.grad_checkpointing)
         if config.channels_last:
             convert_conv2d_weight_memory_format(self.model, torch.channels_last)
             convert_conv3d_weight_memory_format(self.model, torch.channels_last_3d)
+        for parameter, state in self.optimizer.state.items():  # the fused step needs both in one layout
+            if (buffer := state.get("momentum_buffer")) is not None and buffer.stride() != parameter.stride():
+                state["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+        if self._on_gpu:
+            torch.backends.cudnn.benchmark = True  # the shapes of a run do not change
+        if config.dtype != "float32":
+            self._advise()
+            clips, dtype = self._clips // config.accumulate, getattr(torch, config.dtype)
+            check_convolutions(self.model, clips, dtype, channels_last=config.channels_last)
+        self.model.set_grad_checkpointing(config.grad_checkpointing)
         network: nn.Module = self.model
         if self.ranks.size > 1:
-            on_gpu = self.ranks.device.type == "cuda"
-            network = DistributedDataParallel(network, device_ids=[self.ranks.device] if on_gpu else None)
+            network = DistributedDataParallel(
+                network,
+                device_ids=[self.ranks.device] if self._on_gpu else None,
+                broadcast_buffers=False,  # rank 0's are saved, and sent to the others before a validation
+                gradient_as_bucket_view=True,
+                static_graph=config.accumulate == 1,  # with parts that do not exchange gradients, the graph is not static
+            )
         return torch.compile(network) if config.compile else network  # type: ignore[return-value]
 
-    def _advise_float32(self) -> None:
-        """Says so if this processor is slower in half precision. GPUs are not."""
-        if not self.ranks.is_first or self.ranks.device.type != "cpu":
+    def _advise(self) -> None:
+        """Says so if this processor is slower in half precision, or this GPU's cuDNN has known faults in it."""
+        if not self.ranks.is_first:
             return
-        if (times := times_of_float32(getattr(torch, self.config.dtype))) > SLOWER:
-            print(
+        message = None
+        if self._on_gpu:
+            message = cudnn_fault() if any(isinstance(module, nn.Conv3d) for module in self.model.modules()) else None
+        elif (times := times_of_float32(getattr(torch, self.config.dtype))) > SLOWER:
+            message = (
                 f"on this processor, a convolution takes {times:.1f} times as long in {self.config.dtype} as in float32: "
-                "--dtype float32 is faster",
-                file=sys.stderr,
-                flush=True,
+                "--dtype float32 is faster"
             )
+        if message:
+            print(message, file=sys.stderr, flush=True)
 
     # --- videos -----------------------------------------------------------------------------------------------------------
 
@@ -207,7 +225,9 @@ class Run:
             color=config.augment == "workers",
             seed=config.seed,
         )
-        return loader(dataset, views or self.sampler, clips=self._clips, workers=config.workers, device=self.ranks.device)
+        device = self.ranks.device
+        batches = loader(dataset, views or self.sampler, clips=self._clips, workers=config.workers, device=device)
+        return copied(batches, device) if self._on_gpu else batches
 
     def pace(self) -> Pace:
         """Returns what will say what limits the speed of the run."""
@@ -217,7 +237,7 @@ class Run:
             clips=self._clips,
             workers=config.workers,
             packed=config.train_list.is_dir(),
-            on_gpu=self.ranks.device.type == "cuda",
+            on_gpu=self._on_gpu,
             pack_command=f"vie data pack {config.train_list} PACK{root} --model {config.model}, and --train-list PACK",
         )
 

@@ -118,11 +118,12 @@ class TrainConfig:
 
     device: Literal["cpu", "cuda"] | None = None
     """Device to train on. Default: cuda if there is a GPU, or else cpu."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the encoder's arithmetic. Weights, memory bank and losses stay float32.
+    auto: that of the stopped run that continues; otherwise bfloat16 on GPUs that have it, and float32 elsewhere.
     On recent GPUs, float32 convolutions use TF32, which is less exact, unless torch.backends.cudnn.allow_tf32 is False."""
     channels_last: bool = False
-    """Store clips and activations with channels last in memory."""
+    """Store clips and activations with channels last in memory. On a GPU, a run always does."""
     compile: bool = False
     """Compile the encoder with torch.compile."""
     accumulate: int = 1

@@ -138,7 +138,7 @@ def _of_views(
     batches = [[(0, i) for i in local[start : start + size]] for start in range(0, len(local), size)]
     which, scores = [], [torch.zeros(0, network.num_classes or 0, device="cpu")]
     network.eval()
-    for batch in loader(dataset, batches, clips=size, workers=min(config.workers, 4), device=ranks.device):
+    for batch in loader(dataset, batches, clips=size, workers=config.workers, device=ranks.device):
         there = batch.indices >= 0
         if not there.any():
             continue
