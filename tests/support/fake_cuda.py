@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import traceback
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 import vie_models
 
 CPU, CUDA, META = torch.device("cpu"), torch.device("cuda:0"), torch.device("meta")
-_PACKAGE = Path(vie_models.__file__).parent
+_PACKAGE = str(Path(vie_models.__file__).parent)
 _WAIT = {"_local_scalar_dense", "item", "is_nonzero", "equal", "allclose", "nonzero", "masked_select"}
 _WAIT |= {"bincount", "_unique2", "unique_dim", "unique_consecutive", "repeat_interleave"}  # their size is on the device
 _NO_KERNEL = {"view", "_unsafe_view", "t", "transpose", "permute", "expand", "slice", "select", "detach", "alias", "diagonal"}
@@ -52,10 +52,11 @@ class FakeCuda(TorchDispatchMode):
         self.copied = 0
 
     def wait(self, what: str) -> None:
-        stack = traceback.extract_stack()
-        ours = [frame for frame in stack if Path(frame.filename).is_relative_to(_PACKAGE)]
-        frame = (ours or stack)[-1]
-        self.waits[f"{Path(frame.filename).name}:{frame.lineno} {what}: {frame.line}"] += 1
+        frame = inspect.currentframe()
+        while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
+            frame = frame.f_back
+        place = "tests" if frame is None else f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        self.waits[f"{place} {what}"] += 1
 
     def pin(self, tensor: torch.Tensor) -> torch.Tensor:
         pinned = tensor.clone()
@@ -221,8 +222,6 @@ class _Event(_Stream):
 def fake_cuda() -> Iterator[FakeCuda]:
     """PyTorch sees one GPU while the block runs."""
     with pytest.MonkeyPatch.context() as patch, FakeCuda() as device, _Arguments():
-        was = torch.__future__.get_overwrite_module_params_on_conversion()
-        torch.__future__.set_overwrite_module_params_on_conversion(True)
         values = {
             **{"is_available": True, "_lazy_init": None, "device_count": 1, "current_device": 0, "set_device": None},
             **{"reset_peak_memory_stats": None, "max_memory_allocated": 1 << 30, "is_bf16_supported": True},
@@ -240,7 +239,4 @@ def fake_cuda() -> Iterator[FakeCuda]:
         patch.setattr(torch.amp.autocast_mode, "_cuda_available", True, raising=False)
         patch.setattr(torch.Tensor, "pin_memory", lambda self, *_: device.pin(self))
         patch.setattr(torch.Tensor, "is_pinned", lambda self, *_: device.is_pinned(self))
-        try:
-            yield device
-        finally:
-            torch.__future__.set_overwrite_module_params_on_conversion(was)
+        yield device

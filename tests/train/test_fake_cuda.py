@@ -10,6 +10,7 @@ from support.runs import assert_same_end, config, losses, newest, transfer_confi
 
 import vie_models as vie
 from vie_models.bank import MemoryBank, World, kmeans, knn
+from vie_models.evaluate.predict import load_predictor
 from vie_models.train import Run, pretrain
 from vie_models.train.loading import Batch
 from vie_models.video.color_jitter import change_colors, change_colors_affinely, draw_colors
@@ -141,17 +142,17 @@ def test_the_bank_kmeans_and_votes():
 
 def test_a_run_is_stopped_and_goes_on(corpus, tmp_path):
     """Reading, pinned copies, checkpoints, validation, the bank filled first; then the same from a checkpoint."""
-    changes = dict(steps=8, ir_steps=3, val_list=corpus / "val", validate_every=4, bank_start="embeddings", dtype="float32")
+    changes = dict(steps=5, ir_steps=2, val_list=corpus / "val", validate_every=3, bank_start="embeddings", dtype="float32")
     plain = pretrain(config(corpus, tmp_path / "cpu", **changes), progress=False)
     with fake_cuda():
         changes["device"] = "cuda"
         whole = pretrain(config(corpus, tmp_path / "whole", **changes), progress=False)
-        pretrain(config(corpus, tmp_path / "parts", **{**changes, "steps": 5}), progress=False)
+        pretrain(config(corpus, tmp_path / "parts", **{**changes, "steps": 3}), progress=False)
         parts = pretrain(config(corpus, tmp_path / "parts", **changes), progress=False)
     assert_same_end(whole, parts)
     np.testing.assert_allclose(losses(whole), losses(plain), rtol=1e-3)
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
-    assert [line["gpu_gib"] for line in lines if "loss" in line] == [1.0] * 8
+    assert [line["gpu_gib"] for line in lines if "loss" in line] == [1.0] * 5
     assert [line["knn_top1"] for line in lines if "knn_top1" in line] == [
         line["knn_top1"] for line in map(json.loads, (plain / "metrics.jsonl").read_text().splitlines()) if "knn_top1" in line
     ]
@@ -168,11 +169,15 @@ def test_a_gpu_trains_in_bfloat16_unless_the_run_began_otherwise(corpus, tmp_pat
         assert Run(config(corpus, tmp_path / "run", device="cuda", steps=2), World(device=CUDA)).config.dtype == "float32"
 
 
-def test_extraction_and_prediction(corpus, tmp_path, pretrained):
+def test_extraction_and_prediction(corpus, pretrained):
 
     model = vie.create_model("vie_single_tiny", pretrained=True)
     expected = vie.Extractor(model, workers=0).features(corpus / "3.mp4")[0]
     with fake_cuda():
         ours = vie.Extractor(vie.create_model("vie_single_tiny", pretrained=True), workers=0, device="cuda")
         found = ours.features(corpus / "3.mp4")[0]
+        (named,) = load_predictor("vie_single_tiny", pretrained).predict([corpus / "3.mp4"])
     np.testing.assert_allclose(found["embedding"], expected["embedding"], atol=1e-5)
+    (on_cpu,) = load_predictor("vie_single_tiny", pretrained).predict([corpus / "3.mp4"], device="cpu")
+    assert named.reason is None
+    assert (named.agreement, named.nearest) == (pytest.approx(on_cpu.agreement), pytest.approx(on_cpu.nearest))

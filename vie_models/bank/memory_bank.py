@@ -66,36 +66,27 @@ class MemoryBank:
         """Returns the bank rows, [b, D], of this rank's `indices` [b]."""
         ours, place = self._place(self.world.gather(indices))
         rows = self.rows[place] * ours[:, None] if len(self.rows) else self.rows.new_zeros(len(ours), self.dim)
-        return self.world.local(self.world.sum(rows))
+        return self.world.local_sum(rows)
 
     def dots(self, v: Tensor, indices: Tensor) -> Tensor:
         """Returns dot products of this rank's `v` [b, D] with rows `indices` [b, M]: float32 [b, M], differentiable in `v`."""
-        v = self._of_all_ranks(v)
+        v = self.world.gather(v.float())
         ours, place = self._place(self.world.gather(indices))
         if not len(self.rows):
             place, rows = torch.zeros_like(place), self.rows.new_zeros(1, self.dim)
         else:
             rows = self.rows
         dots = _RowDots.apply(v, rows, place)  # type: ignore[no-untyped-call]
-        return self.world.local(self.world.sum(dots * ours))  # one rank has each product; the others add zero
+        return self.world.local_sum(dots * ours)  # one rank has each product; the others add zero
 
     def all_dots(self, v: Tensor) -> Tensor:
         """Returns dot products of this rank's `v` [b, D] with every row of the bank: float32 [b, N], differentiable in `v`."""
-        dots = self._of_all_ranks(v) @ self.rows.T
+        dots = self.world.gather(v.float()) @ self.rows.T
         if self.world.size == 1:
             return dots
         all_dots = dots.new_zeros(len(dots), self.num_rows)
         all_dots[:, self.world.rank :: self.world.size] = dots
-        return self.world.local(self.world.sum(all_dots))  # one rank has each product; the others add zero
-
-    def _of_all_ranks(self, v: Tensor) -> Tensor:
-        """The ranks' `v` [b, D], one after the other: float32 [B, D], differentiable in this rank's own."""
-        v = v.float()
-        if self.world.size == 1:
-            return v
-        everyone = v.new_zeros(self.world.size, *v.shape)
-        everyone[self.world.rank] = v
-        return self.world.sum(everyone).flatten(0, 1)
+        return self.world.local_sum(all_dots)  # one rank has each product; the others add zero
 
     @torch.no_grad()
     def nearest(self, v: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -123,8 +114,8 @@ class MemoryBank:
             best = _largest(torch.cat([best, _keys(dots, (start + columns) * size + rank)], dim=1), k)
         if size > 1:
             best = F.pad(best, (0, k - best.shape[1]), value=-(1 << 63))
-            best = _largest(self.world.gather(best[None]).transpose(0, 1).flatten(1), k)
-        best = self.world.local(best)
+            best = self.world.exchange(best).view(size, -1, k)  # each rank needs what all found for its own clips
+            best = _largest(best.transpose(0, 1).flatten(1), k)
         return _dots_and_indices(best)
 
     @torch.no_grad()

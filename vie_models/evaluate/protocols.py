@@ -90,7 +90,7 @@ def evaluate_logistic(config: Evaluation) -> Results:
             raise ValueError(f"{config.train_list} has a class with one video, but cross-validation needs at least two")
         line = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         fit = GridSearchCV(line, {"logisticregression__C": np.logspace(-3, 2, 6)}, cv=folds)
-        fit.fit(rows.numpy(), labels.numpy())
+        fit = ranks.from_first(fit.fit(rows.numpy(), labels.numpy()) if ranks.is_first else None)
         outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
         features = np.stack([x.mean(0).numpy() for x in outputs.values()]) if outputs else np.zeros((0, rows.shape[1]))
         num_classes = int(max(labels.max(), val.labels.max())) + 1

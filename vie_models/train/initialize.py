@@ -23,7 +23,7 @@ from .settings import TrainConfig
 
 
 def complete(config: TrainConfig, num_videos: int, device: torch.device) -> TrainConfig:
-    """Returns the settings with `steps` computed from `epochs`, `width` taken from the weights, and what depends on the device."""
+    """Returns the settings with `steps` computed from `epochs`, `width` taken from the weights, and the device's defaults."""
     config = config.of_videos(num_videos)
     on_gpu = device.type == "cuda"
     dtype: Any = config.dtype

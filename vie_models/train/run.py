@@ -38,6 +38,7 @@ from .settings import FIXED, TrainConfig
 from .validation import validate, validation_videos
 
 FAILED = "failed_videos.jsonl"
+_AGREE_EVERY = 10  # steps
 _NONE_READ = 100  # videos in a row that cannot be read: then none can
 
 
@@ -91,6 +92,7 @@ class Run:
         )
         self.step = 0
         self._failed: dict[int, dict[str, Any]] = {}
+        self._unreported: list[tuple[int, int, str]] = []  # (step, index, reason) of this rank, since ranks agreed
         self._val_failed = 0  # of the last validation
         self._losses = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)  # sum and number since the last metrics
         self._list_hash = list_hash(config.train_list)
@@ -244,15 +246,25 @@ class Run:
     def agree(self, batch: Batch, stop: bool, say: Callable[[str], None] = print) -> bool:
         """Records the videos that could not be read, and returns whether any rank should stop. Called before each step.
 
+        Several GPUs agree only every tenth time, and before a step after which something is written, so that no rank's host
+        waits for another's in each step.
+
         Raises:
             TooManyFailuresError: more videos than allowed could not be read.
         """
-        failures, stopping = self.ranks.sum(torch.tensor([len(batch.failures), int(stop)], device="cpu")).tolist()
+        self._unreported += [(self.step, index, reason) for index, reason in batch.failures]
+        periods = (_AGREE_EVERY, self.config.log_every, self.config.validate_every, self.config.save_every)
+        due = self.step + 1 == self.config.steps or any((self.step + 1) % period == 0 for period in periods)
+        if self._on_gpu and self.ranks.size > 1 and not due:
+            return False
+        failures, stopping = self.ranks.sum(torch.tensor([len(self._unreported), int(stop)], device="cpu")).tolist()
         if failures:
-            new = [one for found in self.ranks.gather_objects(batch.failures) for one in found if one[0] not in self._failed]
-            for index, reason in new:
-                self._failed[index] = {"step": self.step, "path": str(self.videos.paths[index]), "reason": reason}
-                say(f"left out: {reason}")
+            found = [one for each in self.ranks.gather_objects(self._unreported) for one in each]
+            self._unreported = []
+            for step, index, reason in sorted(found, key=lambda one: one[0]):
+                if index not in self._failed:
+                    self._failed[index] = {"step": step, "path": str(self.videos.paths[index]), "reason": reason}
+                    say(f"left out: {reason}")
             if self.ranks.is_first:
                 with replacing(self.config.out / FAILED) as file:
                     file.write_text("".join(json.dumps(line) + "\n" for line in self._failed.values()))
