@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from support.fake_cuda import fake_cuda
+from support.ranks import on_ranks
 from support.runs import assert_same_end, config, losses, newest, transfer_config
 
 import vie_models as vie
 from vie_models.bank import MemoryBank, World, kmeans, knn
 from vie_models.evaluate.predict import load_predictor
+from vie_models.models.precision import cudnn_fault
 from vie_models.train import Run, pretrain
 from vie_models.train.loading import Batch
 from vie_models.video.color_jitter import change_colors, change_colors_affinely, draw_colors
@@ -169,6 +171,14 @@ def test_a_gpu_trains_in_bfloat16_unless_the_run_began_otherwise(corpus, tmp_pat
         assert Run(config(corpus, tmp_path / "run", device="cuda", steps=2), World(device=CUDA)).config.dtype == "float32"
 
 
+@pytest.mark.parametrize(
+    ("version", "named"), [(90701, None), (90800, "9.8.0"), (91002, "9.10.2"), (91500, None), (8902, None)]
+)
+def test_faulty_releases_of_cudnn_are_named(version, named):
+    fault = cudnn_fault(version)
+    assert (fault is None) if named is None else (named in fault and "--dtype float32" in fault)
+
+
 def test_extraction_and_prediction(corpus, pretrained):
 
     model = vie.create_model("vie_single_tiny", pretrained=True)
@@ -181,3 +191,21 @@ def test_extraction_and_prediction(corpus, pretrained):
     (on_cpu,) = load_predictor("vie_single_tiny", pretrained).predict([corpus / "3.mp4"], device="cpu")
     assert named.reason is None
     assert (named.agreement, named.nearest) == (pytest.approx(on_cpu.agreement), pytest.approx(on_cpu.nearest))
+
+
+def agreements(ranks: World, corpus, out) -> tuple[list[int], dict]:
+    """Returns the steps of 20 in which the run should stop; its rank 1 reads no video in step 3, and is told to stop in step 12."""
+    run = Run(config(corpus, out, steps=100, log_every=1000, save_every=1000), ranks)
+    run._on_gpu, said = True, []
+    for step in range(20):
+        failures = [(7, "no video")] if (ranks.rank, step) == (1, 3) else []
+        said.append(run.agree(Batch(None, None, failures), stop=ranks.rank == 1 and step >= 12, say=lambda _: None))
+        run.step += 1
+    return [k for k, stop in enumerate(said) if stop], run._failed
+
+
+def test_several_gpus_agree_every_tenth_step(corpus, tmp_path):
+    (tmp_path / "run").mkdir()
+    for stops, failed in on_ranks(2, agreements, corpus, tmp_path / "run"):
+        assert stops == [19]
+        assert {index: one["step"] for index, one in failed.items()} == {7: 3}

@@ -88,7 +88,7 @@ class Run:
             self.model.parameter_groups(config.weight_decay, config.weight_decay),
             lr=config.lr,
             momentum=config.momentum,
-            fused=self._on_gpu,
+            fused=self._on_gpu or None,
         )
         self.step = 0
         self._failed: dict[int, dict[str, Any]] = {}
@@ -172,7 +172,9 @@ class Run:
         if config.channels_last:
             convert_conv2d_weight_memory_format(self.model, torch.channels_last)
             convert_conv3d_weight_memory_format(self.model, torch.channels_last_3d)
-        for parameter, state in self.optimizer.state.items():  # the fused step needs both in one layout
+        for group in self.optimizer.param_groups:  # the checkpoint may be of another device
+            group["fused"] = self._on_gpu or None
+        for parameter, state in self.optimizer.state.items():  # and the fused step needs both in one layout
             if (buffer := state.get("momentum_buffer")) is not None and buffer.stride() != parameter.stride():
                 state["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
         if self._on_gpu:
