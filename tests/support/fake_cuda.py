@@ -73,6 +73,8 @@ class FakeCuda(TorchDispatchMode):
         cpus = [x for x in leaves if isinstance(x, torch.Tensor) and not isinstance(x, Tensor)]
         target = kwargs.get("device")
         to_us = target is not None and target.type in ("cuda", "meta")
+        if not ours and not to_us:
+            return func(*args, **kwargs)
         if name == "_to_copy" and target is not None:
             return self._copied(func, args, kwargs, to_us)
         if name == "copy_" and ours and cpus:

@@ -144,7 +144,16 @@ def test_the_bank_kmeans_and_votes():
 
 def test_a_run_is_stopped_and_goes_on(corpus, tmp_path):
     """Reading, pinned copies, checkpoints, validation, the bank filled first; then the same from a checkpoint."""
-    changes = dict(steps=5, ir_steps=2, val_list=corpus / "val", validate_every=3, bank_start="embeddings", dtype="float32")
+    changes = dict(
+        steps=5,
+        ir_steps=2,
+        val_list=corpus / "val",
+        validate_every=3,
+        val_clips=1,
+        model="vie_single_tiny",
+        bank_start="embeddings",
+        dtype="float32",
+    )
     plain = pretrain(config(corpus, tmp_path / "cpu", **changes), progress=False)
     with fake_cuda():
         changes["device"] = "cuda"
@@ -194,7 +203,7 @@ def test_extraction_and_prediction(corpus, pretrained):
 
 
 def agreements(ranks: World, corpus, out) -> tuple[list[int], dict]:
-    """Returns the steps of 20 in which the run should stop; its rank 1 reads no video in step 3, and is told to stop in step 12."""
+    """Returns in which of 20 steps the run should stop: its rank 1 reads no video in step 3, and is told to stop in step 12."""
     run = Run(config(corpus, out, steps=100, log_every=1000, save_every=1000), ranks)
     run._on_gpu, said = True, []
     for step in range(20):
