@@ -154,10 +154,10 @@ def search(path: str, vector: str, pathway: str | None, count: int, avoid: list[
     index = index_of(path)
     query = np.frombuffer(base64.b64decode(vector), np.float32)
     spans = [(str(file), float(start), float(end)) for file, start, end in avoid]
-    asked, kept = 4 * count, []
+    asked = 4 * count
     while True:
         hits = index.nearest(query, min(asked, len(index)), spans, pathway=pathway)  # type: ignore[arg-type]
-        kept = []
+        kept: list[Any] = []
         for hit in hits:
             if not any(hit.name == other.name and hit.start < other.end and hit.end > other.start for other in kept):
                 kept.append(hit)

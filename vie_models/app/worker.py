@@ -77,7 +77,11 @@ class Job:
         finally:
             self.listeners -= 1
             if not self.ended:
-                asyncio.get_running_loop().call_later(ALONE, lambda: self.listeners or self.stop())
+                asyncio.get_running_loop().call_later(ALONE, self._stop_if_alone)
+
+    def _stop_if_alone(self) -> None:
+        if not self.listeners:
+            self.stop()
 
     async def result(self) -> dict[str, Any]:
         """Returns the last event, when the job is done."""

@@ -46,7 +46,7 @@ def percentile_of(cosine: np.ndarray | float, random: np.ndarray) -> np.ndarray:
         cosine: cosines, of any shape.
         random: what `random_cosines` returned.
     """
-    return np.interp(cosine, random, np.linspace(0, 100, len(random)))
+    return np.asarray(np.interp(cosine, random, np.linspace(0, 100, len(random))))
 
 
 def _cosines(rows: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
