@@ -93,7 +93,7 @@ def main(video: Path | None, out: Path) -> None:
         rows.append(row)
     for found in load_predictor(MODEL).predict([video]):
         names = ", ".join(f"{name}, with {100 * share:.0f} % of its votes" for name, share in found.names)
-        unsure = f"nothing it can name, as at most {100 * (found.agreement or 0):.0f} % of its votes agree"
+        unsure = f"nothing it can name, as at most {100 * (found.confidence or 0):.0f} % of its votes agree"
         print(f"what the memory bank sees in the whole video: {names or unsure}")
 
     width = pictures[middles[0]].width + GAP

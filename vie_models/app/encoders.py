@@ -9,7 +9,7 @@ from ..models import model_entry
 from ..weights.catalog import CATALOG
 
 if TYPE_CHECKING:
-    from ..evaluate.predict import Predictor
+    from ..evaluate.predict import BankPredictor
     from ..models import Encoder
 
 DEFAULT = "vie_twopathway_tiny"
@@ -26,7 +26,7 @@ def names() -> list[str]:
 
 
 @functools.lru_cache(maxsize=3)
-def predictor(name: str) -> Predictor:
+def predictor(name: str) -> BankPredictor:
     """Loads an encoder of `names()` with its memory bank, or returns the loaded one.
 
     Raises:
@@ -34,9 +34,11 @@ def predictor(name: str) -> Predictor:
     """
     if name not in names():
         raise ValueError(f"the page has the encoders {', '.join(names())}, got {name!r}")
-    from ..evaluate.predict import load_predictor
+    from ..evaluate.predict import BankPredictor, load_predictor
 
-    return load_predictor(name)
+    found = load_predictor(name)
+    assert isinstance(found, BankPredictor)  # as all sets that come with the package
+    return found
 
 
 def encoder(name: str) -> Encoder:

@@ -91,15 +91,15 @@ def names_for(source: str | Path, name: str) -> Votes:
 
     predictor = load(name)
     (found,) = predictor.predict([source])
-    if found.nearest is None or found.agreement is None:
+    if found.nearest is None or found.confidence is None:
         raise ValueError(f"the video {found.reason}")
     return Votes(
         names=found.names,
         known=predictor.known,
         rows=len(predictor.rows),
         nearest=found.nearest,
-        agreement=found.agreement,
-        least=predictor.least(),
+        agreement=found.confidence,
+        least=predictor.threshold,
     )
 
 
