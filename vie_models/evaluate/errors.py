@@ -65,6 +65,7 @@ def write_errors(folder: Path, protocol: str, wrong: Sequence[Wrong], num_videos
             axes.imshow(frame)
         axes.set_title(_short(one.label), fontsize="small", loc="left", pad=14)
         axes.text(0, 1.02, _short(one.answer or ""), color="tab:red", fontsize="small", transform=axes.transAxes, va="bottom")
+        axes.text(0, -0.02, _short(Path(one.path).name), color="gray", fontsize="x-small", transform=axes.transAxes, va="top")
     with replacing(picture) as path:
         figure.savefig(path, dpi=80, format="png")
 

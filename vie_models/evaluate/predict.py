@@ -332,7 +332,8 @@ def write_predictions(file: Path, found: Sequence[Prediction], names: Sequence[s
     """Writes predictions to a .json file (a list of objects), or to a .csv file.
 
     The CSV has a row for each video, in which `clip` is empty, and below it one for each clip: path, clip, start and end in
-    seconds, name (empty if none reaches the threshold), confidence, reason, and one column per name with its probability.
+    seconds, name (that of the video, empty if none reaches the threshold), best (the most probable name in any case),
+    confidence (its probability), reason, and one column per name with its probability.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as path, path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
@@ -341,15 +342,17 @@ def write_predictions(file: Path, found: Sequence[Prediction], names: Sequence[s
             stream.write("\n")
             return
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["path", "clip", "start", "end", "name", "confidence", "reason", *names])
+        writer.writerow(["path", "clip", "start", "end", "name", "best", "confidence", "reason", *names])
         for one in found:
-            start, end = (one.clips[0].start, one.clips[-1].end) if one.clips else ("", "")
             name = one.names[0][0] if one.names else ""
-            shares = [one.probabilities.get(name, "") for name in names]
-            writer.writerow([one.path, "", start, end, name, one.confidence, one.reason, *shares])
-            for i, clip in enumerate(one.clips):
-                best = max(clip.probabilities.values())
-                writer.writerow([one.path, i, clip.start, clip.end, "", best, "", *(clip.probabilities[n] for n in names)])
+            if one.reason is not None:
+                writer.writerow([one.path, "", "", "", "", "", "", one.reason, *[""] * len(names)])
+                continue
+            spans = [("", one.clips[0].start, one.clips[-1].end, name, one.probabilities)]
+            spans += [(str(i), clip.start, clip.end, "", clip.probabilities) for i, clip in enumerate(one.clips)]
+            for number, start, end, given, shares in spans:
+                best = max(names, key=lambda name: shares[name])
+                writer.writerow([one.path, number, start, end, given, best, shares[best], "", *(shares[n] for n in names)])
 
 
 def check_format(file: Path) -> None:

@@ -28,7 +28,7 @@ from ..weights import WeightsError
 from .logistic import Fit, Linear, Threshold, fit
 from .outputs import clip_outputs
 from .protocols import encoder, finished, labeled, means, reading, share_of, train_videos
-from .results import Results
+from .results import Results, Withheld
 from .settings import Probing
 
 PROBE, TENSORS, ENCODER = "probe.json", "probe.safetensors", "encoder"
@@ -52,7 +52,7 @@ class Probe:
     """How it was made, as JSON-ready values."""
 
     def probabilities(self, features: Tensor) -> Tensor:
-        """Returns the probability of each class, float32 [..., K], for features [..., D] of clips, or their mean over a video."""
+        """Returns the probability of each class, float32 [..., K], for features [..., D] of clips or videos."""
         return torch.from_numpy(self.line.probabilities(features.double().numpy())).float()
 
     def save(self, folder: Path) -> None:
@@ -152,9 +152,9 @@ def fit_probe(config: Probing, *, save: bool = True) -> tuple[Results, Fit]:
         outputs = clip_outputs(model, val, share_of(val, ranks), layer=config.layer, **reading(config, ranks))
         blank = torch.zeros(0, num_classes, device="cpu")
         scores = torch.stack([probe.probabilities(x.mean(0)) for x in outputs.values()]) if outputs else blank
-        about = {"threshold": dataclasses.asdict(found.threshold), "known": np.unique(labels).tolist()}  # labels
+        withheld = Withheld(found.threshold.confidence, np.unique(labels).tolist())
         unread = len(train) - len(which)
-        return finished(config, "logistic", weights, val, list(outputs), scores, ranks, unread, about), found
+        return finished(config, "logistic", weights, val, list(outputs), scores, ranks, unread, withheld), found
 
 
 def groups_of_list(videos: VideoList, root: Path, pattern: str | None = None) -> list[str]:

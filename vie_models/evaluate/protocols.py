@@ -23,7 +23,7 @@ from ..models.weight_folder import BANK, hash_of_weights, read_bank
 from ..weights import create_model, list_weights, load_memory_bank
 from ..weights.store import load_weights
 from .outputs import clip_outputs, gather_top
-from .results import Results, write_results
+from .results import Results, Withheld, write_results
 from .settings import Evaluation
 
 
@@ -144,9 +144,9 @@ def finished(
     scores: Tensor,
     ranks: World,
     train_unread: int,
-    more: dict[str, Any] | None = None,
+    withheld: Withheld | None = None,
 ) -> Results:
-    """Gathers the scores [v, K] of all ranks' videos, and writes the results. `more` is added to what is said about them."""
+    """Gathers the scores [v, K] of all ranks' videos, and writes the results."""
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(config).items()}
     about = {
         "task": protocol,
@@ -154,10 +154,9 @@ def finished(
         "weights": weights,
         "settings": settings,
         "train_unread": train_unread,
-        **(more or {}),
     }
     top, best = gather_top(which, {protocol: scores}, len(val), ranks)
-    results = Results(about, [str(path) for path in val.paths], val.labels, top, class_names(config.val_list), best)
+    results = Results(about, [str(path) for path in val.paths], val.labels, top, class_names(config.val_list), best, withheld)
     check_failures(results.unread, len(val), config.max_failed, **_list_of(config, config.val_list))
     if ranks.is_first:
         write_results(config.out, results)

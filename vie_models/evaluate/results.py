@@ -9,7 +9,6 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,16 @@ WRITTEN, NAMED = 30, 60
 
 
 @dataclasses.dataclass(frozen=True)
+class Withheld:
+    """Which answers are withheld."""
+
+    threshold: float
+    """Those with a lower score."""
+    known: list[int]
+    """The classes that were learned. No answer is right for videos of others."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Results:
     """Predictions for the videos of a list, by one or more protocols."""
 
@@ -43,6 +52,8 @@ class Results:
     """Class names; label i is the i-th. None: unknown."""
     scores: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """Scores of the classes in `top`, float32, if they are known: probabilities, or for kNN sums of votes."""
+    withheld: Withheld | None = None
+    """Which answers are withheld, if any."""
 
     @property
     def unread(self) -> int:
@@ -69,6 +80,8 @@ class Results:
             interval = list(wilson_interval(right, videos))
             of_classes[self.name(label)] = {"top1": right / videos, "interval": interval, "right": right, "videos": videos}
         mean = float(np.mean([found["top1"] for found in of_classes.values()]))
+        if self.withheld is not None:
+            summary["named"] = {"threshold": self.withheld.threshold, **self.named(protocol, self.withheld)}
         return {**summary, "class_mean": mean, "per_class": of_classes}
 
     def wrong(self, protocol: str) -> list[Wrong]:
@@ -81,20 +94,16 @@ class Results:
             if not hit
         ]
 
-    def named(self, protocol: str, threshold: float, known: Sequence[int]) -> dict[str, int]:
-        """Counts what happens if answers with a score below a threshold are withheld.
-
-        Args:
-            protocol: one with scores.
-            threshold: the least score.
-            known: the classes that were learned. No answer is right for videos of others.
+    def named(self, protocol: str, withheld: Withheld) -> dict[str, int]:
+        """Counts what happens if some answers are withheld.
 
         Returns:
             Numbers of videos: of known classes `right`, `wrong` and `withheld`; of unknown ones `unknown_named` and
             `unknown_withheld`.
         """
-        given = (self.scores[protocol][:, 0] >= threshold).numpy() & (self.top[protocol][:, 0] != UNREAD).numpy()
-        hits, is_known = self.hits(protocol), np.isin(self.labels.numpy(), list(known))
+        read = (self.top[protocol][:, 0] != UNREAD).numpy()
+        given = (self.scores[protocol][:, 0] >= withheld.threshold).numpy() & read
+        hits, is_known = self.hits(protocol), np.isin(self.labels.numpy(), withheld.known)
         return {
             "right": int((given & hits & is_known).sum()),
             "wrong": int((given & ~hits & is_known).sum()),
@@ -131,8 +140,8 @@ class Results:
 def wilson_interval(right: int, videos: int) -> tuple[float, float]:
     """Returns the 95 % interval of an accuracy, by Wilson's score (1927).
 
-    It is never empty, also if none or all are right. It assumes independent videos: if many are cut from one recording, the true
-    interval is wider.
+    It is never empty, also if none or all are right. It assumes independent videos: if many are cut from one recording, the
+    true interval is wider.
 
     Args:
         right: number of videos that are classified correctly.
@@ -205,6 +214,13 @@ def summary(folder: Path) -> str:
         low, high = (100 * bound for bound in found["top1_interval"])
         accuracy = f"top-1 {100 * found['top1']:.1f} % (95 %: {low:.1f} to {high:.1f}), top-5 {100 * found['top5']:.1f} %"
         lines.append(f"{protocol}: {accuracy}, mean over classes {100 * found['class_mean']:.1f} %")
+        if given := found.get("named"):
+            of_unknown = f"; of unknown classes: {given['unknown_named']} named, {given['unknown_withheld']} withheld"
+            unknown = of_unknown if given["unknown_named"] + given["unknown_withheld"] else ""
+            lines.append(
+                f"names from {given['threshold']:g} on: {given['right']} right, {given['wrong']} wrong, {given['withheld']} "
+                f"withheld{unknown}"
+            )
     unread = f"{results['unread']} of them could not be read"
     if results.get("train_unread"):
         unread += f", nor could {results['train_unread']} training videos"

@@ -61,7 +61,7 @@ class Probing(Evaluation):
     Default: the features that the model's own head reads."""
     group_regex: str | None = None
     r"""Regular expression that finds in a training video's path, from ROOT, the recording or person that it belongs to, as in
-    `vie data folder`. Cross-validation holds out whole groups. Default: '_g\d+_', if all names have it, or else single videos."""
+    `vie data folder`. Cross-validation holds out whole groups. Default: '_g\d+_', if all names have it, or else no groups."""
     precision: float = 0.8
     """Share of the names that should be right, from 0 to 1: a name needs the lowest confidence for which they are, among
     training videos that were held out."""
