@@ -41,8 +41,8 @@ def test_votes_are_those_of_vie_predict(seen, two_scenes):
     assert seen.votes.names == expected.names
     assert seen.votes.nearest == pytest.approx(expected.nearest)
     assert seen.votes.known == predictor.known
-    assert seen.votes.agreement == pytest.approx(expected.agreement)
-    assert seen.votes.least == predictor.least()
+    assert seen.votes.agreement == pytest.approx(expected.confidence)
+    assert seen.votes.least == predictor.threshold
 
 
 def test_it_travels_as_plain_data(seen):

@@ -165,11 +165,9 @@ class Predict:
                 print(f"failed: {found.path}: {found.reason}", file=sys.stderr)
             else:
                 names = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.names)
-                best = max(found.probabilities, key=lambda name: found.probabilities[name])
                 nearest = "" if found.nearest is None else f" (nearest row: cosine {found.nearest:.2f})"
-                print(
-                    f"{found.path}: {names or f'no name: at most {100 * (found.confidence or 0):.0f} %, for {best}'}{nearest}"
-                )
+                unsure = f"no name: at most {100 * (found.confidence or 0):.0f} %"
+                print(f"{found.path}: {names or unsure}{nearest}")
         if self.out is not None:
             order = {str(path): i for i, path in enumerate(videos)}
             write_predictions(self.out, sorted(predictions, key=lambda one: order[one.path]), predictor.names)
