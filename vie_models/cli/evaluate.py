@@ -149,7 +149,7 @@ class Predict:
         videos = find_videos(self.videos)
         predictor = load_predictor(self.weights, classes=self.classes, neighbors=self.neighbors, temperature=self.temperature)
         least = predictor.threshold if self.threshold is None else self.threshold
-        print(f"{predictor.about()}\na name needs {100 * least:.1f} %", file=sys.stderr)
+        print(f"{predictor.about()}\na name needs {100 * least:.3g} %", file=sys.stderr)
         predictions = []
         for found in predictor.predict(
             videos,

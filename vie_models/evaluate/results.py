@@ -200,6 +200,11 @@ def _write_confusion(folder: Path, results: Results, protocol: str) -> None:
         figure.savefig(path, dpi=100, format="png")
 
 
+def read_top1(folder: Path, protocol: str) -> float:
+    """Returns the accuracy in a folder's results.json, from 0 to 1."""
+    return float(json.loads((folder / RESULTS).read_text())["protocols"][protocol]["top1"])
+
+
 def unread_of(folder: Path) -> int:
     """Returns how many test and training videos of a folder's results.json could not be read."""
     results = json.loads((folder / RESULTS).read_text())

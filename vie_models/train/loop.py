@@ -116,7 +116,7 @@ class Run(RunState):
             outputs.append(output.detach())
             self._losses += torch.stack([losses.detach().sum(), there[part].sum()])
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr_at(self.step)
+            group["lr"] = self.config.lr_at(self.step) * group.get("rate", 1.0)  # an older checkpoint has none
         self.optimizer.step()
         self.objective.end_step(indices, torch.cat(outputs))
         self.step += 1

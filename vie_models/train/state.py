@@ -26,6 +26,7 @@ from .checkpoint import CHECKPOINTS, Checkpoints
 from .loading import Batch, ClipDataset, EpochSampler, loader
 from .objectives.choose import make_network, make_objective
 from .objectives.instance import InstanceObjective
+from .optimizer import parameter_groups
 from .pace import Pace
 from .settings import TrainConfig
 from .validation import validate, validation_videos
@@ -61,9 +62,7 @@ class RunState:
         with torch.device("cpu"):  # whatever the default device is
             network = make_network(config, self.videos.num_classes)
         self.model = network.to(self.ranks.device)
-        self.optimizer = torch.optim.SGD(
-            self.model.parameter_groups(config.weight_decay, config.weight_decay), lr=config.lr, momentum=config.momentum
-        )
+        self.optimizer = torch.optim.SGD(parameter_groups(self.model, config), lr=config.lr, momentum=config.momentum)
         self.step = 0
         self._failed: dict[int, dict[str, Any]] = {}
         self._val_failed = 0  # of the last validation
