@@ -18,8 +18,6 @@ PARTS = 10
 """Parts of the classes, of which each in turn is unknown."""
 LEAST = 10
 """Names that must be given before the share of right ones says anything."""
-STEP = 0.05
-"""By how much less of the names is to be right, where that cannot be reached."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +84,7 @@ def fit(x: np.ndarray, labels: np.ndarray, groups: Sequence[str], num_classes: i
     The threshold comes from the same held-out predictions, of videos whose class is known, and from those of fits without a
     class (or a tenth of the classes) about the videos of that class: no name for them is right. It is the lowest confidence
     such that a share `precision` of the names given from it on is right, and from each higher one that gives 10 names or more.
-    If there is none, the share is lowered by 0.05 until there is.
+    If there is none, it is the confidence with the highest share, among those that give 10 names or more.
 
     Args:
         x: features, [N, D].
@@ -126,10 +124,10 @@ def calibrated(known: np.ndarray, right: np.ndarray, unknown: np.ndarray, precis
     confidence of videos of unknown classes, [B], which may be empty."""
     weights = np.concatenate([np.full(len(part), 1 / len(part)) for part in (known, unknown) if len(part)])
     values, hits = np.concatenate([known, unknown]), np.concatenate([right, np.zeros(len(unknown), bool)])
-    lowest, goal = np.inf, precision
-    while np.isinf(lowest):
-        lowest = lowest_confidence(values, hits, weights, precision=goal, least=min(LEAST, len(values)))
-        goal = max(goal - STEP, 0)
+    least = min(LEAST, len(values))
+    lowest = lowest_confidence(values, hits, weights, precision=precision, least=least)
+    if np.isinf(lowest):
+        lowest = max(_cuts(values, hits, weights, least), key=lambda cut: cut[1])[0]
     given = values >= lowest
     return Threshold(
         confidence=lowest,
@@ -153,16 +151,22 @@ def lowest_confidence(confidence: np.ndarray, right: np.ndarray, weights: np.nda
         precision: the share, from 0 to 1.
         least: a number of names.
     """
-    order = np.argsort(-confidence, kind="stable")
-    values, lowest = confidence[order], np.inf
-    given, hits = np.cumsum(weights[order]), np.cumsum((weights * right)[order])
-    for i in range(least - 1, len(order)):
-        if i + 1 < len(order) and values[i + 1] == values[i]:
-            continue
-        if hits[i] < precision * given[i]:
+    lowest = np.inf
+    for value, share in _cuts(confidence, right, weights, least):
+        if share < precision:
             break
-        lowest = float(np.floor(1e3 * values[i]) / 1e3)
+        lowest = value
     return lowest
+
+
+def _cuts(confidence: np.ndarray, right: np.ndarray, weights: np.ndarray, least: int) -> Iterator[tuple[float, float]]:
+    """Yields each confidence that gives `least` names or more, from the highest on, rounded down to thousandths, and the share
+    of the names given from it on that is right."""
+    order = np.argsort(-confidence, kind="stable")
+    values, given, hits = confidence[order], np.cumsum(weights[order]), np.cumsum((weights * right)[order])
+    for i in range(least - 1, len(order)):
+        if i + 1 == len(order) or values[i + 1] < values[i]:
+            yield float(np.floor(1e3 * values[i]) / 1e3), float(hits[i] / given[i])
 
 
 def _folds(labels: np.ndarray, groups: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
