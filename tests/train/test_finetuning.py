@@ -5,11 +5,11 @@ import torch
 from support.runs import transfer_config
 
 from vie_models.cli import main
+from vie_models.train import Run
 from vie_models.train.logs import read_metrics
 from vie_models.train.optimizer import parameter_groups
 from vie_models.train.recipes import FINETUNE
 from vie_models.train.settings import TrainConfig
-from vie_models.train.state import RunState
 
 
 def test_a_batch_is_no_larger_than_the_list(corpus, tmp_path):
@@ -30,7 +30,7 @@ def test_a_batch_is_no_larger_than_the_list(corpus, tmp_path):
 
 def test_the_head_learns_at_a_rate_of_its_own(corpus, tmp_path):
     """Each parameter is in one group; a step moves the head at ten times the rate."""
-    run = RunState(transfer_config(corpus, tmp_path, head_rate=10.0))
+    run = Run(transfer_config(corpus, tmp_path, head_rate=10.0))
     groups = parameter_groups(run.model, run.config)
     rates = {id(p): group["rate"] for group in groups for p in group["params"]}
     assert len(rates) == sum(len(group["params"]) for group in groups) == len(list(run.model.parameters()))
@@ -42,8 +42,6 @@ def test_the_head_learns_at_a_rate_of_its_own(corpus, tmp_path):
 
 
 def test_a_step_moves_the_head_ten_times_as_far(corpus, tmp_path):
-    from vie_models.train.loop import Run
-
     moved = {}
     for rate in (1.0, 10.0):
         run = Run(transfer_config(corpus, tmp_path / str(rate), head_rate=rate, weight_decay=0.0))

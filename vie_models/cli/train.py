@@ -16,8 +16,11 @@ from .exit_codes import exit_code
 
 FEW, MANY = 300, 1000
 """Videos of a class below which a probe is advised, and below which one is fitted for comparison."""
-_VIE = ("ir_steps", "noise", "background", "clusters", "clusterings", "kmeans_iterations", "temperature", "bank_momentum")
-_VIE += ("bank_start", "neighbors")  # settings of the memory bank, which other objectives do not have
+_VIE = (
+    *("ir_steps", "noise", "background", "clusters", "clusterings", "kmeans_iterations", "temperature", "bank_momentum"),
+    *("bank_start", "neighbors"),
+)
+"""Settings of the memory bank, which other objectives do not have."""
 
 
 @command()
@@ -31,8 +34,7 @@ class Train(TrainConfig):
 
     def run(self) -> int:
         from ..evaluate.results import RESULTS, summary, unread_of
-        from ..train.loop import pretrain
-        from ..train.state import count_failed
+        from ..train import count_failed, pretrain
 
         config = TrainConfig(**{field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)})
         if config.objective == "readout" and config.weights is None and config.resume is None:
@@ -158,9 +160,9 @@ class Plot:
     """PNG file to write. Default: curves.png in the first run folder."""
 
     def run(self) -> int:
-        from ..train.plot import plot
+        from ..train import plot_runs
 
         out = self.out or self.runs[0] / "curves.png"
-        plot(list(self.runs), out)
+        plot_runs(list(self.runs), out)
         print(out)
         return 0

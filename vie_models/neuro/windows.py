@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..models import Encoder
-from ..video.clips import window_offsets
+from ..video import window_offsets
 
 EMBEDDING = "embedding"
 """Name of the model's output among the layers of a table."""
