@@ -1,6 +1,7 @@
 """Probes: the fit, the threshold of their names, their folder, and what predicts with them."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -16,8 +17,7 @@ from vie_models.evaluate.logistic import calibrated, fit, lowest_confidence
 from vie_models.evaluate.predict import load_predictor
 from vie_models.evaluate.probe import fit_probe, groups_of_list, load_probe
 from vie_models.evaluate.settings import Probing
-from vie_models.train.export import export
-from vie_models.train.loop import pretrain
+from vie_models.train import export_run, pretrain
 from vie_models.weights import WeightsError
 
 pytest.importorskip("sklearn")
@@ -190,8 +190,6 @@ def test_a_probe_is_its_folder(corpus, probing, tmp_path):
 
 
 def test_a_probe_of_a_layer(corpus, probing, tmp_path):
-    import dataclasses
-
     fit_probe(dataclasses.replace(probing, layer="encode_3", out=tmp_path / "probe"))
     predictor = load_predictor(tmp_path / "probe")
     (found,) = predictor.predict([corpus / "20.mp4"], threshold=0, workers=0)
@@ -204,7 +202,7 @@ def test_a_fine_tuned_export_names_videos(corpus, probing, tmp_path):
     """As the run's own validation."""
     config = transfer_config(corpus, tmp_path / "run", train_list=probing.train_list, val_list=probing.val_list, steps=3)
     pretrain(config, progress=False)
-    export(tmp_path / "run", tmp_path / "weights")
+    export_run(tmp_path / "run", tmp_path / "weights")
     predictor = load_predictor(tmp_path / "weights")
     assert predictor.names == ["red things", "green things", "blue things"]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
