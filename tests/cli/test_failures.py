@@ -54,7 +54,7 @@ def commands(world, out):
             *["-o", out, "--workers", "2"],
         ],
         "extract --dry-run": ["extract", model, world / "videos", "-o", out, "--dry-run"],
-        "predict": ["predict", world / "videos", "--weights", model, "--clips", "1"],
+        "predict": ["predict", world / "videos", "--weights", model, "--clips", "1", "--workers", "0"],
         "train": ["train", "vie_3dresnet_tiny", *lists(world), "-o", out, *SMALL, *PRETEXT],
         "finetune": ["finetune", "vie_single_tiny", *lists(world), "-o", out, *SMALL],
         "eval linear": ["eval", "linear", "vie_single_tiny", *lists(world), "-o", out, *SMALL],

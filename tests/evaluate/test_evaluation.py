@@ -86,7 +86,7 @@ def test_predict_names_videos(corpus, pretrained, capsys):
     """The votes of voting.py on the bank, as shares of all votes, with the names of the classes."""
     videos = [corpus / "20.mp4", corpus / "22.mp4"]
     predictor = load_predictor(pretrained)
-    found = {one.path: one for one in predictor.predict(videos, threshold=0)}
+    found = {one.path: one for one in predictor.predict(videos, threshold=0, workers=0)}
     rows, labels = memory_bank("vie_single_tiny", pretrained)
     model = vie.from_pretrained(pretrained)
     names = ["red things", "green things", "blue things"]
@@ -157,7 +157,7 @@ def test_the_least_agreement_of_shipped_banks_was_measured():
 
 def test_predict_says_what_it_cannot_do(corpus, tmp_path, pretrained, capsys):
     (tmp_path / "no.mp4").write_bytes(b"no video")
-    arguments = ["predict", str(tmp_path / "no.mp4"), str(corpus / "20.mp4")]
+    arguments = ["predict", str(tmp_path / "no.mp4"), str(corpus / "20.mp4"), "--workers", "0"]
     assert main([*arguments, "--weights", str(pretrained), "--json"]) == 3
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[0]["reason"]

@@ -216,7 +216,9 @@ class TrainConfig:
             batch = min(batch, max(number // self.accumulate, 1) * self.accumulate)
             lr = lr * batch / self.batch_size
             steps = max(round(self.epochs * max(number // batch, 1)), 1)
-        every = {name: getattr(self, name) or max(number // batch, 1) for name in ("validate_every", "save_every", "log_every")}
+        every: dict[str, Any] = {
+            name: getattr(self, name) or max(number // batch, 1) for name in ("validate_every", "save_every", "log_every")
+        }
         return dataclasses.replace(self, epochs=None, batch_size=batch, lr=lr, steps=steps, **every)
 
     def lr_at(self, step: int) -> float:
