@@ -19,6 +19,7 @@ from .checkpoint import CHECKPOINTS, CONFIG, Checkpoint, Checkpoints, open_check
 from .objectives.factory import encoder_of, make_network
 from .objectives.instance import InstanceObjective
 from .objectives.objective import Objective
+from .optimizer import parameter_groups
 from .settings import TrainConfig
 
 
@@ -101,7 +102,7 @@ def _resume_run(
     network = make_network(source, int(state["labels"].max()) + 1)
     network.load_state_dict(state["model"])
     _load_trunk(config, model, network)
-    other = torch.optim.SGD(network.parameter_groups(0, 0), lr=0.0, momentum=source.momentum)
+    other = torch.optim.SGD(parameter_groups(network, source), lr=0.0, momentum=source.momentum)
     other.load_state_dict(state["optimizer"])
     velocity = {name: other.state[p]["momentum_buffer"] for name, p in network.named_parameters() if p in other.state}
     _set_momentum(model, optimizer, velocity)

@@ -75,6 +75,7 @@ class RunLog:
         self._progress = Progress(steps, "step", initial=step, show=progress and folder is not None)
         self._file, self._board = None, None
         self._since = time.monotonic()
+        self._newest: dict[str, float] = {}
         if folder is None:
             return
         path = folder / METRICS
@@ -150,7 +151,8 @@ class RunLog:
             return
         self._file.write(json.dumps({"step": step, **metrics, "time": round(time.time(), 3)}) + "\n")
         self._file.flush()
-        self._progress.note(", ".join(f"{key} {metrics[key]:.4g}" for key in _SHOWN if key in metrics))
+        self._newest |= {key: metrics[key] for key in _SHOWN if key in metrics}
+        self._progress.note(", ".join(f"{key} {self._newest[key]:.4g}" for key in _SHOWN if key in self._newest))
         if self._board:
             for key, value in metrics.items():
                 if isinstance(value, (int, float)):

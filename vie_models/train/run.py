@@ -34,6 +34,7 @@ from .loading import Batch, ClipDataset, EpochSampler, before_training, copied, 
 from .logs import Pace
 from .objectives.factory import make_network, make_objective
 from .objectives.instance import InstanceObjective
+from .optimizer import parameter_groups
 from .settings import FIXED, TrainConfig
 from .validation import validate, validation_videos
 
@@ -84,12 +85,8 @@ class Run:
         with torch.device("cpu"):  # whatever the default device is
             network = make_network(config, self.videos.num_classes)
         self.model = network.to(self.ranks.device)
-        self.optimizer = torch.optim.SGD(
-            self.model.parameter_groups(config.weight_decay, config.weight_decay),
-            lr=config.lr,
-            momentum=config.momentum,
-            fused=self._on_gpu or None,
-        )
+        groups = parameter_groups(self.model, config)
+        self.optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=self._on_gpu or None)
         self.step = 0
         self._failed: dict[int, dict[str, Any]] = {}
         self._unreported: list[tuple[int, int, str]] = []  # (step, index, reason) of this rank, since ranks agreed
@@ -126,7 +123,7 @@ class Run:
             outputs.append(output.detach())
             self._losses += torch.stack([losses.detach().sum(), there[part].sum()])
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr_at(self.step)
+            group["lr"] = self.config.lr_at(self.step) * group.get("rate", 1.0)  # an older checkpoint has none
         self.optimizer.step()
         self.objective.end_step(indices, torch.cat(outputs))
         self.step += 1

@@ -73,7 +73,7 @@ def validate(
     else:
         which, scores = _of_clips(config, network, objective, videos, labels, local, ranks)
         truth = videos.labels
-    top = gather_top(which, scores, len(videos), ranks)
+    top, best = gather_top(which, scores, len(videos), ranks)
     about = {
         "task": config.objective,
         "model": config.model,
@@ -82,7 +82,7 @@ def validate(
         "settings": config.to_dict(),
     }
     results = Results(
-        about, [str(path) for path in videos.paths], truth, top, class_names(config.val_list or config.train_list)
+        about, [str(path) for path in videos.paths], truth, top, class_names(config.val_list or config.train_list), best
     )
     failed = int((next(iter(top.values()))[:, 0] == UNREAD).sum())
     accuracies = {"top1" if name in _PLAIN else f"{name}_top1": float(results.hits(name).mean()) for name in top}
