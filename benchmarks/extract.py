@@ -4,8 +4,8 @@ For each VIDEO, these jobs take turns: extraction from --copies links to it; ext
 release's way (ffmpeg writes JPEG frames at 25 fps with short side 320, Pillow reads the frames of each clip, the model runs on
 one clip at a time); decoding alone; and forward passes alone. "over the bound" is wall time divided by (decoding + forward CPU
 seconds) / cores, so 1 is perfect overlap. With --device cuda, forward seconds are the GPU's, and the bound is the larger of
-decoding CPU seconds / cores and forward seconds. The whole job includes the start of the worker processes. The time of a further
-video is (whole job - job of a sixth) / (5/6 of the videos). Needs ffmpeg.
+decoding CPU seconds / cores and forward seconds. The whole job includes the start of the worker processes. The time of a
+further video is (whole job - job of a sixth) / (5/6 of the videos). Needs ffmpeg.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ For a recipe with F operations per forward pass of a clip, B clips per step and 
     clips/s of a GPU = share x peak / 3 F
     hours = B S / (clips/s of all GPUs) / 3600
     cores = clips/s of all GPUs x CPU seconds per clip
+    hours with N cores = the larger of hours and B S x CPU seconds per clip / N / 3600
     disk = videos x frames x pixels of a frame x bytes per pixel
 """
 
@@ -40,8 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peak", type=float, default=989, help="paper: TFLOP/s of a GPU in bfloat16 (an H200's data sheet: 989)"
     )
-    parser.add_argument("--share", type=float, default=0.25, help="paper: share of the peak that training reaches")
+    parser.add_argument("--share", type=float, default=0.2, help="paper: share of the peak that training reaches")
     parser.add_argument("--scaling", type=float, default=0.8, help="paper: clips/s of 8 GPUs, over 8 times those of one")
+    parser.add_argument("--cores", type=int, default=16, help="paper: CPU cores for each GPU")
     parser.add_argument("--videos", type=int, default=240_000, help="paper: training videos")
     parser.add_argument("--seconds-per-video", type=float, default=10, help="paper: length of a video")
     parser.add_argument("--bytes-per-pixel", type=float, default=0.3, help="paper: bytes of a JPEG pack per pixel")
@@ -85,17 +87,8 @@ def run(options: argparse.Namespace) -> None:
     reading = Table(
         f"Reading a JPEG pack of {options.videos:,} videos of {options.seconds_per_video:g} s: CPU time measured, the rest "
         "computed",
-        [
-            "recipe",
-            "frames",
-            "CPU ms per clip",
-            "with colors",
-            "cores, 1 GPU",
-            "with colors",
-            "cores, 8 GPUs",
-            "with colors",
-            "GB",
-        ],
+        ["recipe", "frames", "colors changed by", "CPU ms per clip", "cores, 1 GPU", "cores, 8 GPUs"]
+        + [f"hours, 1 GPU and {options.cores} cores", f"hours, 8 GPUs and {8 * options.cores} cores", "GB"],
     )
     with tempfile.TemporaryDirectory() as folder:
         packs: dict[int, Path] = {}
@@ -111,12 +104,17 @@ def run(options: argparse.Namespace) -> None:
             row = [name, size, f"{steps:,}", work / 3e9, work * size * steps / 1e18]
             costs.rows.append([*row, one, hours[0], eight, hours[1]])
             side = short_sides(spec)[1]
+            width = side * 16 // 9
             if side not in packs:
                 packs[side] = packed_video(Path(folder), side)
-            seconds = [cpu_seconds(spec, packs[side], color) for color in (False, True)]
-            cores = [rate * each for rate in (one, eight) for each in seconds]
-            frame = side * (side * 16 // 9)
-            size = options.videos * options.seconds_per_video * spec.fps * frame * options.bytes_per_pixel / 1e9
-            reading.rows.append([name, f"{side * 16 // 9} x {side}", *(1000 * each for each in seconds), *cores, size])
+            frames = options.videos * options.seconds_per_video * spec.fps
+            gigabytes = frames * side * width * options.bytes_per_pixel / 1e9
+            for color in (False, True):
+                each = cpu_seconds(spec, packs[side], color)
+                cores = [rate * each for rate in (one, eight)]
+                reads = [size * steps * each / number / 3600 for number in (options.cores, 8 * options.cores)]
+                fed = [max(both) for both in zip(hours, reads, strict=True)]
+                where = "the workers" if color else "the GPU"
+                reading.rows.append([name, f"{width} x {side}", where, 1000 * each, *cores, *fed, gigabytes])
     torch.set_num_threads(threads)
     report("paper", "cpu", [costs, reading], options.out)

@@ -1,6 +1,7 @@
 """Runs the benchmarks and checks what they compare and write, not the times they measure."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -33,6 +34,50 @@ def test_forward_of_programs(tmp_path):
     (table,) = run(tmp_path, "forward", "--models", "vie_single_tiny", "--variants", "eager", "onnxruntime")
     assert [row[3] for row in table["rows"]][:2] == ["eager", "onnxruntime"]
     assert all(row[4] > 0 for row in table["rows"][:2])
+
+
+def test_forward_with_channels_last(tmp_path):
+    flags = ("--models", "vie_single_tiny", "vie_twopathway_tiny", "--variants", "eager", "--no-peers", "--channels-last")
+    (table,) = run(tmp_path, "forward", *flags)
+    assert [row[0] for row in table["rows"] if row[3] == "eager"] == ["vie_single_tiny", "vie_twopathway_tiny"]
+
+
+def test_gpu_without_av_and_tyro(tmp_path, monkeypatch):
+    for package in ("av", "tyro", "pytest"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(f"raise ModuleNotFoundError('No module named {package}')\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    *tables, wrong = run(tmp_path, "gpu", "--dry", "--minutes", "60")
+    assert wrong["rows"] == []
+    assert len(tables) == 14
+    (one_run,) = (dict(table["rows"]) for table in tables if table["title"].startswith("A run from a JPEG pack"))
+    assert one_run["losses in one go"] == one_run["losses of a run that was killed"]
+    assert one_run["killed before its end"] == "yes"
+
+
+def test_gpu_says_what_it_had_no_time_for(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "gpu", "--device", "cpu", "--dry", "--minutes", "0", "--parts", "bank"]
+    done = subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    (wrong,) = json.loads((tmp_path / "gpu.json").read_text())["tables"]
+    assert [row[0] for row in wrong["rows"]] == ["bank"]
+
+
+def test_what_the_papers_runs_would_cost(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "gpu", "--paper", "--share", "0.5", "--peak", "1000", "--cores", "16"]
+    subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True)
+    tables = json.loads((tmp_path / "paper.json").read_text())["tables"]
+    costs, reading = ([dict(zip(table["columns"], row, strict=True)) for row in table["rows"]] for table in tables)
+    hours = {}
+    for row in costs:
+        clips = row["clips a step"] * int(row["steps"].replace(",", ""))
+        seconds = clips * 3 * row["GFLOP per clip, forward"] * 1e9 / (0.5 * 1000e12)
+        assert row["hours, 1 GPU"] == pytest.approx(seconds / 3600)
+        hours[row["recipe"]] = seconds / 3600, clips
+    for row in reading:
+        alone, clips = hours[row["recipe"]]
+        reads = clips * row["CPU ms per clip"] / 1000 / 16 / 3600
+        assert row["hours, 1 GPU and 16 cores"] == pytest.approx(max(alone, reads))
 
 
 def test_train_and_kmeans(tmp_path, corpus):
