@@ -546,7 +546,7 @@ def run(options: argparse.Namespace) -> None:
     def ring(number: int, frame: Any) -> None:
         raise OutOfTime
 
-    signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGALRM, ring)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         day = Day(options, Path(folder))
         for part in options.parts:
@@ -567,6 +567,7 @@ def run(options: argparse.Namespace) -> None:
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 free(day)
+        signal.signal(signal.SIGALRM, before)
         report("gpu", options.device, day.found(), options.out)
     if day.wrong.rows:
         raise SystemExit(1)

@@ -9,6 +9,8 @@ import pytest
 from support import ROOT
 from support.ffmpeg import path_with_ffmpeg
 
+from benchmarks.__main__ import main
+
 
 def run(tmp_path, name, *arguments):
     command = [sys.executable, "-m", "benchmarks", name, *map(str, arguments), "--device", "cpu", "--rounds", "1"]
@@ -55,17 +57,21 @@ def test_gpu_without_av_and_tyro(tmp_path, monkeypatch):
     assert one_run["killed before its end"] == "yes"
 
 
-def test_gpu_says_what_it_had_no_time_for(tmp_path):
-    command = [sys.executable, "-m", "benchmarks", "gpu", "--device", "cpu", "--dry", "--minutes", "0", "--parts", "bank"]
-    done = subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
+def here(tmp_path, monkeypatch, *arguments):
+    """Runs a benchmark in this process."""
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments, "--out", str(tmp_path)])
+    main()
+
+
+def test_gpu_says_what_it_had_no_time_for(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match="1"):
+        here(tmp_path, monkeypatch, "gpu", "--device", "cpu", "--dry", "--minutes", "0", "--parts", "bank")
     (wrong,) = json.loads((tmp_path / "gpu.json").read_text())["tables"]
     assert [row[0] for row in wrong["rows"]] == ["bank"]
 
 
-def test_what_the_papers_runs_would_cost(tmp_path):
-    command = [sys.executable, "-m", "benchmarks", "gpu", "--paper", "--share", "0.5", "--peak", "1000", "--cores", "16"]
-    subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True)
+def test_what_the_papers_runs_would_cost(tmp_path, monkeypatch):
+    here(tmp_path, monkeypatch, "gpu", "--paper", "--share", "0.5", "--peak", "1000", "--cores", "16")
     tables = json.loads((tmp_path / "paper.json").read_text())["tables"]
     costs, reading = ([dict(zip(table["columns"], row, strict=True)) for row in table["rows"]] for table in tables)
     hours = {}
