@@ -8,6 +8,9 @@ For a recipe with F operations per forward pass of a clip, B clips per step and 
     cores = clips/s of all GPUs x CPU seconds per clip
     hours with N cores = the larger of hours and B S x CPU seconds per clip / N / 3600
     disk = videos x frames x pixels of a frame x bytes per pixel
+
+For a bank of N rows of 128 float32: LA's nearest rows take 2 x 128 N operations for each clip, k-means of K clusters
+2 x 128 N K for each iteration, both in float32.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import torch.nn.functional as F
 from vie_models.clip_spec import ClipSpec
 from vie_models.datasets.lists import read_list
 from vie_models.datasets.pack import Packing
-from vie_models.models import build_model
+from vie_models.models import build_model, model_entry
 from vie_models.models.cost import count_flops
 from vie_models.train import RECIPES
 from vie_models.train.loading import ClipDataset
@@ -41,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peak", type=float, default=989, help="paper: TFLOP/s of a GPU in bfloat16 (an H200's data sheet: 989)"
     )
+    parser.add_argument("--peak-float32", type=float, default=67, help="paper: the same in float32 (an H200's data sheet: 67)")
     parser.add_argument("--share", type=float, default=0.2, help="paper: share of the peak that training reaches")
     parser.add_argument("--scaling", type=float, default=0.8, help="paper: clips/s of 8 GPUs, over 8 times those of one")
     parser.add_argument("--cores", type=int, default=16, help="paper: CPU cores for each GPU")
@@ -75,6 +79,38 @@ def packed_video(folder: Path, side: int) -> Path:
     return pack
 
 
+def banks(options: argparse.Namespace) -> Table:
+    """Returns what grows with the number of videos: for the given one, Kinetics-700's and 10^8."""
+    table = Table(
+        f"Computed: what grows with the number of videos, 3DResNet's recipe, at {options.peak_float32:g} TFLOP/s in float32",
+        [
+            "videos",
+            "JPEG pack, GB",
+            "memory bank, GB",
+            "on each of 8 ranks, GB",
+            "clusters on each rank, GB",
+            "steps of an epoch",
+        ]
+        + ["nearest rows, ms a step, 1 GPU", "8 GPUs", "k-means, s, 1 GPU", "8 GPUs"],
+    )
+    recipe, spec = RECIPES["vie_3dresnet"], model_entry("vie_3dresnet").clip_spec
+    peak, size = options.peak_float32 * 1e12, TrainConfig.batch_size
+    for videos in (options.videos, 650_000, 100_000_000):
+        nearest = 1000 * size * 2 * 128 * videos / peak
+        clustering = TrainConfig.kmeans_iterations * recipe["clusters"] * 2 * 128 * videos / peak
+        bank, clusters = videos * 128 * 4 / 1e9, videos * 4 / 1e9
+        row = [f"{videos:,}", pack_gigabytes(spec, videos, options), bank, bank / 8, clusters, f"{videos // size:,}"]
+        table.rows.append([*row, nearest, nearest / 8, clustering, clustering / 8])
+    return table
+
+
+def pack_gigabytes(spec: ClipSpec, videos: int, options: argparse.Namespace) -> float:
+    """Returns the size of a JPEG pack of 16:9 videos."""
+    side = short_sides(spec)[1]
+    frames = videos * options.seconds_per_video * spec.fps
+    return frames * side * (side * 16 // 9) * options.bytes_per_pixel / 1e9
+
+
 def run(options: argparse.Namespace) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a worker
@@ -107,8 +143,7 @@ def run(options: argparse.Namespace) -> None:
             width = side * 16 // 9
             if side not in packs:
                 packs[side] = packed_video(Path(folder), side)
-            frames = options.videos * options.seconds_per_video * spec.fps
-            gigabytes = frames * side * width * options.bytes_per_pixel / 1e9
+            gigabytes = pack_gigabytes(spec, options.videos, options)
             for color in (False, True):
                 each = cpu_seconds(spec, packs[side], color)
                 cores = [rate * each for rate in (one, eight)]
@@ -117,4 +152,4 @@ def run(options: argparse.Namespace) -> None:
                 where = "the workers" if color else "the GPU"
                 reading.rows.append([name, f"{width} x {side}", where, 1000 * each, *cores, *fed, gigabytes])
     torch.set_num_threads(threads)
-    report("paper", "cpu", [costs, reading], options.out)
+    report("paper", "cpu", [costs, reading, banks(options)], options.out)

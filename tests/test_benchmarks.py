@@ -73,7 +73,7 @@ def test_gpu_says_what_it_had_no_time_for(tmp_path, monkeypatch):
 def test_what_the_papers_runs_would_cost(tmp_path, monkeypatch):
     here(tmp_path, monkeypatch, "gpu", "--paper", "--share", "0.5", "--peak", "1000", "--cores", "16")
     tables = json.loads((tmp_path / "paper.json").read_text())["tables"]
-    costs, reading = ([dict(zip(table["columns"], row, strict=True)) for row in table["rows"]] for table in tables)
+    costs, reading, _ = ([dict(zip(table["columns"], row, strict=True)) for row in table["rows"]] for table in tables)
     hours = {}
     for row in costs:
         clips = row["clips a step"] * int(row["steps"].replace(",", ""))
