@@ -164,6 +164,20 @@ def test_what_cannot_be_searched(index, library, model, tmp_path):
         find(index, Example(tmp_path / "none.mp4"), model=model)
 
 
+def test_unlike_clips_are_left_out(index, library, model):
+    example = Example(library / "videos" / "scene02.mp4", at=1.8)
+    every = find(index, example, 42, model=model, overlaps=True)
+    percentiles = [hit.percentile for hit in every]
+    assert percentiles == sorted(percentiles, reverse=True)
+    assert percentiles == index.percentiles([hit.similarity for hit in every]).tolist()
+    middle = percentiles[len(every) // 2]
+    cut = find(index, example, 42, model=model, overlaps=True, percentile=middle)
+    assert cut == [hit for hit in every if hit.percentile >= middle]
+    assert 0 < len(cut) < len(every)
+    with pytest.raises(ValueError, match="from 0 to 100, got 101"):
+        find(index, example, model=model, percentile=101)
+
+
 def test_pictures(index, library, tmp_path, model):
     video = library / "videos" / "scene02.mp4"
     picture = thumbnail(video, 1.0, 48)
@@ -179,6 +193,11 @@ def test_pictures(index, library, tmp_path, model):
     one = Image.open(contact_sheet(hits[:1], tmp_path / "one.png", columns=3))
     assert sheet.size[0] == 3 * (one.size[0] - 8) + 8
     assert sheet.size[1] > 3 * (one.size[1] - 8)
+    framed = Image.open(contact_sheet(hits[:1], tmp_path / "framed.png", query=hits[1])).convert("RGB")
+    assert framed.size[0] == 2 * (one.size[0] - 8) + 8
+    colors = {color for _, color in framed.getcolors(1 << 20)}
+    assert (214, 39, 40) in colors
+    assert (24, 24, 24) not in colors, "no pillars beside pictures of 4:3"
     with pytest.raises(ValueError, match="there are no clips to draw"):
         contact_sheet([], tmp_path / "none.png")
 

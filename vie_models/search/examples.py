@@ -14,7 +14,7 @@ import numpy as np
 from ..clip_spec import ClipSpec, Placement
 from ..features import Extractor
 from ..models import Encoder
-from ..video import Clip, Video, VideoError, cropping, decoding, open_video, path_or_url, regular_clip, window_offsets
+from ..video import GRID_FPS, Clip, Video, VideoError, cropping, decoding, open_video, path_or_url, regular_clip, window_offsets
 from ..weights import create_model, hash_of_weights
 from .index import Hit, Index, Pathway
 
@@ -65,6 +65,7 @@ def find(
     keep_own: bool = False,
     overlaps: bool = False,
     videos: bool = False,
+    percentile: float = 0,
 ) -> list[Hit]:
     """Finds the clips most like the examples: like the mean of all of them, minus the mean of those with `minus`.
 
@@ -77,9 +78,11 @@ def find(
         keep_own: do not leave out the clips that overlap the examples themselves.
         overlaps: do not leave out clips that overlap a better one of the same video, as windows of one moment do.
         videos: only the best clip of each video, and none of the examples' own videos; `overlaps` changes nothing then.
+        percentile: leave out clips that are less alike than this percentage of random pairs of the index. With examples that
+            are subtracted, all cosines are low: leave it at 0.
 
     Returns:
-        At most k hits, the most similar first.
+        At most k hits, the most similar first, with their percentiles.
 
     Raises:
         FileNotFoundError: a video does not exist.
@@ -112,8 +115,9 @@ def find(
         hits = index.nearest(query, min(asked, len(index)), exclude, pathway=pathway)
         kept = hits if keep_all else best_of_each_video(hits) if videos else without_overlaps(hits)
         if len(kept) >= enough or asked >= len(index) or keep_all:
-            return kept[:k]
+            break
         asked *= 4
+    return index.with_percentiles(kept[:k], least=percentile, pathway=pathway)
 
 
 def _own_span(index: Index, path: str | os.PathLike[str], example: Example, clip: float) -> tuple[float, float]:
@@ -125,6 +129,15 @@ def _own_span(index: Index, path: str | os.PathLike[str], example: Example, clip
     if start < 0:
         return 0.0, end - start
     return start - max(end - float(ends.max()), 0), end
+
+
+def shown(index: Index, example: Example) -> Hit:
+    """Describes an example for a sheet of pictures: its video and the seconds that are compared, as far as the video goes."""
+    path = path_or_url(example.path)
+    with decoding(path), open_video(path, GRID_FPS, threads=_THREADS) as video:
+        start, end = example.span(clip_seconds(index.settings))
+        end = min(end, video.num_frames / GRID_FPS)
+        return Hit(-1, video.name, str(path), max(start, 0.0), end, 1.0)
 
 
 def without_overlaps(hits: Sequence[Hit]) -> list[Hit]:

@@ -9,6 +9,8 @@ import numpy as np
 
 PAIRS = 20_000
 """Random pairs that are drawn."""
+LEAST = 99.0
+"""Percentile below which the commands cut their lists: of N unrelated clips, N / 100 are above it by chance."""
 QUANTILES = 1001
 """Cosines that are kept of them: every tenth of a percent."""
 
