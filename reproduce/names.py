@@ -27,7 +27,8 @@ import numpy as np
 import torch
 from huggingface_hub import ModelCard
 
-from vie_models.evaluate.predict import CLIPS, Predictor, load_predictor
+from vie_models.evaluate.logistic import lowest_confidence
+from vie_models.evaluate.predict import CLIPS, BankPredictor, load_predictor
 from vie_models.features.extractor import Extractor
 from vie_models.files import replacing
 from vie_models.weights.catalog import CARD, CATALOG
@@ -113,7 +114,7 @@ def questions(data: Path) -> list[Asked]:
     return found
 
 
-def embeddings(predictor: Predictor, asked: list[Asked], data: Path, file: Path, workers: int) -> torch.Tensor:
+def embeddings(predictor: BankPredictor, asked: list[Asked], data: Path, file: Path, workers: int) -> torch.Tensor:
     """Embeddings of the videos' clips, float32 [V, C, D], kept in `file`."""
     if not file.exists():
         extractor = Extractor(predictor.model, clips=CLIPS, workers=workers, batch_size=8)
@@ -130,7 +131,7 @@ def embeddings(predictor: Predictor, asked: list[Asked], data: Path, file: Path,
         return torch.from_numpy(stored["values"][[places[one.path] for one in asked]])
 
 
-def answers(predictor: Predictor, asked: list[Asked], values: torch.Tensor) -> Answers:
+def answers(predictor: BankPredictor, asked: list[Asked], values: torch.Tensor) -> Answers:
     """Asks a bank about every video, and about those of known classes again without the rows of their class."""
     number = {name: label for label, name in enumerate(predictor.names)}
     labels = np.array([number[one.name] if one.is_known else -1 for one in asked])
@@ -160,16 +161,9 @@ def _folds(groups: list[str]) -> np.ndarray:
 def threshold_of(found: Answers, which: np.ndarray) -> float:
     """The least agreement by the videos `which`, bool [V]: PRECISION of the names are right from there on, and from each higher
     agreement on that gives MIN_VIDEOS names or more."""
-    order = np.flatnonzero(which)[np.argsort(-found.agreement[which], kind="stable")]
-    values, threshold = found.agreement[order], np.inf
-    given, right = (np.cumsum((found.weights * of)[order]) for of in (np.ones(len(which)), found.right))
-    for i in range(MIN_VIDEOS - 1, len(order)):
-        if i + 1 < len(order) and values[i + 1] == values[i]:
-            continue
-        if right[i] < PRECISION * given[i]:
-            break
-        threshold = float(np.floor(1e3 * values[i]) / 1e3)
-    return threshold
+    return lowest_confidence(
+        found.agreement[which], found.right[which], found.weights[which], precision=PRECISION, least=MIN_VIDEOS
+    )
 
 
 def row(name: str, how: str, found: Answers, threshold: np.ndarray) -> tuple[str, dict[str, float]]:
@@ -201,8 +195,8 @@ def auroc(found: Answers, score: np.ndarray) -> float:
 def ask(weights: str, options: argparse.Namespace) -> Answers:
     """What the bank of a weight folder or a published set says."""
     folder = Path(weights)
-    model = CATALOG[weights].model if weights in CATALOG else folder.name.split(".")[0]
-    predictor = load_predictor(model, folder)
+    predictor = load_predictor(folder)
+    assert isinstance(predictor, BankPredictor)
     asked = questions(options.data)
     values = embeddings(predictor, asked, options.data, options.out / f"{folder.name}.npz", options.workers)
     return answers(predictor, asked, values)

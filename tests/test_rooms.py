@@ -13,7 +13,7 @@ from support import ROOT
 import vie_models as vie
 
 PACKAGE = ROOT / "vie_models"
-BASE = {"clip_spec", "colors", "failures", "files", "http", "lazy", "names", "processes", "progress", "version"}
+BASE = {"clip_spec", "colors", "devices", "failures", "files", "http", "lazy", "names", "processes", "progress", "version"}
 """Modules that every room may import."""
 MAY_IMPORT = {
     "models": set(),

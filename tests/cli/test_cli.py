@@ -90,7 +90,7 @@ def test_flags_change_a_recipe_and_nothing_else():
         config = cli.parse(["train", name, *given, "--seed", "7"])
         assert config.to_dict() == recipe(name, out="run", train_list="list", seed=7).to_dict()
     config = cli.parse(["finetune", "vie_twopathway", *given])
-    assert (config.model, config.objective, config.batch_size) == ("vie_twopathway", "supervised", 64)
+    assert (config.model, config.objective, config.batch_size) == ("vie_twopathway", "supervised", 16)
     config = cli.parse(["finetune", "vie_slow", *given, "--epochs", "None", "--steps", "5"])
     assert (config.epochs, config.steps, config.batch_size, config.lr) == (None, 5, FINETUNE["batch_size"], FINETUNE["lr"])
     assert cli.parse(["eval", "linear", "vie_slow", *given, "--layers", "encode_6"]).layers == ("encode_6",)

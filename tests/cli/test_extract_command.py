@@ -20,7 +20,7 @@ def test_nothing_found(tmp_path, capsys):
     assert cli.main(["extract", MODEL, str(tmp_path / "empty"), *out]) == 1
     assert "(there are 1 other files, such as notes.txt)" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert cli.main(["predict", MODEL, str(tmp_path / "empty")]) == 1
+    assert cli.main(["predict", str(tmp_path / "empty"), "--weights", MODEL]) == 1
     assert "no videos found" in capsys.readouterr().err
     for command in (["extract", MODEL, "--list", "nothing", *out], ["data", "pack", "nothing", str(tmp_path / "pack")]):
         assert cli.main(command) == 2

@@ -54,12 +54,13 @@ def commands(world, out):
             *["-o", out, "--workers", "2"],
         ],
         "extract --dry-run": ["extract", model, world / "videos", "-o", out, "--dry-run"],
-        "predict": ["predict", model, world / "videos", "--clips", "1"],
+        "predict": ["predict", world / "videos", "--weights", model, "--clips", "1", "--workers", "0"],
         "train": ["train", "vie_3dresnet_tiny", *lists(world), "-o", out, *SMALL, *PRETEXT],
         "finetune": ["finetune", "vie_single_tiny", *lists(world), "-o", out, *SMALL],
         "eval linear": ["eval", "linear", "vie_single_tiny", *lists(world), "-o", out, *SMALL],
         "eval knn": ["eval", "knn", *untrained],
         "eval logistic": ["eval", "logistic", *untrained],
+        "probe": ["probe", *untrained],
         "data folder": ["data", "folder", world / "videos", "-o", out, "--workers", "0"],
         "data pack": ["data", "pack", world / "list", out, "--root", world / "videos", "--short-side", "48", "--workers", "0"],
         "neuro features": ["neuro", "features", model, world / "table.csv", "-o", out.with_suffix(".nc"), "--workers", "0"],
@@ -81,11 +82,11 @@ def run(arguments):
     "name",
     [
         *("extract", "extract --list", "extract --dry-run", "predict", "train", "finetune", "eval linear", "eval knn"),
-        *("eval logistic", "data folder", "data pack", "neuro features"),
+        *("eval logistic", "probe", "data folder", "data pack", "neuro features"),
     ],
 )
 def test_a_command_says_what_it_could_not_read(name, worlds, tmp_path, capsys):
-    needs = {"neuro features": "netCDF4", "eval logistic": "sklearn"}
+    needs = {"neuro features": "netCDF4", "eval logistic": "sklearn", "probe": "sklearn"}
     if name in needs:
         pytest.importorskip(needs[name])
     for world, code in (("good", 0), ("some", 3), ("all", 1), ("nothing", 1)):

@@ -1,5 +1,6 @@
 """Evaluations without training: nearest neighbors, names, and what they leave."""
 
+import csv
 import dataclasses
 import json
 import shutil
@@ -13,8 +14,9 @@ import vie_models as vie
 from vie_models.bank.voting import votes
 from vie_models.cli import main
 from vie_models.evaluate.predict import load_predictor, measured_names
-from vie_models.evaluate.protocols import Evaluation, evaluate_knn, evaluate_logistic, memory_bank
-from vie_models.evaluate.results import Results, bootstrap_interval
+from vie_models.evaluate.protocols import evaluate_knn, memory_bank
+from vie_models.evaluate.results import Results, Withheld, wilson_interval, write_results
+from vie_models.evaluate.settings import Evaluation
 from vie_models.train import Run
 from vie_models.weights.cache import shipped_folder
 from vie_models.weights.catalog import CATALOG
@@ -83,8 +85,8 @@ def test_test_videos_that_were_learned_from_are_warned_of(corpus, tmp_path, pret
 def test_predict_names_videos(corpus, pretrained, capsys):
     """The votes of voting.py on the bank, as shares of all votes, with the names of the classes."""
     videos = [corpus / "20.mp4", corpus / "22.mp4"]
-    predictor = load_predictor("vie_single_tiny", pretrained)
-    found = {one.path: one for one in predictor.predict(videos, agreement=0)}
+    predictor = load_predictor(pretrained)
+    found = {one.path: one for one in predictor.predict(videos, threshold=0, workers=0)}
     rows, labels = memory_bank("vie_single_tiny", pretrained)
     model = vie.from_pretrained(pretrained)
     names = ["red things", "green things", "blue things"]
@@ -96,38 +98,38 @@ def test_predict_names_videos(corpus, pretrained, capsys):
         assert dict(ours.names) == pytest.approx(expected, rel=1e-4)
         assert [share for _, share in ours.names] == sorted(expected.values(), reverse=True)
         assert ours.nearest == pytest.approx(float(near.values[:, 0].mean()), abs=1e-5)
-    arguments = ["predict", "vie_single_tiny", str(corpus / "20.mp4"), "--weights", str(pretrained), "--device", "cpu"]
-    assert main([*arguments, "--agreement", "0"]) == 0
+    arguments = ["predict", str(corpus / "20.mp4"), "--weights", str(pretrained), "--device", "cpu"]
+    assert main([*arguments, "--threshold", "0"]) == 0
     said = capsys.readouterr()
     assert f"{corpus / '20.mp4'}: {found[str(corpus / '20.mp4')].names[0][0]} " in said.out
-    assert "the bank has 20 rows and knows 3 names: red things, green things, blue things" in said.err
+    assert "20 rows knows 3 names: red things, green things, blue things" in said.err
 
 
 def test_predict_names_nothing_without_agreement(corpus, pretrained, capsys):
     """Rows without a name vote, too; below the least agreement nothing is named."""
     video = corpus / "20.mp4"
-    predictor = load_predictor("vie_single_tiny", pretrained)
-    (found,) = predictor.predict([video], agreement=0)
-    assert found.agreement == found.names[0][1] < predictor.least() == 0.9
+    predictor = load_predictor(pretrained)
+    (found,) = predictor.predict([video], threshold=0)
+    assert found.confidence == found.names[0][1] < predictor.threshold == 0.9
     (unsure,) = predictor.predict([video])
     assert not unsure.names
-    assert unsure.agreement == found.agreement
-    (exact,) = predictor.predict([video], agreement=found.agreement)
+    assert unsure.confidence == found.confidence
+    (exact,) = predictor.predict([video], threshold=found.confidence)
     assert exact.names[0] == found.names[0]
     best = predictor.names.index(found.names[0][0])
     nameless = dataclasses.replace(predictor, labels=torch.where(predictor.labels == best, -1, predictor.labels))
-    (rest,) = nameless.predict([video], agreement=0)
-    assert sum(share for _, share in rest.names) == pytest.approx(1 - found.agreement, abs=1e-5)
+    (rest,) = nameless.predict([video], threshold=0)
+    assert sum(share for _, share in rest.names) == pytest.approx(1 - found.confidence, abs=1e-5)
     alike = dataclasses.replace(predictor, labels=torch.zeros_like(predictor.labels))
     assert next(alike.predict([video])).names == [("red things", pytest.approx(1))]
     with pytest.raises(ValueError, match="from 0 to 1, got 40"):
-        next(predictor.predict([video], agreement=40))
+        next(predictor.predict([video], threshold=40))
 
-    arguments = ["predict", "vie_single_tiny", str(video), "--weights", str(pretrained)]
+    arguments = ["predict", str(video), "--weights", str(pretrained)]
     assert main(arguments) == 0
     said = capsys.readouterr()
     assert not any(name in said.out for name in predictor.names)
-    assert f"{100 * found.agreement:.0f} %" in said.out
+    assert f"{100 * found.confidence:.0f} %" in said.out
     assert "90 %" in said.err
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["names"] == []
@@ -138,9 +140,10 @@ def test_the_least_agreement_is_that_of_the_card(corpus, pretrained, tmp_path):
     shutil.copytree(pretrained, tmp_path / "set")
     facts = {"names": {"agreement": 0.25}}
     (tmp_path / "set" / "README.md").write_text(f"---\n{json.dumps({'vie_models': facts})}\n---\n# A card\n")
-    predictor = load_predictor("vie_single_tiny", tmp_path / "set")
-    assert predictor.least() == 0.25
-    assert predictor.least(neighbors=20) == predictor.least(temperature=0.1) == 0.9
+    predictor = load_predictor(tmp_path / "set")
+    assert predictor.threshold == 0.25
+    for change in ({"neighbors": 20}, {"temperature": 0.1}):
+        assert load_predictor(tmp_path / "set", **change).threshold == 0.9
     (found,) = predictor.predict([corpus / "20.mp4"])
     assert all(share >= 0.25 for _, share in found.names)
     assert found.names
@@ -154,20 +157,23 @@ def test_the_least_agreement_of_shipped_banks_was_measured():
 
 def test_predict_says_what_it_cannot_do(corpus, tmp_path, pretrained, capsys):
     (tmp_path / "no.mp4").write_bytes(b"no video")
-    arguments = ["predict", "vie_single_tiny", str(tmp_path / "no.mp4"), str(corpus / "20.mp4")]
+    arguments = ["predict", str(tmp_path / "no.mp4"), str(corpus / "20.mp4"), "--workers", "0"]
     assert main([*arguments, "--weights", str(pretrained), "--json"]) == 3
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[0]["reason"]
     assert not lines[0]["names"]
-    assert lines[1]["agreement"] > 0
+    assert lines[1]["confidence"] > 0
     without = tmp_path / "without"
     shutil.copytree(pretrained, without)
     (without / "bank.safetensors").unlink()
     assert main([*arguments, "--weights", str(without)]) == 2
-    assert "has no bank.safetensors" in capsys.readouterr().err
-    arguments[arguments.index("vie_single_tiny")] = "vie_slow"
-    assert main(arguments) == 1
+    assert "bank.safetensors" in capsys.readouterr().err
+    assert main([*arguments, "--weights", str(tmp_path / "nowhere")]) == 2
+    assert str(tmp_path / "nowhere") in capsys.readouterr().err
+    assert main([*arguments, "--weights", "vie_slow"]) == 1
     assert "nobody has published" in capsys.readouterr().err
+    assert main([*arguments, "--weights", str(pretrained), "-o", str(tmp_path / "names.xlsx")]) == 2
+    assert "names.xlsx" in capsys.readouterr().err
 
 
 def test_results_are_what_they_say():
@@ -178,16 +184,60 @@ def test_results_are_what_they_say():
     assert found["unread"] == 1
     assert found["protocols"]["knn"]["top1"] == 0.5
     assert found["protocols"]["knn"]["top5"] == 0.75
-    assert found["protocols"]["knn"]["per_class"] == {"cat": 0.5, "dog": 1.0, "eel": 0.0}
-    assert found["videos"][1] == {"path": "b", "label": 0, "predictions": {"knn": [1, 0]}}
+    assert found["videos"][1]["predictions"] == {"knn": [1, 0]}
+    of_classes = found["protocols"]["knn"]["per_class"]
+    assert {name: (one["right"], one["videos"]) for name, one in of_classes.items()} == {
+        "cat": (1, 2),
+        "dog": (1, 1),
+        "eel": (0, 1),
+    }
+    assert of_classes["eel"]["interval"] == [0, pytest.approx(0.7935, abs=1e-4)]
 
 
-def test_the_interval_is_a_bootstrap():
-    """Resampling videos one by one gives the same interval."""
-    hits = np.arange(60) < 21
-    draws = np.random.default_rng(1).integers(0, 60, (20_000, 60))
-    expected = np.quantile(hits[draws].mean(1), [0.025, 0.975])
-    np.testing.assert_allclose(bootstrap_interval(hits), expected, atol=0.02)
+def test_means_weigh_videos_or_classes():
+    """Three of four videos of one class are right, and none of the other's one."""
+    labels, top = torch.tensor([0, 0, 0, 0, 1]), torch.tensor([[0], [0], [0], [1], [0]])
+    found = Results({}, list("abcde"), labels, {"knn": top}).summary("knn")
+    assert found["top1"] == 3 / 5
+    assert found["class_mean"] == (3 / 4 + 0) / 2
+
+
+@pytest.mark.parametrize(("right", "videos"), [(0, 3), (3, 3), (21, 60), (1, 10)])
+def test_the_interval_is_wilsons(right, videos):
+    """Its ends are the accuracies from which what was seen is 1.96 standard deviations away."""
+    low, high = wilson_interval(right, videos)
+    for end in (low, high):
+        if 0 < end < 1:
+            assert abs(right / videos - end) == pytest.approx(1.959964 * (end * (1 - end) / videos) ** 0.5)
+    assert low <= right / videos <= high
+    assert high - low > 0.2
+
+
+def test_answers_below_the_threshold_are_withheld():
+    labels, top = torch.tensor([0, 0, 1, 2, 2, 0]), torch.tensor([[0], [1], [1], [0], [0], [-1]])
+    scores = torch.tensor([[0.9], [0.9], [0.2], [0.9], [0.2], [0.0]])
+    results = Results({}, list("abcdef"), labels, {"x": top}, None, {"x": scores}, Withheld(0.5, [0, 1]))
+    expected = {"threshold": 0.5, "right": 1, "wrong": 1, "withheld": 2, "unknown_named": 1, "unknown_withheld": 1}
+    assert results.summary("x")["named"] == expected
+
+
+def test_wrong_videos_are_listed_and_shown(corpus, tmp_path):
+    """The table has all of them, the surest first; the sheet is there only if there are some."""
+    paths = [str(corpus / f"{i}.mp4") for i in range(3)] + [str(corpus / "gone.mp4")]
+    labels, top = torch.tensor([0, 1, 1, 0]), torch.tensor([[0], [0], [0], [-1]])
+    scores = torch.tensor([[0.9], [0.5], [0.8], [0.0]])
+    write_results(tmp_path, Results({}, paths, labels, {"x": top}, ["cat", "dog"], {"x": scores}))
+    rows = list(csv.DictReader((tmp_path / "errors-x.csv").open()))
+    assert [(row["path"], row["label"], row["answer"]) for row in rows] == [
+        (paths[2], "dog", "cat"),
+        (paths[1], "dog", "cat"),
+        (paths[3], "cat", ""),
+    ]
+    pytest.importorskip("matplotlib")
+    assert (tmp_path / "errors-x.png").exists()
+    assert (tmp_path / "confusion-x.png").exists()
+    write_results(tmp_path, Results({}, paths[:1], labels[:1], {"x": top[:1]}))
+    assert not (tmp_path / "errors-x.png").exists()
 
 
 def test_ranks_evaluate_together(corpus, tmp_path, pretrained):
@@ -201,9 +251,3 @@ def test_ranks_evaluate_together(corpus, tmp_path, pretrained):
     several = json.loads((tmp_path / "several" / "results.json").read_text())
     assert several["videos"] == alone["videos"]
     assert several["weights"] == alone["weights"]
-
-
-def test_a_network_of_colors_is_read_out(corpus, tmp_path):
-    """Red, green and blue noise: pooled features of any network tell them apart."""
-    results = evaluate_logistic(evaluation(corpus, tmp_path))
-    assert results.hits("logistic").all()

@@ -54,7 +54,9 @@ def test_the_line_names_the_limit_and_the_remedy(monkeypatch, waited, reading, a
     clock = iter(range(0, 1000, 10))
     monkeypatch.setattr("vie_models.train.logs.time.monotonic", lambda: next(clock))
     pace = Pace(clips=4, workers=2, packed=packed_frames, on_gpu=on_gpu, pack_command="vie data pack LIST")
-    said = [pace.step(Batch(None, None, [], reading=reading, augmenting=augmenting), waited / 50) for _ in range(LAST + 10)]
+    said = [
+        pace.step(Batch(None, None, [], reading=reading, augmenting=augmenting), lambda: waited / 50) for _ in range(LAST + 10)
+    ]
     assert [k for k, message in enumerate(said, 1) if message] == [LAST]
     assert FIRST < LAST
     assert re.match(says, said[LAST - 1])

@@ -155,7 +155,7 @@ def test_names_come_with_the_weights(capsys, tmp_path):
     from vie_models.cli import main
 
     write_video(tmp_path / "a.mp4", scene(0))
-    assert main(["predict", "vie_twopathway_tiny", str(tmp_path / "a.mp4"), "--json"]) == 0
+    assert main(["predict", str(tmp_path / "a.mp4"), "--weights", "vie_twopathway_tiny", "--json"]) == 0
     (found,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     names = (CHECKPOINTS / "vie_twopathway_tiny.natural" / "classes.txt").read_text().splitlines()
     assert {name for name, _ in found["names"]} <= set(names)

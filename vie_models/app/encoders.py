@@ -9,7 +9,7 @@ from ..models import model_entry
 from ..weights import CATALOG
 
 if TYPE_CHECKING:
-    from ..evaluate import Predictor
+    from ..evaluate import BankPredictor
     from ..features import Extractor
     from ..models import Encoder
     from ..search import Index
@@ -30,17 +30,19 @@ def names() -> list[str]:
 
 
 @functools.lru_cache(maxsize=3)
-def predictor(name: str) -> Predictor:
+def predictor(name: str) -> BankPredictor:
     """Loads an encoder of `names()` with its memory bank, or returns the loaded one.
 
     Raises:
         ValueError: no such weights come with the package.
     """
-    from ..evaluate import load_predictor
+    from ..evaluate import BankPredictor, load_predictor
 
     if name not in names():
         raise ValueError(f"the page has the encoders {', '.join(names())}, got {name!r}")
-    return load_predictor(name)
+    found = load_predictor(name)
+    assert isinstance(found, BankPredictor)  # as all sets that come with the package
+    return found
 
 
 def encoder(name: str) -> Encoder:

@@ -132,10 +132,15 @@ def names(path: str, name: str) -> Events:
     """Asks the memory bank that came with the encoder for names of a video."""
     asked = predictor(name)
     (found,) = asked.predict([path], device="cpu")
-    if found.agreement is None:
+    if found.confidence is None:
         raise ValueError(f"the video {found.reason}")
-    least = asked.least()
-    yield {"names": found.names, "agreement": found.agreement, "least": least, "known": asked.known, "rows": len(asked.rows)}
+    yield {
+        "names": found.names,
+        "agreement": found.confidence,
+        "least": asked.threshold,
+        "known": asked.known,
+        "rows": len(asked.rows),
+    }
 
 
 def features(path: str) -> Events:

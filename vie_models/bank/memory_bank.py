@@ -66,36 +66,27 @@ class MemoryBank:
         """Returns the bank rows, [b, D], of this rank's `indices` [b]."""
         ours, place = self._place(self.world.gather(indices))
         rows = self.rows[place] * ours[:, None] if len(self.rows) else self.rows.new_zeros(len(ours), self.dim)
-        return self.world.local(self.world.sum(rows))
+        return self.world.local_sum(rows)
 
     def dots(self, v: Tensor, indices: Tensor) -> Tensor:
         """Returns dot products of this rank's `v` [b, D] with rows `indices` [b, M]: float32 [b, M], differentiable in `v`."""
-        v = self._of_all_ranks(v)
+        v = self.world.gather(v.float())
         ours, place = self._place(self.world.gather(indices))
         if not len(self.rows):
             place, rows = torch.zeros_like(place), self.rows.new_zeros(1, self.dim)
         else:
             rows = self.rows
         dots = _RowDots.apply(v, rows, place)  # type: ignore[no-untyped-call]
-        return self.world.local(self.world.sum(dots * ours))  # one rank has each product; the others add zero
+        return self.world.local_sum(dots * ours)  # one rank has each product; the others add zero
 
     def all_dots(self, v: Tensor) -> Tensor:
         """Returns dot products of this rank's `v` [b, D] with every row of the bank: float32 [b, N], differentiable in `v`."""
-        dots = self._of_all_ranks(v) @ self.rows.T
+        dots = self.world.gather(v.float()) @ self.rows.T
         if self.world.size == 1:
             return dots
         all_dots = dots.new_zeros(len(dots), self.num_rows)
         all_dots[:, self.world.rank :: self.world.size] = dots
-        return self.world.local(self.world.sum(all_dots))  # one rank has each product; the others add zero
-
-    def _of_all_ranks(self, v: Tensor) -> Tensor:
-        """The ranks' `v` [b, D], one after the other: float32 [B, D], differentiable in this rank's own."""
-        v = v.float()
-        if self.world.size == 1:
-            return v
-        everyone = v.new_zeros(self.world.size, *v.shape)
-        everyone[self.world.rank] = v
-        return self.world.sum(everyone).flatten(0, 1)
+        return self.world.local_sum(all_dots)  # one rank has each product; the others add zero
 
     @torch.no_grad()
     def nearest(self, v: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -115,13 +106,16 @@ class MemoryBank:
             rows = self.rows[start : start + BLOCK]
             block = F.pad(rows, (0, 0, 0, min(BLOCK, power_of_two(self.num_rows)) - len(rows)))
             dots = (v @ block.T)[:, : len(rows)]
-            floor = _dots_and_indices(best)[0].min(1).values if best.shape[1] == k else dots.new_full((len(v),), -torch.inf)
-            dots, columns = _candidates(dots, floor, k, guess=64 + 2 * k * BLOCK // (start + BLOCK))
+            columns = torch.arange(len(rows), device=v.device).expand_as(dots)
+            if dots.device.type == "cpu":  # on a GPU, looking at the values would mean waiting for them
+                full = best.shape[1] == k
+                floor = _dots_and_indices(best)[0].min(1).values if full else dots.new_full((len(v),), -torch.inf)
+                dots, columns = _candidates(dots, floor, k, guess=64 + 2 * k * BLOCK // (start + BLOCK))
             best = _largest(torch.cat([best, _keys(dots, (start + columns) * size + rank)], dim=1), k)
         if size > 1:
             best = F.pad(best, (0, k - best.shape[1]), value=-(1 << 63))
-            best = _largest(self.world.gather(best[None]).transpose(0, 1).flatten(1), k)
-        best = self.world.local(best)
+            best = self.world.exchange(best).view(size, -1, k)  # each rank needs what all found for its own clips
+            best = _largest(best.transpose(0, 1).flatten(1), k)
         return _dots_and_indices(best)
 
     @torch.no_grad()
@@ -132,11 +126,16 @@ class MemoryBank:
         counts. Negative indices, of clips that could not be read, are ignored.
         """
         indices, v = self.world.gather(indices), self.world.gather(v.float())
-        again = torch.triu(indices[:, None] == indices, diagonal=1).any(dim=1)
+        if not len(self.rows):
+            return
         ours, place = self._place(indices)
-        which = (ours & ~again).nonzero()[:, 0]
-        place = place[which]
-        self.rows[place] = F.normalize(self.momentum * self.rows[place] + (1 - self.momentum) * v[which], dim=1)
+        old = self.rows[place]
+        new = torch.where(ours[:, None], F.normalize(self.momentum * old + (1 - self.momentum) * v, dim=1), old)
+        # How many rows are ours is not asked, because a GPU would have to be waited for. A row that occurs again is written
+        # again with its last value; for what is not ours, one that is ours is written again, or row 0 as it was.
+        last = torch.where(indices[:, None] == indices, torch.arange(len(indices), device=indices.device), 0).amax(1)
+        which = torch.where(ours, last, last.take(ours.int().argmax(0, keepdim=True)))
+        self.rows[place[which]] = new[which]
 
     def all_rows(self) -> Tensor:
         """Returns all rows in order, [N, D], on the CPU of every rank."""

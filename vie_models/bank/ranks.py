@@ -35,8 +35,15 @@ class World:
         return self.rank == 0
 
     def sum(self, x: Tensor) -> Tensor:
-        """Returns the sum of `x` over ranks. Shapes must be equal. Differentiable: gradients are summed too."""
-        return x if self.size == 1 else _Sum.apply(x)  # type: ignore[no-untyped-call]
+        """Returns the sum of `x` over ranks. Shapes must be equal."""
+        if self.size > 1:
+            x = x.clone(memory_format=torch.contiguous_format)
+            dist.all_reduce(x)
+        return x
+
+    def local_sum(self, x: Tensor) -> Tensor:
+        """Returns this rank's part, [b, ...], of the sum of `x` [size * b, ...] over ranks. Differentiable."""
+        return x if self.size == 1 else _LocalSum.apply(x, self)  # type: ignore[no-untyped-call,no-any-return]
 
     def max(self, x: Tensor) -> Tensor:
         """Returns the elementwise maximum of `x` over ranks."""
@@ -46,12 +53,16 @@ class World:
         return x
 
     def gather(self, x: Tensor) -> Tensor:
-        """Returns the `x` [b, ...] of all ranks as [size * b, ...], in order of rank. Shapes must be equal."""
+        """Returns the `x` [b, ...] of all ranks as [size * b, ...], in order of rank. Shapes must be equal. Differentiable."""
+        return x if self.size == 1 else _Gather.apply(x, self)  # type: ignore[no-untyped-call,no-any-return]
+
+    def exchange(self, x: Tensor) -> Tensor:
+        """Sends the r-th part of `x` [size * b, ...] to rank r. Returns what came, [size * b, ...], in order of rank."""
         if self.size == 1:
             return x
-        parts = [torch.empty_like(x) for _ in range(self.size)]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
+        came = torch.empty_like(x, memory_format=torch.contiguous_format)
+        dist.all_to_all_single(came, x.contiguous())
+        return came
 
     def broadcast(self, x: Tensor) -> None:
         """Overwrites `x`, in place, with rank 0's."""
@@ -96,7 +107,8 @@ def world(device: str | None = None, timeout: float = 3600.0) -> Iterator[World]
         kind = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(kind)
     backend = "cpu:gloo,cuda:nccl" if kind.startswith("cuda") else "gloo"
-    dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout))
+    gpu = torch.device(kind) if kind.startswith("cuda") else None
+    dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout), device_id=gpu)
     yield World(dist.get_rank(), dist.get_world_size(), kind)
     # after an error, exiting closes all connections; otherwise the barrier keeps them open until all ranks are done
     dist.barrier()
@@ -104,17 +116,41 @@ def world(device: str | None = None, timeout: float = 3600.0) -> Iterator[World]
     dist.destroy_process_group()
 
 
-class _Sum(torch.autograd.Function):
-    """An all-reduce whose backward is also an all-reduce, because every rank's loss depends on every rank's `x`."""
+class _Gather(torch.autograd.Function):
+    """Every rank's loss depends on every rank's `x`, so its gradients are summed."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = x.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(x)
-        return x
+    def forward(ctx: Any, x: Tensor, ranks: World) -> Tensor:
+        ctx.ranks = ranks
+        return _gathered(x, ranks)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        gradient = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(gradient)
-        return gradient
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return _summed_part(gradient, ctx.ranks), None
+
+
+class _LocalSum(torch.autograd.Function):
+    """The inverse: the gradients of the parts are those of the ranks that have them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ranks: World) -> Tensor:
+        ctx.ranks = ranks
+        return _summed_part(x, ranks)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return _gathered(gradient, ctx.ranks), None
+
+
+def _gathered(x: Tensor, ranks: World) -> Tensor:
+    everyone = x.new_empty(ranks.size * len(x), *x.shape[1:])
+    dist.all_gather_into_tensor(everyone, x.contiguous())
+    return everyone
+
+
+def _summed_part(x: Tensor, ranks: World) -> Tensor:
+    if x.device.type != "cuda":  # gloo has no reduce_scatter in older releases
+        return ranks.local(ranks.sum(x))
+    part = x.new_empty(len(x) // ranks.size, *x.shape[1:])
+    dist.reduce_scatter_tensor(part, x.contiguous())
+    return part

@@ -17,7 +17,7 @@ from .app import App
 from .arguments import Group, parse_command, summary
 from .data import DATASETS
 from .doctor import Doctor
-from .evaluate import PROTOCOLS, Predict, Report
+from .evaluate import PROTOCOLS, Predict, Probe, Report
 from .exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from .extract import Extract
 from .models import Info, List
@@ -38,7 +38,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "segment": Segment,
     },
     "Training": {"data": DATASETS, "train": RECIPES, "finetune": FINETUNE, "plot": Plot},
-    "Evaluation": {"eval": PROTOCOLS, "predict": Predict, "report": Report},
+    "Evaluation": {"eval": PROTOCOLS, "probe": Probe, "predict": Predict, "report": Report},
     "Networks and brains": {"neuro": NEURO},
     "Weights": {"export": Export, "convert": Convert, "join": Join, "card": Card, "publish": Publish},
     "Other programs": {"program": Program},

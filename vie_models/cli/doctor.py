@@ -38,6 +38,8 @@ Finding = tuple[str, str, str, str]
 def _gpus() -> Iterator[Finding]:
     import torch
 
+    from ..models.precision import cudnn_fault
+
     if not torch.cuda.is_available():
         if Path("/proc/driver/nvidia/version").exists():
             yield (
@@ -55,6 +57,9 @@ def _gpus() -> Iterator[Finding]:
             yield "bad", f"GPU {i}", f"{name}: {reason}", "install a PyTorch that is built for this GPU"
         else:
             yield "ok", f"GPU {i}", name, ""
+    if torch.cuda.is_available() and (fault := cudnn_fault()):
+        found, _, remedy = fault.partition(": ")
+        yield "warn", "cuDNN", found, remedy
 
 
 def _half_precision() -> Iterator[Finding]:

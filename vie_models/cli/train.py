@@ -14,6 +14,8 @@ from ..train.settings import TrainConfig
 from .arguments import Group, command
 from .exit_codes import exit_code
 
+FEW, MANY = 300, 1000
+"""Videos of a class below which a probe is advised, and below which one is fitted for comparison."""
 _VIE = (
     *("ir_steps", "noise", "background", "clusters", "clusterings", "kmeans_iterations", "temperature", "bank_momentum"),
     *("bank_start", "neighbors"),
@@ -52,9 +54,56 @@ class Train(TrainConfig):
 class Finetune(Train):
     """Fine-tunes an encoder on labeled videos. Without --weights, it trains from scratch.
 
-    Batch size, learning rate and weight decay are the paper's. This is `vie train` with objective=supervised: you can stop it,
-    continue it with the same command, and run it under torchrun.
+    This is `vie train` with objective=supervised: you can stop it, continue it with the same command, and run it under
+    torchrun. Below some hundred videos of each class, `vie probe` is quicker and mostly better, so at the end the command fits
+    one to the same lists (in RUN/probe), and its last line says which is better.
     """
+
+    def run(self) -> int:
+        from ..datasets.lists import read_list
+
+        labels = read_list(self.train_list, self.root).labels
+        of_class = len(labels) / max(len(labels.unique()), 1)
+        if of_class < FEW:
+            print(
+                f"{of_class:.0f} videos of a class are few: below some hundred, use `vie probe {self.model} ...`, which "
+                "freezes the encoder",
+                file=sys.stderr,
+            )
+        code = super().run()
+        if self.weights is not None and self.val_list is not None and of_class < MANY:
+            print(self._beside_probe(self.val_list))
+        return code
+
+    def _beside_probe(self, val_list: Path) -> str:
+        """Fits a probe of the encoder that the run started from, and says which of the two is better."""
+        from ..evaluate.probe import fit_probe
+        from ..evaluate.results import read_top1
+        from ..evaluate.settings import Probing
+
+        ours = read_top1(self.out, "supervised")
+        settings = Probing(
+            model=self.model,
+            weights=self.weights,
+            train_list=self.train_list,
+            val_list=val_list,
+            root=self.root,
+            out=self.out / "probe",
+            clips=self.val_clips,
+            placement=self.val_placement,
+            workers=self.workers,
+            device=self.device,
+            max_failed=self.max_failed,
+        )
+        try:
+            fit_probe(settings)
+        except (ValueError, ImportError) as error:  # too few groups, or no scikit-learn: the run is finished in any case
+            return f"a frozen probe could not be fitted for comparison: {error}"
+        theirs = read_top1(settings.out, "logistic")
+        both = f"top-1 {100 * ours:.1f} % fine-tuned, {100 * theirs:.1f} % by a probe of the frozen encoder"
+        if theirs >= ours:
+            return f"{both}: use the probe, `vie predict VIDEO ... --weights {settings.out}`"
+        return f"{both}: use the fine-tuned encoder"
 
 
 @command(hidden=(*_VIE, "model", "objective"))

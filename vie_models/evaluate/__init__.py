@@ -5,6 +5,6 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .predict import Prediction, Predictor, load_predictor
+    from .predict import BankPredictor, Prediction, Predictor, load_predictor
 
-__getattr__, __all__ = lazy_names(__name__, {".predict": ["Prediction", "Predictor", "load_predictor"]})
+__getattr__, __all__ = lazy_names(__name__, {".predict": ["BankPredictor", "Prediction", "Predictor", "load_predictor"]})

@@ -27,6 +27,7 @@ def clip_outputs(
     *,
     clips: int = 5,
     placement: Placement = "even",
+    layer: str | None = None,
     workers: int = 0,
     dtype: str = "float32",
     device: torch.device | None = None,
@@ -42,17 +43,19 @@ def clip_outputs(
         which: indices of the videos to read.
         clips: C, number of clips per video.
         placement: where they lie, as in `Extractor`.
-        workers: number of processes that read videos. At most 4 are used.
+        layer: name of a layer whose averages over space and time are returned instead.
+        workers: number of processes that read videos.
         dtype: precision of the network's arithmetic, "float32" or "bfloat16".
         device: device of the network.
         progress: show a progress bar, or a line a minute where there is no terminal.
     """
     extractor = Extractor(
         network,
-        pool=None,
+        layers=[] if layer is None else [layer],
+        pool=None if layer is None else "avg",
         clips=clips,
         placement=placement,
-        workers=min(workers, 4),
+        workers=workers,
         dtype=getattr(torch, dtype),
         device=device,
     )
@@ -63,14 +66,16 @@ def clip_outputs(
             if arrays is None:
                 failed.append(f"failed: {record.path}: {record.reason}")
             else:
-                found[which[number]] = torch.from_numpy(arrays["embedding"])
+                found[which[number]] = torch.from_numpy(arrays[layer or "embedding"])
     for line in failed:
         print(line, file=sys.stderr)
     return {i: found[i] for i in sorted(found)}
 
 
-def gather_top(which: Sequence[int], scores: dict[str, Tensor], num_videos: int, ranks: World) -> dict[str, Tensor]:
-    """Returns the most likely classes of all videos, [V, up to 5], by protocol. Collective: all ranks call it.
+def gather_top(
+    which: Sequence[int], scores: dict[str, Tensor], num_videos: int, ranks: World
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Returns the most likely classes of all videos, [V, up to 5], by protocol, and their scores. All ranks call it.
 
     Args:
         which: indices of this rank's v videos.
@@ -78,9 +83,10 @@ def gather_top(which: Sequence[int], scores: dict[str, Tensor], num_videos: int,
         num_videos: V.
         ranks: the processes that share the videos.
     """
-    best = {name: found.topk(min(5, found.shape[1])).indices.cpu() for name, found in scores.items()}
-    top = {name: torch.full((num_videos, rows.shape[1]), UNREAD, device="cpu") for name, rows in best.items()}
-    for indices, rows in ranks.gather_objects((list(which), best)):
-        for name, found in rows.items():
-            top[name][indices] = found
-    return top
+    best = {name: tuple(x.cpu() for x in found.topk(min(5, found.shape[1]))) for name, found in scores.items()}
+    top = {name: torch.full((num_videos, x.shape[1]), UNREAD, device="cpu") for name, (x, _) in best.items()}
+    values = {name: torch.zeros(rows.shape, device="cpu") for name, rows in top.items()}
+    for indices, found_there in ranks.gather_objects((list(which), best)):
+        for name, (value, rows) in found_there.items():
+            top[name][indices], values[name][indices] = rows, value.float()
+    return top, values

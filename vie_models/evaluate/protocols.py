@@ -1,4 +1,4 @@
-"""Evaluation protocols for a frozen encoder: kNN, and logistic regression on pooled features.
+"""Evaluation of a frozen encoder by kNN, and what other protocols share with it: the videos, their outputs and the results.
 
 N training videos, V test videos, C clips each, D dimensions.
 """
@@ -9,7 +9,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,7 +23,7 @@ from ..models.weight_folder import BANK, hash_of_weights, read_bank
 from ..weights import create_model, list_weights, load_memory_bank
 from ..weights.store import load_weights
 from .outputs import clip_outputs, gather_top
-from .results import Results, write_results
+from .results import Results, Withheld, write_results
 from .settings import Evaluation
 
 
@@ -42,62 +41,21 @@ def evaluate_knn(config: Evaluation) -> Results:
     """
     with world(config.device) as ranks:
         model = encoder(config.model, config.weights, config.seed)
-        val = _labeled(config.val_list, config.root, config.max_failed)
+        val = labeled(config.val_list, config.root, config.max_failed)
         if config.bank:
             rows, labels = memory_bank(config.model, config.weights)
             unread = 0
         else:
-            train = _train_videos(config, val, ranks)
-            rows, labels = _means(model, train, config, ranks)
+            train = train_videos(config, val, ranks)
+            which, rows = means(model, train, config, ranks)
+            rows, labels = F.normalize(rows, dim=1), train.labels[which]
             unread = len(train) - len(rows)
-        outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
+        outputs = clip_outputs(model, val, share_of(val, ranks), **reading(config, ranks))
         blank = torch.zeros(0, config.clips, rows.shape[1], device="cpu")
         values = torch.stack(list(outputs.values())) if outputs else blank
         num_classes = int(max(labels.max(), val.labels.max())) + 1
         found = knn_of_rows(values, rows, labels, config.neighbors, config.temperature, num_classes, ranks)
-        return _finished(config, "knn", hash_of_weights(model), val, list(outputs), found.scores, ranks, unread)
-
-
-def evaluate_logistic(config: Evaluation) -> Results:
-    """Classifies the videos of val_list by logistic regression on pooled features and writes results.json.
-
-    This is the standard fit for few videos. Under torchrun, all processes call it. Features are averaged over a video's clips
-    and standardized. The strength of the L2 penalty is chosen by cross-validation on the training videos, with up to 5 folds
-    (scikit-learn).
-
-    Raises:
-        TooManyFailuresError: a larger share of a list than `max_failed` is unreadable, or all of it.
-        ValueError: a list has no labels, there is no training list, or a class has only one training video.
-        FileNotFoundError: a list or the weights do not exist.
-        ImportError: scikit-learn is not installed.
-    """
-    try:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import GridSearchCV
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-    except ImportError as error:
-        raise ImportError("logistic regression needs scikit-learn: pip install 'vie_models[train]'") from error
-    with world(config.device) as ranks:
-        model = encoder(config.model, config.weights, config.seed)
-        weights = hash_of_weights(model)
-        model.reset_classifier(0)
-        val = _labeled(config.val_list, config.root, config.max_failed)
-        train = _train_videos(config, val, ranks)
-        rows, labels = _means(model, train, config, ranks, unit=False)
-        folds = min(5, int(torch.bincount(labels)[labels.unique()].min()))
-        if folds < 2:
-            raise ValueError(f"{config.train_list} has a class with one video, but cross-validation needs at least two")
-        line = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        fit = GridSearchCV(line, {"logisticregression__C": np.logspace(-3, 2, 6)}, cv=folds)
-        fit.fit(rows.numpy(), labels.numpy())
-        outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
-        features = np.stack([x.mean(0).numpy() for x in outputs.values()]) if outputs else np.zeros((0, rows.shape[1]))
-        num_classes = int(max(labels.max(), val.labels.max())) + 1
-        scores = torch.zeros(len(features), num_classes, device="cpu")
-        if len(features):
-            scores[:, torch.from_numpy(fit.classes_)] = torch.from_numpy(fit.predict_proba(features)).float()
-        return _finished(config, "logistic", weights, val, list(outputs), scores, ranks, len(train) - len(rows))
+        return finished(config, "knn", hash_of_weights(model), val, list(outputs), found.scores, ranks, unread)
 
 
 def encoder(name: str, weights: Path | None, seed: int = 0) -> Encoder:
@@ -122,7 +80,8 @@ def memory_bank(name: str, weights: Path | None) -> tuple[Tensor, Tensor]:
     return bank["memory_bank"], bank["labels"]
 
 
-def _labeled(file: Path, root: Path, max_failed: float) -> VideoList:
+def labeled(file: Path, root: Path, max_failed: float) -> VideoList:
+    """Reads a list of videos with labels that can be read."""
     videos = read_list(file, root)
     check_readable(videos, file, root, max_failed)
     if int(videos.labels.min()) < 0:
@@ -130,20 +89,23 @@ def _labeled(file: Path, root: Path, max_failed: float) -> VideoList:
     return videos
 
 
-def _train_videos(config: Evaluation, val: VideoList, ranks: World) -> VideoList:
+def train_videos(config: Evaluation, val: VideoList, ranks: World) -> VideoList:
+    """Reads the training list, and warns of videos that are in `val`, too."""
     if config.train_list is None:
         raise ValueError("give a train list of labeled videos (or, for kNN, bank=True to use the weights' memory bank)")
-    train = _labeled(config.train_list, config.root, config.max_failed)
+    train = labeled(config.train_list, config.root, config.max_failed)
     if ranks.is_first:
         warn_of_shared(train, val, root=config.root, names=(config.train_list, config.val_list))
     return train
 
 
-def _share(videos: VideoList, ranks: World) -> range:
+def share_of(videos: VideoList, ranks: World) -> range:
+    """Returns which videos this rank reads."""
     return range(ranks.rank, len(videos), ranks.size)
 
 
-def _reading(config: Evaluation, ranks: World) -> dict[str, Any]:
+def reading(config: Evaluation, ranks: World) -> dict[str, Any]:
+    """Returns the arguments of `clip_outputs` that say how videos are read."""
     return {
         "clips": config.clips,
         "placement": config.placement,
@@ -154,21 +116,26 @@ def _reading(config: Evaluation, ranks: World) -> dict[str, Any]:
     }
 
 
-def _means(model: Encoder, videos: VideoList, config: Evaluation, ranks: World, unit: bool = True) -> tuple[Tensor, Tensor]:
-    """Returns the model's outputs averaged over the clips of each readable video, [N, D], and the labels, [N]."""
-    own = {i: x.mean(0) for i, x in clip_outputs(model, videos, _share(videos, ranks), **_reading(config, ranks)).items()}
+def means(
+    model: Encoder, videos: VideoList, config: Evaluation, ranks: World, layer: str | None = None
+) -> tuple[list[int], Tensor]:
+    """Returns which videos could be read, and the model's outputs (or a layer) averaged over the clips of each, [N, D].
+
+    Collective: all ranks call it.
+    """
+    outputs = clip_outputs(model, videos, share_of(videos, ranks), layer=layer, **reading(config, ranks))
+    own = {i: x.mean(0) for i, x in outputs.items()}
     found = {i: x for part in ranks.gather_objects(own) for i, x in part.items()}
     check_failures(len(videos) - len(found), len(videos), config.max_failed, **_list_of(config, config.train_list))
     which = sorted(found)
-    rows = torch.stack([found[i] for i in which])
-    return F.normalize(rows, dim=1) if unit else rows, videos.labels[which]
+    return which, torch.stack([found[i] for i in which])
 
 
 def _list_of(config: Evaluation, file: Path | None) -> dict[str, str]:
     return {"what": f"videos of {file}", "remedy": f"paths start from --root {config.root}"}
 
 
-def _finished(
+def finished(
     config: Evaluation,
     protocol: str,
     weights: str,
@@ -177,7 +144,9 @@ def _finished(
     scores: Tensor,
     ranks: World,
     train_unread: int,
+    withheld: Withheld | None = None,
 ) -> Results:
+    """Gathers the scores [v, K] of all ranks' videos, and writes the results."""
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(config).items()}
     about = {
         "task": protocol,
@@ -186,8 +155,8 @@ def _finished(
         "settings": settings,
         "train_unread": train_unread,
     }
-    top = gather_top(which, {protocol: scores}, len(val), ranks)
-    results = Results(about, [str(path) for path in val.paths], val.labels, top, class_names(config.val_list))
+    top, best = gather_top(which, {protocol: scores}, len(val), ranks)
+    results = Results(about, [str(path) for path in val.paths], val.labels, top, class_names(config.val_list), best, withheld)
     check_failures(results.unread, len(val), config.max_failed, **_list_of(config, config.val_list))
     if ranks.is_first:
         write_results(config.out, results)

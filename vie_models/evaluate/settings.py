@@ -50,3 +50,23 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         check_max_failed(self.max_failed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Probing(Evaluation):
+    """The settings of a probe."""
+
+    layer: str | None = None
+    """Layer whose features are read, averaged over space and time; `vie info MODEL` lists them.
+    Default: the features that the model's own head reads."""
+    group_regex: str | None = None
+    r"""Regular expression that finds in a training video's path, from ROOT, the recording or person that it belongs to, as in
+    `vie data folder`. Cross-validation holds out whole groups. Default: '_g\d+_', if all names have it, or else no groups."""
+    precision: float = 0.8
+    """Share of the names that should be right, from 0 to 1: a name needs the lowest confidence for which they are, among
+    training videos that were held out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.precision <= 1:
+            raise ValueError(f"precision must be a share of the names, from 0 to 1, got {self.precision}")

@@ -29,14 +29,23 @@ class WrongArithmeticError(RuntimeError):
     """On this machine, PyTorch computes a convolution wrongly in the requested precision."""
 
 
-def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype, gradients: bool = True) -> None:
+PASSED: set[Any] = set()
+"""The convolutions that were compared and are right. A run's validations do not compare them again."""
+
+
+def check_convolutions(
+    model: Encoder, clips: int, dtype: torch.dtype, gradients: bool = True, channels_last: bool = False
+) -> None:
     """Compares each kind of convolution in the model with float32: its result and, unless it is frozen, its gradients.
+
+    A convolution that passed is not compared again by this process in the same layout.
 
     Args:
         model: encoder on the device where it will run. It is not changed.
         clips: number of clips per batch.
         dtype: data type to check.
         gradients: whether to check gradients too.
+        channels_last: whether the clips are stored with channels last.
 
     Raises:
         WrongArithmeticError: a result or gradient is wrong. The message says which.
@@ -46,8 +55,13 @@ def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype, gradients
     weight = next(model.parameters())
     x = torch.randn(clips, 3, spec.num_frames, spec.crop, spec.crop, generator=generator, device="cpu").to(weight.device)
     for (name, conv), shape in _kinds(model, x).items():
-        inputs = torch.randn(shape, generator=generator, device="cpu").to(weight.device)
         learns = gradients and conv.weight.requires_grad
+        kind = (shape, conv.weight.shape, conv.weight.stride(), conv.stride, dtype, weight.device, channels_last)
+        if (kind, True) in PASSED or (kind, learns) in PASSED:
+            continue
+        inputs = torch.randn(shape, generator=generator, device="cpu").to(weight.device)
+        if channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last if inputs.ndim == 4 else torch.channels_last_3d)
         expected = _results(conv, inputs, torch.float32, learns)
         for what, found in _results(conv, inputs, dtype, learns).items():
             error = float((found.float() - expected[what]).norm() / expected[what].norm().clamp(min=1e-12))
@@ -57,6 +71,24 @@ def check_convolutions(model: Encoder, clips: int, dtype: torch.dtype, gradients
                     f"{list(shape)}, in {dtype}: relative error {error:.3g}. Use float32 (--dtype float32) or "
                     "another release of PyTorch"
                 )
+        PASSED.add((kind, learns))
+
+
+def cudnn_fault(version: int | None = None) -> str | None:
+    """Returns what is known to be wrong with 3-D convolutions in bfloat16 in a release of cuDNN, and the remedy, or None.
+
+    Args:
+        version: as torch.backends.cudnn.version() gives it. Default: that of this machine.
+    """
+    version = torch.backends.cudnn.version() if version is None else version
+    if version is None or not 90800 <= version < 91500:
+        return None
+    name = f"{version // 10000}.{version // 100 % 100}.{version % 100}"
+    return (
+        f"cuDNN {name} can give wrong results in 3-D convolutions in bfloat16, or "
+        "take 10 to 20 times as long when channels are not last (PyTorch issues 163539 and 166643): install cuDNN 9.15 or "
+        "newer (pip install -U nvidia-cudnn-cu12 or -cu13), or use float32 (--dtype float32)"
+    )
 
 
 def times_of_float32(dtype: torch.dtype) -> float:

@@ -21,7 +21,7 @@ import torch
 from ..bank.ranks import World
 from ..files import sha256_of
 
-CHECKPOINTS, STATE, HASHES = "checkpoints", "state.pt", "hashes.json"
+CONFIG, CHECKPOINTS, STATE, HASHES = "config.json", "checkpoints", "state.pt", "hashes.json"
 
 
 class DamagedCheckpointError(RuntimeError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,16 +15,24 @@ from ..models import Encoder
 from ..weights import WeightsError, read_checkpoint, tf_to_state_dict
 from ..weights.store import load_weights
 from ..weights.tensorflow.names import tf_memory_bank, tf_names
-from .checkpoint import CHECKPOINTS, Checkpoint, Checkpoints, open_checkpoint
+from .checkpoint import CHECKPOINTS, CONFIG, Checkpoint, Checkpoints, open_checkpoint
 from .objectives.factory import encoder_of, make_network
 from .objectives.instance import InstanceObjective
 from .objectives.objective import Objective
+from .optimizer import parameter_groups
 from .settings import TrainConfig
 
 
-def complete(config: TrainConfig, num_videos: int) -> TrainConfig:
-    """Returns the settings with `steps` computed from `epochs`, and `width` taken from the weights, if any."""
+def complete(config: TrainConfig, num_videos: int, device: torch.device) -> TrainConfig:
+    """Returns the settings with `steps` computed from `epochs`, `width` taken from the weights, and the device's defaults."""
     config = config.of_videos(num_videos)
+    on_gpu = device.type == "cuda"
+    dtype: Any = config.dtype
+    if dtype == "auto" and (config.out / CONFIG).exists():
+        dtype = json.loads((config.out / CONFIG).read_text())["dtype"]
+    if dtype == "auto":
+        dtype = "bfloat16" if on_gpu and torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+    config = dataclasses.replace(config, dtype=dtype, channels_last=config.channels_last or on_gpu)
     if config.weights is not None and config.width is None:
         config = dataclasses.replace(config, width=_weights(config).model_args["width"])
     return config
@@ -92,7 +102,7 @@ def _resume_run(
     network = make_network(source, int(state["labels"].max()) + 1)
     network.load_state_dict(state["model"])
     _load_trunk(config, model, network)
-    other = torch.optim.SGD(network.parameter_groups(0, 0), lr=0.0, momentum=source.momentum)
+    other = torch.optim.SGD(parameter_groups(network, source), lr=0.0, momentum=source.momentum)
     other.load_state_dict(state["optimizer"])
     velocity = {name: other.state[p]["momentum_buffer"] for name, p in network.named_parameters() if p in other.state}
     _set_momentum(model, optimizer, velocity)

@@ -214,6 +214,19 @@ def loader(
         return iter(batches)
 
 
+def copied(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yields the batches on a GPU. Each is copied on a stream of its own, while the GPU still computes the step before."""
+    stream = torch.cuda.Stream(device)
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            frames, indices = (x.to(device, non_blocking=True) for x in (batch.frames, batch.indices))
+        current = torch.cuda.current_stream(device)
+        current.wait_stream(stream)
+        for x in (frames, indices):
+            x.record_stream(current)
+        yield dataclasses.replace(batch, frames=frames, indices=indices)
+
+
 def _fill(batch: Batch, colors: list[list[float] | None]) -> None:
     """Puts another clip, or black, where one could not be read; and the changes of colors, if there are any, together."""
     there = next((slot for slot, index in enumerate(batch.indices.tolist()) if index >= 0), None)

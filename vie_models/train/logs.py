@@ -6,9 +6,11 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ..files import replacing
 from ..progress import Progress
@@ -21,6 +23,36 @@ _FREE = 0.1  # share of waiting below which reading is not what limits a run
 _SHOWN = ("loss", "clips_per_s", "data_wait", "knn_top1", "top1")
 
 
+class Span:
+    """A span of time from now to `end`. On a GPU: of its time, from when it has done what it was asked to do so far.
+
+    Neither beginning nor end waits for the GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._began, self._ended = self._mark(), None
+
+    def _mark(self) -> Any:
+        if self._device.type != "cuda":
+            return time.monotonic()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def end(self) -> None:
+        """Ends the span."""
+        self._ended = self._mark()
+
+    def seconds(self) -> float:
+        """Returns its length. On a GPU, it first waits until that time has come."""
+        assert self._ended is not None
+        if self._device.type != "cuda":
+            return float(self._ended - self._began)
+        self._ended.synchronize()
+        return float(self._began.elapsed_time(self._ended)) / 1000
+
+
 class RunLog:
     """Writes metrics.jsonl, one line per event: `step` (the number of steps made) and its metrics.
 
@@ -31,14 +63,19 @@ class RunLog:
         step: number of steps already made.
         steps: number of steps at the end of the run.
         progress: show a progress bar, or print a line a minute where there is no terminal.
+        device: device that trains. Default: the CPU.
     """
 
-    def __init__(self, folder: Path | None, *, step: int, steps: int, progress: bool = True) -> None:
+    def __init__(
+        self, folder: Path | None, *, step: int, steps: int, progress: bool = True, device: torch.device | None = None
+    ) -> None:
+        self._device = device or torch.device("cpu")
+        self._waits: list[Span] = []
+        self._steps: list[Span] = []
         self._progress = Progress(steps, "step", initial=step, show=progress and folder is not None)
         self._file, self._board = None, None
-        self._since, self._waited, self._steps = time.monotonic(), 0.0, 0
-        self.last_wait = 0.0
-        """Seconds that the last `waiting` took."""
+        self._since = time.monotonic()
+        self._newest: dict[str, float] = {}
         if folder is None:
             return
         path = folder / METRICS
@@ -70,11 +107,20 @@ class RunLog:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts the time inside as waiting for data."""
-        began = time.monotonic()
+        """Counts the time inside as waiting for data, unless a GPU still computes: then only what it waits after that."""
+        self.last_wait = Span(self._device)
         yield
-        self.last_wait = time.monotonic() - began
-        self._waited += self.last_wait
+        self.last_wait.end()
+        self._waits.append(self.last_wait)
+
+    @contextlib.contextmanager
+    def stepping(self) -> Iterator[None]:
+        """Counts the time inside as a step."""
+        step = Span(self._device)
+        yield
+        step.end()
+        self._steps.append(step)
+        self._progress.update()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -83,17 +129,20 @@ class RunLog:
         yield
         self._since += time.monotonic() - began
 
-    def step(self) -> None:
-        """Counts one more step."""
-        self._steps += 1
-        self._progress.update()
-
     def rates(self, batch_size: int) -> dict[str, float]:
-        """Returns clips per second and the fraction of time spent waiting for data, both since the last call."""
+        """Returns clips per second and the fraction of time spent waiting for data, both since the last call.
+
+        On a GPU also: the seconds that it computed in a step, and the most memory (GiB) that PyTorch's tensors took.
+        """
+        waited = sum(span.seconds() for span in self._waits)
         now = time.monotonic()
         seconds = max(now - self._since, 1e-9)
-        rates = {"clips_per_s": batch_size * self._steps / seconds, "data_wait": self._waited / seconds}
-        self._since, self._waited, self._steps = now, 0.0, 0
+        rates = {"clips_per_s": batch_size * len(self._steps) / seconds, "data_wait": waited / seconds}
+        if self._device.type == "cuda":
+            rates["gpu_s_per_step"] = sum(span.seconds() for span in self._steps) / max(len(self._steps), 1)
+            rates["gpu_gib"] = torch.cuda.max_memory_allocated(self._device) / 2**30
+            torch.cuda.reset_peak_memory_stats(self._device)
+        self._waits, self._steps, self._since = [], [], now
         return rates
 
     def write(self, step: int, metrics: dict[str, Any]) -> None:
@@ -102,7 +151,8 @@ class RunLog:
             return
         self._file.write(json.dumps({"step": step, **metrics, "time": round(time.time(), 3)}) + "\n")
         self._file.flush()
-        self._progress.note(", ".join(f"{key} {metrics[key]:.4g}" for key in _SHOWN if key in metrics))
+        self._newest |= {key: metrics[key] for key in _SHOWN if key in metrics}
+        self._progress.note(", ".join(f"{key} {self._newest[key]:.4g}" for key in _SHOWN if key in self._newest))
         if self._board:
             for key, value in metrics.items():
                 if isinstance(value, (int, float)):
@@ -135,15 +185,21 @@ class Pace:
     def __init__(self, *, clips: int, workers: int, packed: bool, on_gpu: bool, pack_command: str) -> None:
         self.clips, self.workers, self.packed, self.on_gpu, self.pack_command = clips, workers, packed, on_gpu, pack_command
         self._steps = 0
-        self._since = self._waited = self._reading = self._augmenting = 0.0
+        self._since = self._reading = self._augmenting = 0.0
+        self._waits: list[Callable[[], float]] = []
 
-    def step(self, batch: Batch, waited: float) -> str | None:
-        """Counts a step that waited so many seconds for its batch. Returns the message when it is due, once."""
+    def step(self, batch: Batch, waited: Callable[[], float]) -> str | None:
+        """Counts a step. Returns the message when it is due, once.
+
+        Args:
+            batch: the clips of the step.
+            waited: returns the seconds that it waited for them. It is called when the message is due.
+        """
         self._steps += 1
         if self._steps == FIRST:
             self._since = time.monotonic()
         elif FIRST < self._steps <= LAST:
-            self._waited += waited
+            self._waits.append(waited)
             self._reading += batch.reading
             self._augmenting += batch.augmenting
         return self._message(time.monotonic() - self._since) if self._steps == LAST else None
@@ -151,9 +207,10 @@ class Pace:
     def _message(self, seconds: float) -> str:
         clips = self.clips * (LAST - FIRST)
         work = self._reading + self._augmenting
-        cores = work / max(seconds - self._waited, 1e-9)
-        share = f"{self._waited / seconds:.0%} of the time went by waiting for clips ({clips / seconds:.0f} clips/s)"
-        if self._waited < _FREE * seconds:
+        waited = sum(wait() for wait in self._waits)
+        cores = work / max(seconds - waited, 1e-9)
+        share = f"{waited / seconds:.0%} of the time went by waiting for clips ({clips / seconds:.0f} clips/s)"
+        if waited < _FREE * seconds:
             return f"the network sets the pace: {share}; faster reading would not help"
         reading = self._reading >= self._augmenting
         read, augment = (1000 * value / clips for value in (self._reading, self._augmenting))

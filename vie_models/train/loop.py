@@ -42,7 +42,9 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
         run.look_for_videos()
         run.write_settings()
         config, pace = run.config, run.pace()
-        with RunLog(config.out if ranks.is_first else None, step=run.step, steps=config.steps, progress=progress) as log:
+        with RunLog(
+            config.out if ranks.is_first else None, step=run.step, steps=config.steps, progress=progress, device=ranks.device
+        ) as log:
             if run.step == 0 and config.bank_start == "embeddings" and isinstance(run.objective, InstanceObjective):
                 log.say("the memory bank begins with the embeddings of one pass over the videos")
                 run.fill_bank(run.objective.bank)
@@ -53,9 +55,9 @@ def pretrain(config: TrainConfig, *, progress: bool = True) -> Path:
                 if run.agree(batch, stop.is_set(), log.say):
                     run.save()
                     raise KeyboardInterrupt
-                run.train_step(batch)
-                log.step()
-                if message := pace.step(batch, log.last_wait):
+                with log.stepping():
+                    run.train_step(batch)
+                if message := pace.step(batch, log.last_wait.seconds):
                     log.say(message)
                 if run.due(config.log_every):
                     log.write(run.step, {**run.metrics(), **log.rates(config.batch_size)})

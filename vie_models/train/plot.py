@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluate.figure import new_figure
+from .checkpoint import CONFIG
 from .logs import read_metrics
 from .recipes import recipe
-from .run import CONFIG
 from .settings import FIXED, TrainConfig
 
 PUBLISHED = Path(__file__).with_name("vie_3dresnet_trajectories.json")

@@ -26,18 +26,20 @@ from ..datasets.readable import check_readable
 from ..evaluate.results import write_results
 from ..failures import are_too_many, check_failures
 from ..files import replacing
-from ..models.precision import SLOWER, check_convolutions, times_of_float32
+from ..models.precision import SLOWER, check_convolutions, cudnn_fault, times_of_float32
 from ..video.transforms import COLOR_CHANGES, clip_transform
-from .checkpoint import CHECKPOINTS, Checkpoint, Checkpoints
+from .checkpoint import CHECKPOINTS, CONFIG, Checkpoint, Checkpoints
 from .initialize import complete, initialize
-from .loading import Batch, ClipDataset, EpochSampler, before_training, loader
+from .loading import Batch, ClipDataset, EpochSampler, before_training, copied, loader
 from .logs import Pace
 from .objectives.factory import make_network, make_objective
 from .objectives.instance import InstanceObjective
+from .optimizer import parameter_groups
 from .settings import FIXED, TrainConfig
 from .validation import validate, validation_videos
 
-CONFIG, FAILED = "config.json", "failed_videos.jsonl"
+FAILED = "failed_videos.jsonl"
+_AGREE_EVERY = 10  # steps
 _NONE_READ = 100  # videos in a row that cannot be read: then none can
 
 
@@ -65,8 +67,9 @@ class Run:
 
     def __init__(self, config: TrainConfig, ranks: World | None = None) -> None:
         self.ranks = ranks or World()
+        self._on_gpu = self.ranks.device.type == "cuda"
         self.videos = training_videos(config)
-        self.config = config = complete(config, len(self.videos))
+        self.config = config = complete(config, len(self.videos), self.ranks.device)
         self._val = validation_videos(config, self.videos.labels)
         if self._val is not None and self.ranks.is_first:
             warn_of_shared(self.videos, self._val, root=config.root, names=(config.train_list, config.val_list))
@@ -82,11 +85,11 @@ class Run:
         with torch.device("cpu"):  # whatever the default device is
             network = make_network(config, self.videos.num_classes)
         self.model = network.to(self.ranks.device)
-        self.optimizer = torch.optim.SGD(
-            self.model.parameter_groups(config.weight_decay, config.weight_decay), lr=config.lr, momentum=config.momentum
-        )
+        groups = parameter_groups(self.model, config)
+        self.optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=self._on_gpu or None)
         self.step = 0
         self._failed: dict[int, dict[str, Any]] = {}
+        self._unreported: list[tuple[int, int, str]] = []  # (step, index, reason) of this rank, since ranks agreed
         self._val_failed = 0  # of the last validation
         self._losses = torch.zeros(2, dtype=torch.float64, device=self.ranks.device)  # sum and number since the last metrics
         self._list_hash = list_hash(config.train_list)
@@ -105,7 +108,7 @@ class Run:
     def train_step(self, batch: Batch) -> None:
         """Makes one optimizer step on the clips of all ranks."""
         self.objective.begin_step(self.step, self.config.batch_size)
-        indices = batch.indices.to(self.ranks.device, non_blocking=True)
+        frames, indices = self.prepared(batch), batch.indices.to(self.ranks.device, non_blocking=True)
         there = indices >= 0
         share = self.ranks.size / self.ranks.sum(there.sum()).clamp(min=1)  # DDP averages gradients over ranks
         self.optimizer.zero_grad(set_to_none=True)
@@ -114,27 +117,29 @@ class Run:
         for start in range(0, len(indices), size):
             part = slice(start, start + size)
             with self._exchange_only(start + size == len(indices)):
-                colors = None if batch.colors is None else batch.colors[part]
-                output = self.forward(self.objective.views(batch.frames[part], part), colors)
+                output = self.forward(self.objective.views(frames[part], part))
                 losses = self.objective.losses(self.step, output, indices[part], part) * there[part]
                 (losses.sum() * share).backward()
             outputs.append(output.detach())
             self._losses += torch.stack([losses.detach().sum(), there[part].sum()])
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr_at(self.step)
+            group["lr"] = self.config.lr_at(self.step) * group.get("rate", 1.0)  # an older checkpoint has none
         self.optimizer.step()
         self.objective.end_step(indices, torch.cat(outputs))
         self.step += 1
 
-    def forward(self, frames: Tensor, colors: Tensor | None = None) -> Tensor:
-        """Returns the network's float32 output for clips uint8 [b, T, 3, S, S], with the changes of `colors` [b, 9] made."""
-        frames = frames.to(self.ranks.device, non_blocking=True).contiguous()
-        if colors is not None:
-            COLOR_CHANGES[self.config.augmentation](frames.flatten(0, 1), colors)
-        x = self.normalize(frames)
-        if self.config.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last_3d)
-        dtype = getattr(torch, self.config.dtype)
+    def prepared(self, batch: Batch) -> Tensor:
+        """Returns the clips of a batch on the run's device, uint8 [b, T, 3, S, S], with its change of colors made."""
+        frames = batch.frames.to(self.ranks.device, non_blocking=True).contiguous()
+        if batch.colors is not None:
+            COLOR_CHANGES[self.config.augmentation](frames.flatten(0, 1), batch.colors)
+        return frames
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Returns the network's float32 output for clips uint8 [b, T, 3, S, S]."""
+        dtype = getattr(torch, str(self.config.dtype))
+        layout = torch.channels_last_3d if self.config.channels_last else torch.contiguous_format
+        x = self.normalize(frames.to(self.ranks.device), dtype, layout)
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
             return self.network(x).float()
 
@@ -152,7 +157,7 @@ class Run:
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         momentum, bank.momentum = bank.momentum, 0.0
         for batch in self.batches(before_training(len(self.videos), self.config.batch_size, self.ranks)):
-            bank.update(batch.indices.to(self.ranks.device), self.forward(batch.frames, batch.colors))
+            bank.update(batch.indices.to(self.ranks.device), self.forward(self.prepared(batch)))
         bank.momentum = momentum
         for buffer, before in zip(self.model.buffers(), buffers, strict=True):
             buffer.copy_(before)
@@ -161,30 +166,46 @@ class Run:
         """Returns the network as training calls it: in train mode, wrapped for several ranks, compiled if asked."""
         config = self.config
         self.model.train()
-        if config.dtype != "float32":
-            self._advise_float32()
-            check_convolutions(self.model, self._clips // config.accumulate, getattr(torch, config.dtype))
-        self.model.set_grad_checkpointing(config.grad_checkpointing)
         if config.channels_last:
             convert_conv2d_weight_memory_format(self.model, torch.channels_last)
             convert_conv3d_weight_memory_format(self.model, torch.channels_last_3d)
+        for group in self.optimizer.param_groups:  # the checkpoint may be of another device
+            group["fused"] = self._on_gpu or None
+        for parameter, state in self.optimizer.state.items():  # and the fused step needs both in one layout
+            if (buffer := state.get("momentum_buffer")) is not None and buffer.stride() != parameter.stride():
+                state["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+        if self._on_gpu:
+            torch.backends.cudnn.benchmark = True  # the shapes of a run do not change
+        if config.dtype != "float32":
+            self._advise()
+            clips, dtype = self._clips // config.accumulate, getattr(torch, config.dtype)
+            check_convolutions(self.model, clips, dtype, channels_last=config.channels_last)
+        self.model.set_grad_checkpointing(config.grad_checkpointing)
         network: nn.Module = self.model
         if self.ranks.size > 1:
-            on_gpu = self.ranks.device.type == "cuda"
-            network = DistributedDataParallel(network, device_ids=[self.ranks.device] if on_gpu else None)
+            network = DistributedDataParallel(
+                network,
+                device_ids=[self.ranks.device] if self._on_gpu else None,
+                broadcast_buffers=False,  # rank 0's are saved, and sent to the others before a validation
+                gradient_as_bucket_view=True,
+                static_graph=config.accumulate == 1,  # with parts that do not exchange gradients, the graph is not static
+            )
         return torch.compile(network) if config.compile else network  # type: ignore[return-value]
 
-    def _advise_float32(self) -> None:
-        """Says so if this processor is slower in half precision. GPUs are not."""
-        if not self.ranks.is_first or self.ranks.device.type != "cpu":
+    def _advise(self) -> None:
+        """Says so if this processor is slower in half precision, or this GPU's cuDNN has known faults in it."""
+        if not self.ranks.is_first:
             return
-        if (times := times_of_float32(getattr(torch, self.config.dtype))) > SLOWER:
-            print(
+        message = None
+        if self._on_gpu:
+            message = cudnn_fault() if any(isinstance(module, nn.Conv3d) for module in self.model.modules()) else None
+        elif (times := times_of_float32(getattr(torch, self.config.dtype))) > SLOWER:
+            message = (
                 f"on this processor, a convolution takes {times:.1f} times as long in {self.config.dtype} as in float32: "
-                "--dtype float32 is faster",
-                file=sys.stderr,
-                flush=True,
+                "--dtype float32 is faster"
             )
+        if message:
+            print(message, file=sys.stderr, flush=True)
 
     # --- videos -----------------------------------------------------------------------------------------------------------
 
@@ -205,7 +226,9 @@ class Run:
             color=config.augment == "workers",
             seed=config.seed,
         )
-        return loader(dataset, views or self.sampler, clips=self._clips, workers=config.workers, device=self.ranks.device)
+        device = self.ranks.device
+        batches = loader(dataset, views or self.sampler, clips=self._clips, workers=config.workers, device=device)
+        return copied(batches, device) if self._on_gpu else batches
 
     def pace(self) -> Pace:
         """Returns what will say what limits the speed of the run."""
@@ -215,22 +238,32 @@ class Run:
             clips=self._clips,
             workers=config.workers,
             packed=config.train_list.is_dir(),
-            on_gpu=self.ranks.device.type == "cuda",
+            on_gpu=self._on_gpu,
             pack_command=f"vie data pack {config.train_list} PACK{root} --model {config.model}, and --train-list PACK",
         )
 
     def agree(self, batch: Batch, stop: bool, say: Callable[[str], None] = print) -> bool:
         """Records the videos that could not be read, and returns whether any rank should stop. Called before each step.
 
+        Several GPUs agree only every tenth time, and before a step after which something is written, so that no rank's host
+        waits for another's in each step.
+
         Raises:
             TooManyFailuresError: more videos than allowed could not be read.
         """
-        failures, stopping = self.ranks.sum(torch.tensor([len(batch.failures), int(stop)], device="cpu")).tolist()
+        self._unreported += [(self.step, index, reason) for index, reason in batch.failures]
+        periods = (_AGREE_EVERY, self.config.log_every, self.config.validate_every, self.config.save_every)
+        due = self.step + 1 == self.config.steps or any((self.step + 1) % period == 0 for period in periods)
+        if self._on_gpu and self.ranks.size > 1 and not due:
+            return False
+        failures, stopping = self.ranks.sum(torch.tensor([len(self._unreported), int(stop)], device="cpu")).tolist()
         if failures:
-            new = [one for found in self.ranks.gather_objects(batch.failures) for one in found if one[0] not in self._failed]
-            for index, reason in new:
-                self._failed[index] = {"step": self.step, "path": str(self.videos.paths[index]), "reason": reason}
-                say(f"left out: {reason}")
+            found = [one for each in self.ranks.gather_objects(self._unreported) for one in each]
+            self._unreported = []
+            for step, index, reason in sorted(found, key=lambda one: one[0]):
+                if index not in self._failed:
+                    self._failed[index] = {"step": step, "path": str(self.videos.paths[index]), "reason": reason}
+                    say(f"left out: {reason}")
             if self.ranks.is_first:
                 with replacing(self.config.out / FAILED) as file:
                     file.write_text("".join(json.dumps(line) + "\n" for line in self._failed.values()))

@@ -91,13 +91,16 @@ class TrainConfig:
     """Where colors are changed: by the workers, or on the device that trains, which then gets clips as uint8."""
 
     batch_size: int = 64
-    """Number of clips per step, summed over all processes."""
+    """Number of clips per step, summed over all processes. With `epochs`, at most one for each video: the rate is then smaller
+    in proportion."""
     steps: int = 0
     """Number of training steps. Give either `steps` or `epochs`."""
     epochs: float | None = None
     """Number of passes over the training list, instead of `steps`."""
     lr: float = 0.03
     """Initial learning rate."""
+    head_rate: float = 1.0
+    """The head, which may be new, learns at this times the rate."""
     schedule: Literal["boundaries", "cosine"] = "boundaries"
     """Learning rate schedule.
     boundaries: the rate drops to a tenth after each of `lr_boundaries`.
@@ -118,11 +121,12 @@ class TrainConfig:
 
     device: Literal["cpu", "cuda"] | None = None
     """Device to train on. Default: cuda if there is a GPU, or else cpu."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the encoder's arithmetic. Weights, memory bank and losses stay float32.
+    auto: that of the stopped run that continues; otherwise bfloat16 on GPUs that have it, and float32 elsewhere.
     On recent GPUs, float32 convolutions use TF32, which is less exact, unless torch.backends.cudnn.allow_tf32 is False."""
     channels_last: bool = False
-    """Store clips and activations with channels last in memory."""
+    """Store clips and activations with channels last in memory. On a GPU, a run always does."""
     compile: bool = False
     """Compile the encoder with torch.compile."""
     accumulate: int = 1
@@ -136,7 +140,7 @@ class TrainConfig:
     """Largest share of the videos that may be unreadable, from 0 to 1, of each list. With more, the run ends with an error."""
 
     validate_every: int = 5000
-    """Number of steps between validations. The run also validates at the end."""
+    """Number of steps between validations, or 0 for an epoch. The run also validates at the end."""
     val_clips: int = 5
     """Number of clips per video in validation."""
     val_placement: Placement = "even"
@@ -144,11 +148,11 @@ class TrainConfig:
     neighbors: int = 10
     """Number of memory bank rows that vote for each clip in validation."""
     save_every: int = 5000
-    """Number of steps between checkpoints. The run also saves one at the end."""
+    """Number of steps between checkpoints, or 0 for an epoch. The run also saves one at the end."""
     keep: int = 3
     """Number of checkpoints to keep, the newest ones."""
     log_every: int = 50
-    """Number of steps between lines of metrics.jsonl."""
+    """Number of steps between lines of metrics.jsonl, or 0 for an epoch."""
 
     def __post_init__(self) -> None:
         model_entry(self.model)
@@ -204,11 +208,19 @@ class TrainConfig:
         return {} if self.width is None else {"width": self.width}
 
     def of_videos(self, number: int) -> TrainConfig:
-        """Returns the settings with `epochs` converted to `steps`, for a list of `number` videos."""
-        if self.epochs is None:
-            return self
-        per_epoch = max(number // self.batch_size, 1)
-        return dataclasses.replace(self, epochs=None, steps=max(round(self.epochs * per_epoch), 1))
+        """Returns the settings with epochs converted to steps, for a list of `number` videos.
+
+        With `epochs`, a batch is at most as large as the list, and `lr` is lowered in proportion (Goyal et al., 2017).
+        """
+        batch, steps, lr = self.batch_size, self.steps, self.lr
+        if self.epochs is not None:
+            batch = min(batch, max(number // self.accumulate, 1) * self.accumulate)
+            lr = lr * batch / self.batch_size
+            steps = max(round(self.epochs * max(number // batch, 1)), 1)
+        every: dict[str, Any] = {
+            name: getattr(self, name) or max(number // batch, 1) for name in ("validate_every", "save_every", "log_every")
+        }
+        return dataclasses.replace(self, epochs=None, batch_size=batch, lr=lr, steps=steps, **every)
 
     def lr_at(self, step: int) -> float:
         """Returns the learning rate of a step. Steps count from 0."""
@@ -241,7 +253,8 @@ class TrainConfig:
 FIXED = (
     *("model", "width", "crop", "objective", "layers", "ir_steps", "noise", "background", "clusters", "clusterings"),
     *("kmeans_iterations", "temperature", "bank_momentum", "bank_start", "part", "binned", "augmentation", "batch_size"),
-    *("lr", "schedule", "lr_boundaries", "warmup_steps", "momentum", "weight_decay", "norm_momentum", "seed", "dtype"),
+    *("lr", "head_rate", "schedule", "lr_boundaries", "warmup_steps", "momentum", "weight_decay", "norm_momentum"),
+    *("seed", "dtype"),
 )
 """Settings that cannot change when a run continues. The others can."""
 
@@ -257,11 +270,13 @@ def _choices() -> dict[str, tuple[str, ...]]:
 _MINIMA = {
     **dict.fromkeys(("background", "clusters"), 2),  # with one, every neighbor is close, and there is nothing to learn
     **dict.fromkeys(("clusterings", "kmeans_iterations", "batch_size"), 1),
-    **dict.fromkeys("accumulate validate_every val_clips neighbors save_every keep log_every".split(), 1),  # noqa: SIM905
+    **dict.fromkeys("accumulate val_clips neighbors keep".split(), 1),  # noqa: SIM905
     **dict.fromkeys(("steps", "warmup_steps", "ir_steps", "noise", "workers", "seed"), 0),
+    **dict.fromkeys(("validate_every", "save_every", "log_every"), 0),
 }
 _RANGES = {
     "lr": (0.0, math.inf),
+    "head_rate": (0.0, math.inf),
     "momentum": (0.0, 1.0),
     "weight_decay": (0.0, math.inf),
     "temperature": (0.002, math.inf),

@@ -73,7 +73,7 @@ def validate(
     else:
         which, scores = _of_clips(config, network, objective, videos, labels, local, ranks)
         truth = videos.labels
-    top = gather_top(which, scores, len(videos), ranks)
+    top, best = gather_top(which, scores, len(videos), ranks)
     about = {
         "task": config.objective,
         "model": config.model,
@@ -82,7 +82,7 @@ def validate(
         "settings": config.to_dict(),
     }
     results = Results(
-        about, [str(path) for path in videos.paths], truth, top, class_names(config.val_list or config.train_list)
+        about, [str(path) for path in videos.paths], truth, top, class_names(config.val_list or config.train_list), best
     )
     failed = int((next(iter(top.values()))[:, 0] == UNREAD).sum())
     accuracies = {"top1" if name in _PLAIN else f"{name}_top1": float(results.hits(name).mean()) for name in top}
@@ -138,7 +138,7 @@ def _of_views(
     batches = [[(0, i) for i in local[start : start + size]] for start in range(0, len(local), size)]
     which, scores = [], [torch.zeros(0, network.num_classes or 0, device="cpu")]
     network.eval()
-    for batch in loader(dataset, batches, clips=size, workers=min(config.workers, 4), device=ranks.device):
+    for batch in loader(dataset, batches, clips=size, workers=config.workers, device=ranks.device):
         there = batch.indices >= 0
         if not there.any():
             continue

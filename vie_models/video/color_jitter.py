@@ -9,16 +9,19 @@ F frames, S side, n frames of a block.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from ..devices import to_device
 
 STRENGTH = 0.4
 """Brightness, contrast and saturation change by up to this share, hue by up to this part of the circle."""
 GRAY_SHARE = 0.3
 """How often a clip loses its colors altogether."""
 _BLOCK = 1 << 17  # pixels at a time
+_DEVICE_BLOCK = 1 << 24  # on a GPU: its launches cost more than its caches save
+_CONTRAST = 1  # its number among the changes
 _LUMA = torch.tensor([0.2989, 0.587, 0.114], dtype=torch.float64, device="cpu")
 _YIQ = torch.tensor(
     [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], dtype=torch.float64, device="cpu"
@@ -43,11 +46,11 @@ def change_colors(frames: Tensor, colors: Tensor) -> None:
 
     Args:
         frames: uint8 [F, 3, S, S], the frames of one clip after the other.
-        colors: float64 [clips, 9], what `draw_colors` gave for each; F is a multiple of `clips`.
+        colors: float64 [clips, 9] on the CPU, what `draw_colors` gave for each; F is a multiple of `clips`.
     """
     size = frames.shape[-2] * frames.shape[-1]
     of_frame = torch.arange(len(colors), device="cpu").repeat_interleave(len(frames) // max(len(colors), 1))
-    block = max(_BLOCK // size, 1) if frames.device.type == "cpu" else max(len(frames), 1)
+    block = max((_BLOCK if frames.device.type == "cpu" else _DEVICE_BLOCK) // size, 1)
     for start in range(0, len(frames), block):
         part = frames[start : start + block]
         x = part.transpose(0, 1).float()  # [3, n, S, S]
@@ -60,70 +63,72 @@ def change_colors_affinely(frames: Tensor, colors: Tensor) -> None:
 
     All changes of a clip become one affine map of (red, green, blue). So hue turns around the axis of grays in YIQ instead of
     HSV, values are rounded and cut off at 0 and 255 once, at the end, and contrast changes around the clip's mean, not each
-    frame's.
+    frame's. On a GPU, the mean is summed in another order than on a CPU, so a value may differ by 1.
 
     Args:
         frames: uint8 [F, 3, S, S], the frames of one clip after the other.
-        colors: float64 [clips, 9], what `draw_colors` gave for each; F is a multiple of `clips`.
+        colors: float64 [clips, 9] on the CPU, what `draw_colors` gave for each; F is a multiple of `clips`.
     """
     if not len(colors):
         return
     clips = frames.view(len(colors), -1, 3, frames.shape[-2] * frames.shape[-1])  # [clips, frames of a clip, 3, S * S]
-    for clip, drawn in zip(clips, colors.cpu(), strict=True):
-        x = clip.float()
-        matrix, offset = _affine(drawn, x.mean((0, 2)).double().cpu())
-        changed = torch.baddbmm(offset.to(x)[:, None], matrix.to(x).expand(len(x), 3, 3), x)
-        clip.copy_(changed.add_(0.5).clamp_(0, 255))
+    maps = to_device(_affine_maps(colors), frames.device)
+    at_once = 1 if frames.device.type == "cpu" else max(_DEVICE_BLOCK // (clips.shape[1] * clips.shape[3]), 1)
+    for part, both in zip(clips.split(at_once), maps.split(at_once), strict=True):
+        x = part.float()
+        matrix, of_mean = both.unbind(1)
+        offset = of_mean @ x.mean((1, 3)).double()[:, :, None]  # [clips, 3, 1]
+        each = len(x) * x.shape[1]
+        matrix, offset = (y.float()[:, None].expand(-1, x.shape[1], -1, -1).reshape(each, 3, -1) for y in (matrix, offset))
+        changed = torch.baddbmm(offset, matrix, x.flatten(0, 1)).view_as(x)
+        part.copy_(changed.add_(0.5).clamp_(0, 255))
 
 
-def _affine(drawn: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """The 3 x 3 matrix and the 3 offsets, float64, of all changes in a clip [9] whose mean color is `mean` [3]."""
+def _affine_maps(colors: Tensor) -> Tensor:
+    """All changes of each clip [9] as two matrices, A and B: float64 [clips, 2, 3, 3].
+
+    A color x of a clip whose mean color is m becomes A x + B m. Only the change of contrast needs m.
+    """
     same, luma = torch.eye(3, dtype=torch.float64, device="cpu"), _LUMA.expand(3, 3)  # a color to itself, and to its gray
-    matrix, offset = same, torch.zeros(3, dtype=torch.float64, device="cpu")
-    amounts = drawn[4:8].tolist()
-
-    def then(step: Tensor, shift: Tensor | float = 0.0) -> None:
-        nonlocal matrix, offset
-        matrix, offset = step @ matrix, step @ offset + shift
-
-    for kind in drawn[:4].int().tolist():
-        by = amounts[kind]
-        if kind == 0:
-            then(same * by)
-        elif kind == 1:
-            gray = _LUMA @ (matrix @ mean + offset)
-            then(same * by, (1 - by) * gray)
-        elif kind == 2:
-            then(by * same + (1 - by) * luma)
-        else:
-            cos, sin = math.cos(2 * math.pi * by), math.sin(-2 * math.pi * by)
-            turn = torch.tensor([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], dtype=torch.float64, device="cpu")
-            then(torch.linalg.solve(_YIQ, turn @ _YIQ))
-    if drawn[8] > 0:
-        then(luma)
-    return matrix, offset
+    brightness, contrast, saturation, hue = colors[:, 4:8, None, None].unbind(1)  # [clips, 1, 1]
+    turn = torch.zeros(len(colors), 3, 3, dtype=torch.float64, device="cpu")
+    cos, sin = torch.cos(2 * math.pi * hue[:, 0, 0]), torch.sin(-2 * math.pi * hue[:, 0, 0])
+    turn[:, 0, 0], turn[:, 1, 1], turn[:, 1, 2], turn[:, 2, 1], turn[:, 2, 2] = 1, cos, -sin, sin, cos
+    hue = torch.linalg.solve(_YIQ, turn @ _YIQ)
+    steps = torch.stack([same * brightness, same * contrast, saturation * same + (1 - saturation) * luma, hue])
+    matrix, of_mean = same.expand(len(colors), 3, 3), torch.zeros(len(colors), 3, 3, dtype=torch.float64, device="cpu")
+    each = torch.arange(len(colors), device="cpu")
+    for kind in colors[:, :4].long().unbind(1):
+        step = steps[kind, each]
+        gray = torch.where((kind == _CONTRAST)[:, None, None], (1 - contrast) * (luma @ (matrix + of_mean)), 0.0)
+        matrix, of_mean = step @ matrix, step @ of_mean + gray
+    maps = torch.stack([matrix, of_mean], dim=1)
+    return torch.where(colors[:, 8, None, None, None] > 0, luma @ maps, maps)
 
 
 def _change(x: Tensor, colors: Tensor) -> None:
-    """float [3, n, S, S] of whole numbers, in place; colors float64 [n, 9]."""
-    order = colors[:, :4].int()
-    amounts = colors[:, 4:8, None, None]
-    for step in order.unbind(1):
-        for kind in step.unique().tolist():
-            _apply(_CHANGES[kind], x, step == kind, amounts[:, kind])
-    _apply(_gray, x, colors[:, 8] > 0, amounts[:, 0])
+    """float [3, n, S, S] of whole numbers, in place; colors float64 [n, 9].
 
-
-def _apply(change: Callable[[Tensor, Tensor], object], x: Tensor, chosen: Tensor, amounts: Tensor) -> None:
-    """Changes the chosen frames of x, in place."""
-    which = chosen.nonzero().squeeze(1)
-    if len(which) == x.shape[1]:
-        change(x, amounts)
-    elif len(which):
-        there = which.to(x.device)
-        some = x.index_select(1, there)
-        change(some, amounts[which])
-        x.index_copy_(1, there, some)
+    Frames with the same change in the same place are changed together. Which they are is known to the host, so a GPU gets
+    all it needs in two copies.
+    """
+    groups = [
+        (_CHANGES[kind], (step == kind).nonzero()[:, 0], colors[:, 4 + kind])
+        for step in colors[:, :4].int().unbind(1)
+        for kind in step.unique().tolist()
+    ]
+    groups.append((_gray, colors[:, 8].nonzero()[:, 0], colors[:, 8]))
+    sizes = [len(which) for _, which, _ in groups]
+    amounts = torch.cat([by[which] for _, which, by in groups])
+    places = to_device(torch.cat([which for _, which, _ in groups]), x.device).split(sizes)
+    shares = to_device(torch.stack([amounts, 1 - amounts]).float()[..., None, None], x.device).split(sizes, dim=1)
+    for (change, _, _), place, (share, rest) in zip(groups, places, shares, strict=True):
+        if len(place) == x.shape[1]:
+            change(x, share, rest)
+        elif len(place):
+            some = x.index_select(1, place)
+            change(some, share, rest)
+            x.index_copy_(1, place, some)
 
 
 def _luma(x: Tensor) -> Tensor:
@@ -131,28 +136,27 @@ def _luma(x: Tensor) -> Tensor:
     return r.mul(0.2989).add_(g, alpha=0.587).add_(b, alpha=0.114).floor_()
 
 
-def _blend(x: Tensor, other: Tensor, share: Tensor) -> None:
-    mine, its = (value.to(x.device, torch.float32) for value in (share, 1 - share))
-    torch.addcmul(x.mul_(mine), other, its, out=x).clamp_(0, 255).floor_()
+def _blend(x: Tensor, other: Tensor, share: Tensor, rest: Tensor) -> None:
+    torch.addcmul(x.mul_(share), other, rest, out=x).clamp_(0, 255).floor_()
 
 
-def _brightness(x: Tensor, by: Tensor) -> None:
-    x.mul_(by.to(x.device, torch.float32)).clamp_(0, 255).floor_()
+def _brightness(x: Tensor, by: Tensor, rest: Tensor) -> None:
+    x.mul_(by).clamp_(0, 255).floor_()
 
 
-def _contrast(x: Tensor, by: Tensor) -> None:
-    _blend(x, _luma(x).mean((-2, -1), keepdim=True), by)
+def _contrast(x: Tensor, by: Tensor, rest: Tensor) -> None:
+    _blend(x, _luma(x).mean((-2, -1), keepdim=True), by, rest)
 
 
-def _saturation(x: Tensor, by: Tensor) -> None:
-    _blend(x, _luma(x), by)
+def _saturation(x: Tensor, by: Tensor, rest: Tensor) -> None:
+    _blend(x, _luma(x), by, rest)
 
 
-def _gray(x: Tensor, by: Tensor) -> None:
+def _gray(x: Tensor, by: Tensor, rest: Tensor) -> None:
     x.copy_(_luma(x))
 
 
-def _hue(x: Tensor, by: Tensor) -> None:
+def _hue(x: Tensor, by: Tensor, rest: Tensor) -> None:
     r, g, b = x.mul_(1 / 255)
     high = torch.maximum(r, g).maximum(b)
     spread = high - torch.minimum(r, g).minimum(b)
@@ -165,7 +169,7 @@ def _hue(x: Tensor, by: Tensor) -> None:
     hue = torch.where(is_green, (r + 2).sub_(b), (g + 4).sub_(r))
     hue = torch.where(is_red, b - g, hue)
     _wrap(hue.mul_(1 / 6).add_(1))
-    _wrap(hue.add_(by.to(x.device, torch.float32)))
+    _wrap(hue.add_(by))
     sector = hue.mul_(6).floor()  # 0 to 5, from red over green and blue
     rising = hue.sub_(sector).mul_(saturation)
     least = saturation.neg_().add_(1)

@@ -5,6 +5,7 @@ T time, H height, W width.
 
 from __future__ import annotations
 
+import functools
 from typing import get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from ..clip_spec import Augmentation, ClipSpec, HasClipSpec, spec_of
+from ..devices import to_device
 from .color_jitter import change_colors, change_colors_affinely, draw_colors
 
 MULTI_SCALES = (1.0, 0.841, 0.707, 0.595, 0.5)
@@ -50,11 +52,20 @@ class ClipTransform:
         """uint8 [T, H, W, 3] or [T, 3, H, W] -> uint8 [T, 3, crop, crop]: the first half, on each frame separately."""
         return self._crop(self._frames(clip))
 
-    def normalize(self, frames: Tensor) -> Tensor:
-        """uint8 [..., T, 3, H, W] -> float32 [..., 3, T, H, W]: the second half, for one clip or a batch, on any device."""
-        x = frames.transpose(-4, -3).to(torch.float32, memory_format=torch.contiguous_format)
-        mean, std = (torch.tensor(values, device=x.device)[:, None, None, None] for values in (self.spec.mean, self.spec.std))
-        return x.mul_(1 / 255).sub_(mean).div_(std)
+    def normalize(
+        self, frames: Tensor, dtype: torch.dtype = torch.float32, memory_format: torch.memory_format = torch.contiguous_format
+    ) -> Tensor:
+        """uint8 [..., T, 3, H, W] -> [..., 3, T, H, W] of a type and layout: the second half, for one clip or a batch.
+
+        On a GPU it is one pass, a product and a sum in float32, which may differ from the CPU's in the last bit.
+        """
+        x = frames.transpose(-4, -3)
+        mean, std, shift, scale = _constants(self.spec.mean, self.spec.std, x.device)
+        if x.device.type == "cuda":
+            out = torch.empty(x.shape, dtype=dtype, device=x.device, memory_format=memory_format)
+            return torch.addcmul(shift, x, scale, out=out)
+        x = x.to(torch.float32, memory_format=torch.contiguous_format).mul_(1 / 255).sub_(mean).div_(std)
+        return x.to(dtype, memory_format=memory_format)
 
     def _frames(self, clip: Tensor | np.ndarray) -> Tensor:
         """[T, H, W, 3], or [T, 3, H, W] as it is -> [T, 3, H, W]."""
@@ -152,6 +163,15 @@ class TrainTransform(ClipTransform):
         top, left = _below(height - down + 1, draws), _below(width - right + 1, draws)
         size = [self.spec.crop, self.spec.crop]
         return functional.resized_crop(frames, top, left, down, right, size, self._interpolation, antialias=True)
+
+
+@functools.lru_cache(maxsize=16)
+def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """Mean, standard deviation, -mean / std and 1 / (255 std), float32 [3, 1, 1, 1] each; they are copied once."""
+    with torch.inference_mode(False):
+        m, s = (torch.tensor(values, dtype=torch.float64, device="cpu") for values in (mean, std))
+        each = torch.stack([m, s, -m / s, 1 / (255 * s)]).float()[..., None, None, None]
+        return to_device(each, device).unbind()
 
 
 def short_sides(spec: ClipSpec) -> tuple[int, int]:

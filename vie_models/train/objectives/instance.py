@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...bank.clustering import kmeans
 from ...bank.memory_bank import MemoryBank
+from ...devices import to_device
 from ..seeds import generator
 from .objective import Objective
 
@@ -143,7 +144,7 @@ class InstanceObjective(Objective):
             noise = torch.randint(
                 self.bank.num_rows, (batch_size, self.noise), generator=generator(self.seed, step), device="cpu"
             )
-            self._noise = self.world.local(noise)
+            self._noise = to_device(self.world.local(noise), self.world.device)
         elif self.clusters is None or (step - self.ir_steps) % self.recluster_every == 0:
             self.recluster()
 
@@ -169,8 +170,7 @@ class InstanceObjective(Objective):
             return exact_instance_recognition(self.bank.all_dots(output), here, self.temperature)
         if step < self.ir_steps:
             assert self._noise is not None
-            noise = self._noise[part].to(output.device)
-            dots = self.bank.dots(output, torch.cat([here[:, None], noise], dim=1))
+            dots = self.bank.dots(output, torch.cat([here[:, None], self._noise[part]], dim=1))
             return instance_recognition(dots[:, 0], dots[:, 1:], self.bank.num_rows, self.temperature)
         assert self.clusters is not None
         _, nearest = self.bank.nearest(output.detach(), self.background)

@@ -10,6 +10,7 @@ b clips of this rank's batch, T time, S side, F features of a frame.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from itertools import combinations, permutations
 
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...bank.ranks import World
+from ...devices import to_device
 from ...models import Encoder
 from ..seeds import generator
 from .objective import Objective
@@ -27,6 +29,13 @@ ORDERS = list(permutations(range(4)))
 _CLASSES = sorted({min(order, order[::-1]) for order in ORDERS})
 CLASS_OF_ORDER = [_CLASSES.index(min(order, order[::-1])) for order in ORDERS]
 """Class of each order, 12 in all. An order and its reverse are one class: most motions are as plausible backwards."""
+
+
+@functools.lru_cache(maxsize=16)
+def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
+    """The orders [24, 4] and their classes [24]."""
+    orders, classes = torch.tensor(ORDERS, device="cpu"), torch.tensor(CLASS_OF_ORDER, device="cpu")
+    return to_device(orders, device), to_device(classes, device)
 
 
 class PretextObjective(Objective):
@@ -45,15 +54,14 @@ class PretextObjective(Objective):
         self._drawn = torch.zeros(0, dtype=torch.int64, device="cpu")
 
     def begin_step(self, step: int, batch_size: int) -> None:
-        self._drawn = self.world.local(
-            torch.randint(self.num_views, (batch_size,), generator=generator(self.seed, step), device="cpu")
-        )
+        drawn = torch.randint(self.num_views, (batch_size,), generator=generator(self.seed, step), device="cpu")
+        self._drawn = to_device(self.world.local(drawn), self.world.device)
 
     def views(self, frames: Tensor, part: slice) -> Tensor:
         return self.view(frames, self._drawn[part])
 
     def losses(self, step: int, output: Tensor, indices: Tensor, part: slice) -> Tensor:
-        return F.cross_entropy(output, self.classes(self._drawn[part]).to(output.device), reduction="none")
+        return F.cross_entropy(output, self.classes(self._drawn[part]), reduction="none")
 
     def view(self, frames: Tensor, drawn: Tensor) -> Tensor:
         """Returns a view of each clip, uint8 [b, T, 3, S, S]. `frames` has the same shape; `drawn` [b] says which view."""
@@ -70,7 +78,10 @@ class RotationObjective(PretextObjective):
     num_views = 4
 
     def view(self, frames: Tensor, drawn: Tensor) -> Tensor:
-        return torch.stack([clip.rot90(turns, (-2, -1)) for clip, turns in zip(frames, drawn.tolist(), strict=True)])
+        turns = drawn[:, None, None, None, None]
+        x = torch.where(turns % 2 == 1, frames.transpose(-2, -1), frames)
+        x = torch.where((turns == 1) | (turns == 2), x.flip(-2), x)
+        return torch.where(turns >= 2, x.flip(-1), x)
 
     def classes(self, drawn: Tensor) -> Tensor:
         return drawn
@@ -82,10 +93,11 @@ class OrderObjective(PretextObjective):
     num_views = len(ORDERS)
 
     def view(self, frames: Tensor, drawn: Tensor) -> Tensor:
-        return torch.stack([clip[list(ORDERS[order])] for clip, order in zip(frames, drawn.tolist(), strict=True)])
+        orders = _tables(frames.device)[0][drawn]  # [b, 4]
+        return frames[torch.arange(len(frames), device=frames.device)[:, None], orders]
 
     def classes(self, drawn: Tensor) -> Tensor:
-        return torch.tensor(CLASS_OF_ORDER, device="cpu")[drawn]
+        return _tables(drawn.device)[1][drawn]
 
 
 class OrderClassifier(Encoder):
