@@ -220,14 +220,14 @@ def test_the_command(library, two_scenes, tmp_path, capsys):
         == 0
     )
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[0].split() == ["cosine", "start,", "s", "end,", "s", "video"]
+    assert printed.out.splitlines()[0].split() == ["cosine", "percentile", "start,", "s", "end,", "s", "video"]
     assert [line.split()[-1] for line in printed.out.splitlines()[1:]] == ["scene03.mp4"] * 3
     assert (tmp_path / "s.png").exists()
     minus = ["--minus", str(library / "videos" / "scene08.mp4"), "--and", f"{two_scenes}@2.0"]
     assert main(["search", features, str(two_scenes), *minus, "--json", "-k", "1", "--pathway", "static"]) == 0
     hit = json.loads(capsys.readouterr().out)
     assert hit["similarity"] > 0
-    assert set(hit) == {"row", "name", "path", "start", "end", "similarity"}
+    assert set(hit) == {"row", "name", "path", "start", "end", "similarity", "percentile"}
 
 
 def test_names_that_look_like_something_else(tmp_path, model, capsys):
@@ -253,6 +253,8 @@ def test_the_command_says_what_is_wrong(library, tmp_path, capsys):
         (["search", features, video, "-k", "0"], "k must be >= 1, got 0"),
         (["search", features, str(tmp_path / "none.mp4")], "none.mp4"),
         (["search", features, video, "--model", "vie_single_tiny"], "with other weights than these of vie_single_tiny"),
+        (["search", features, video, "--percentile", "101"], "percentile must be from 0 to 100, got 101"),
+        (["duplicates", features, "--percentile", "-1"], "percentile must be from 0 to 100, got -1"),
         (["duplicates", features, "--threshold", "2"], "threshold must be in (0, 1], got 2"),
         (["cluster", features, "-k", "1000", "-o", str(tmp_path)], "k must be from 1 to the 42 rows"),
         (["segment", "vie_twopathway_tiny", video, "--kernel", "0.1"], "kernel must be at least the stride"),

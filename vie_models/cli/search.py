@@ -149,7 +149,7 @@ class Duplicates:
     Default: 0.2, chosen in the same way; 1 leaves only the threshold."""
     matches: int = 2
     """Least number of clips that must match; of videos with fewer clips, all."""
-    percentile: float = 99
+    percentile: float = 99.0
     """Leave out pairs that are less alike than this percentage of random pairs of the index. 0 keeps all."""
     array: str | None = None
     """Which of the features' indexes to search. Default: that of the embedding, or the only one."""

@@ -137,7 +137,7 @@ def shown(index: Index, example: Example) -> Hit:
     with decoding(path), open_video(path, GRID_FPS, threads=_THREADS) as video:
         start, end = example.span(clip_seconds(index.settings))
         end = min(end, video.num_frames / GRID_FPS)
-        return Hit(-1, video.name, str(path), max(start, 0.0), end, 1.0)
+        return Hit(-1, str(video.name), str(path), max(start, 0.0), end, 1.0)
 
 
 def without_overlaps(hits: Sequence[Hit]) -> list[Hit]:
