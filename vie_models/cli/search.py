@@ -313,8 +313,9 @@ def _encoder(name: str, weights: Path | None) -> Any:
 
 
 def _percentile(found: float | None) -> str:
-    """Rounded down: no percentile of fewer than all random pairs is printed as 100."""
-    return "" if found is None else f"{math.floor(10 * min(found, 99.9)) / 10:.1f}"
+    from ..search.likeness import in_words
+
+    return "" if found is None else in_words(found)
 
 
 def _s(seconds: float) -> str:
