@@ -125,7 +125,8 @@ def fit_probe(config: Probing, *, save: bool = True) -> tuple[Results, Fit]:
         which, rows = means(model, train, config, ranks, layer=config.layer)
         labels = train.labels[which].numpy()
         num_classes = int(max(labels.max(), val.labels.max())) + 1
-        found = fit(rows.numpy(), labels, [groups[i] for i in which], num_classes, config.precision)
+        known = [groups[i] for i in which]
+        found = ranks.from_first(fit(rows.numpy(), labels, known, num_classes, config.precision) if ranks.is_first else None)
         names = class_names(config.train_list) if config.train_list else None
         classes = [names[i] if names and i < len(names) else str(i) for i in range(num_classes)]
         probe = Probe(
