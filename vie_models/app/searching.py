@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from ..search import Example, Index, Pathway, build_index, find, load_encoder, open_index
+from ..search import Example, Index, Pathway, build_index, encoder_of, find, open_index
 from ..weights import WeightsError
 from .moments import Tell, silent
 from .previews import write_preview
@@ -50,7 +50,7 @@ def about(features: str) -> tuple[int, int, str, list[str]]:
     """
     index = opened(features)
     try:
-        load_encoder(index)  # now, and not at the first search
+        encoder_of(index)  # now, and not at the first search
     except (ValueError, WeightsError) as error:
         reason = str(error).splitlines()[0].split(": pass")[0].removesuffix(". You can")
         raise ValueError(f"the page searches in features of published weights only: {reason}") from error

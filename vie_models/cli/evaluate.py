@@ -25,7 +25,7 @@ class _Evaluation(Evaluation):
         from ..evaluate import protocols
         from ..evaluate.results import summary, unread_of
 
-        if self.weights is None:
+        if self.weights is None and self.model in list_models():
             print("no --weights given: evaluating an untrained encoder", file=sys.stderr)
         evaluate = protocols.evaluate_knn if isinstance(self, Knn) else protocols.evaluate_logistic
         evaluate(self)
@@ -33,7 +33,7 @@ class _Evaluation(Evaluation):
         return exit_code(unread_of(self.out))
 
 
-@command(model="MODEL", models=list_models())
+@command(model="MODEL")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Knn(_Evaluation):
     """Classifies videos by their nearest neighbors in a train list, or in the memory bank of the weights (--bank).
@@ -42,7 +42,7 @@ class Knn(_Evaluation):
     """
 
 
-@command(model="MODEL", models=list_models(), hidden=("bank", "neighbors", "temperature"))
+@command(model="MODEL", hidden=("bank", "neighbors", "temperature"))
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Logistic(_Evaluation):
     """Fits a logistic regression to pooled features, for small datasets.

@@ -14,14 +14,14 @@ from torch import Tensor
 from ..bank.ranks import World
 from ..clip_spec import Placement
 from ..datasets.lists import VideoList
+from ..encoders import VideoEncoder
 from ..evaluate.results import UNREAD
 from ..features.extractor import Extractor
-from ..models import Encoder
 from ..progress import Progress
 
 
 def clip_outputs(
-    network: Encoder,
+    network: VideoEncoder,
     videos: VideoList,
     which: Sequence[int],
     *,
@@ -30,6 +30,7 @@ def clip_outputs(
     workers: int = 0,
     dtype: str = "float32",
     device: torch.device | None = None,
+    layer: str | None = None,
     progress: bool = False,
 ) -> dict[int, Tensor]:
     """Returns the outputs of the network for some videos, [C, ...] for each video that can be read, by its index.
@@ -45,11 +46,13 @@ def clip_outputs(
         workers: number of processes that read videos. At most 4 are used.
         dtype: precision of the network's arithmetic, "float32" or "bfloat16".
         device: device of the network.
+        layer: name of a layer whose average over space and time to return. None: the output.
         progress: show a progress bar, or a line a minute where there is no terminal.
     """
     extractor = Extractor(
         network,
-        pool=None,
+        layers=[] if layer is None else [layer],
+        pool=None if layer is None else "avg",
         clips=clips,
         placement=placement,
         workers=min(workers, 4),
@@ -63,7 +66,7 @@ def clip_outputs(
             if arrays is None:
                 failed.append(f"failed: {record.path}: {record.reason}")
             else:
-                found[which[number]] = torch.from_numpy(arrays["embedding"])
+                found[which[number]] = torch.from_numpy(arrays[layer or "embedding"])
     for line in failed:
         print(line, file=sys.stderr)
     return {i: found[i] for i in sorted(found)}

@@ -18,8 +18,9 @@ from ..bank.ranks import World, world
 from ..bank.voting import knn_of_rows
 from ..datasets.lists import VideoList, class_names, read_list, warn_of_shared
 from ..datasets.readable import check_readable
+from ..encoders import VideoEncoder, load_encoder
 from ..failures import check_failures
-from ..models import Encoder
+from ..models import MODELS, Encoder
 from ..models.weight_folder import BANK, hash_of_weights, read_bank
 from ..weights import create_model, list_weights, load_memory_bank
 from ..weights.store import load_weights
@@ -52,7 +53,7 @@ def evaluate_knn(config: Evaluation) -> Results:
             unread = len(train) - len(rows)
         outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
         blank = torch.zeros(0, config.clips, rows.shape[1], device="cpu")
-        values = torch.stack(list(outputs.values())) if outputs else blank
+        values = F.normalize(torch.stack(list(outputs.values())), dim=-1) if outputs else blank
         num_classes = int(max(labels.max(), val.labels.max())) + 1
         found = knn_of_rows(values, rows, labels, config.neighbors, config.temperature, num_classes, ranks)
         return _finished(config, "knn", hash_of_weights(model), val, list(outputs), found.scores, ranks, unread)
@@ -81,7 +82,8 @@ def evaluate_logistic(config: Evaluation) -> Results:
     with world(config.device) as ranks:
         model = encoder(config.model, config.weights, config.seed)
         weights = hash_of_weights(model)
-        model.reset_classifier(0)
+        if isinstance(model, Encoder):
+            model.reset_classifier(0)
         val = _labeled(config.val_list, config.root, config.max_failed)
         train = _train_videos(config, val, ranks)
         rows, labels = _means(model, train, config, ranks, unit=False)
@@ -100,11 +102,13 @@ def evaluate_logistic(config: Evaluation) -> Results:
         return _finished(config, "logistic", weights, val, list(outputs), scores, ranks, len(train) - len(rows))
 
 
-def encoder(name: str, weights: Path | None, seed: int = 0) -> Encoder:
-    """Returns a model by name, in evaluation mode, with weights as in `Evaluation`, or untrained if `weights` is None."""
+def encoder(name: str, weights: Path | None, seed: int = 0) -> VideoEncoder:
+    """Returns an encoder by name, in evaluation mode, with weights as in `Evaluation`. A VIE model without any is untrained."""
     with torch.device("cpu"):  # whatever the default device is
         if weights is not None:
             return load_weights(name, weights)
+        if name not in MODELS:
+            return load_encoder(name)
         torch.manual_seed(seed)
         return create_model(name).eval()
 
@@ -150,13 +154,19 @@ def _reading(config: Evaluation, ranks: World) -> dict[str, Any]:
         "workers": config.workers,
         "dtype": config.dtype,
         "device": ranks.device,
+        "layer": config.layer,
         "progress": ranks.is_first,
     }
 
 
-def _means(model: Encoder, videos: VideoList, config: Evaluation, ranks: World, unit: bool = True) -> tuple[Tensor, Tensor]:
+def _means(
+    model: VideoEncoder, videos: VideoList, config: Evaluation, ranks: World, unit: bool = True
+) -> tuple[Tensor, Tensor]:
     """Returns the model's outputs averaged over the clips of each readable video, [N, D], and the labels, [N]."""
-    own = {i: x.mean(0) for i, x in clip_outputs(model, videos, _share(videos, ranks), **_reading(config, ranks)).items()}
+    own = {
+        i: (F.normalize(x, dim=-1) if unit else x).mean(0)
+        for i, x in clip_outputs(model, videos, _share(videos, ranks), **_reading(config, ranks)).items()
+    }
     found = {i: x for part in ranks.gather_objects(own) for i, x in part.items()}
     check_failures(len(videos) - len(found), len(videos), config.max_failed, **_list_of(config, config.train_list))
     which = sorted(found)

@@ -15,12 +15,14 @@ class Evaluation:
     """The settings of an evaluation: model, weights, videos and protocol."""
 
     model: str
-    """Name of the model to evaluate."""
+    """Name of the model to evaluate: of VIE, or "timm:NAME", "torchvision:NAME", "hf:NAME" (see docs/compare.md)."""
     weights: Path | None = None
-    """Weights of the model. Default: an untrained encoder, for comparison.
+    """Weights of a VIE model. Default: an untrained encoder, for comparison.
     Give the name of a published weight set, a weight folder, .safetensors file, PyTorch state_dict or TensorFlow checkpoint."""
     seed: int = 0
     """Seed for the weights of an untrained encoder."""
+    layer: str | None = None
+    """Layer to evaluate, averaged over space and time. Default: the model's output."""
     train_list: Path | None = None
     """List file of labeled training videos, one per line: `path frames label` or `path label`."""
     bank: bool = False

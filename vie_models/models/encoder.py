@@ -9,7 +9,7 @@ import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +77,8 @@ class Encoder(
     """"avg", or "" for a model without a head that returns its last maps unpooled."""
     weights: Any = None
     """Catalog record of the loaded weight set, or None."""
+    source: ClassVar[dict[str, str]] = {}
+    """Versions of other packages that it comes from: none."""
     model_name: str
     """Registered name under which the encoder was built."""
     fused: bool = False

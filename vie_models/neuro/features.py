@@ -265,7 +265,7 @@ class _Reducer:
 def _reducers(
     model: Encoder, layers: Sequence[str], window: float | None, pool: Pool | None, project: int | None, seed: int
 ) -> list[_Reducer]:
-    shapes = {**layer_shapes(model), EMBEDDING: [output_size(model)]}
+    shapes = {**layer_shapes(model, [layer for layer in layers if layer != EMBEDDING]), EMBEDDING: [output_size(model)]}
     windows = layer_windows(model, layers, window=window)
     reducers = []
     for layer in layers:
