@@ -1,4 +1,6 @@
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -98,3 +100,41 @@ def test_names_have_options():
     assert parse_name("C:/model.pt2") is None
     with pytest.raises(ValueError, match="frames"):
         parse_name("timm:resnet18,frames=many")
+
+
+@pytest.mark.parametrize("pixels", ["uint8", "float32"])
+def test_programs(pixels, tmp_path):
+    torch.manual_seed(0)
+    model = vie.create_model("vie_single_tiny").eval()
+    vie.export_model(model, tmp_path / "model.pt2", layers=["encode_4"], pixels=pixels)
+    program = vie.load_encoder(str(tmp_path / "model.pt2"))
+    settings = {"layers": ["encode_4"], "pool": None, "clips": 3, "batch_size": 2, "workers": 0}
+    own, _ = vie.Extractor(model, **settings).features(NOISE, fps=25)
+    found, _ = vie.Extractor(program, **settings).features(NOISE, fps=25)
+    for name in ("embedding", "encode_4"):
+        np.testing.assert_allclose(found[name], own[name], rtol=0, atol=1e-5 * np.abs(own[name]).max())
+
+
+class Bomb:
+    def __reduce__(self):
+        return print, ("boom",)
+
+
+def test_programs_are_not_unpickled(tmp_path, capsys):
+    vie.export_model(vie.create_model("vie_single_tiny"), tmp_path / "model.pt2")
+    with zipfile.ZipFile(tmp_path / "model.pt2") as archive, zipfile.ZipFile(tmp_path / "bad.pt2", "w") as bad:
+        for name in archive.namelist():
+            content = archive.read(name)
+            if name.endswith("sample_inputs/model.pt"):
+                buffer = io.BytesIO()
+                torch.save(Bomb(), buffer)
+                content = buffer.getvalue()
+            bad.writestr(name, content)
+    with pytest.raises(ValueError, match=r"bad\.pt2"):
+        vie.load_encoder(str(tmp_path / "bad.pt2"))
+    assert "boom" not in capsys.readouterr().out
+    (tmp_path / "text.pt2").write_text("no program")
+    with pytest.raises(ValueError, match=r"text\.pt2"):
+        vie.load_encoder(str(tmp_path / "text.pt2"))
+    with pytest.raises(FileNotFoundError, match=r"none\.pt2"):
+        vie.load_encoder("none.pt2")

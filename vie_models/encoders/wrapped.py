@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -64,6 +65,7 @@ class WrappedModule(nn.Module):
         name: what manifests call it (default: the name of its class).
         layout: how it takes clips and gives maps.
         read: makes [B, D] of what the module returns ([B * T, D] of images).
+        call: further arguments of the module's call.
         source: see `VideoEncoder`.
     """
 
@@ -75,12 +77,13 @@ class WrappedModule(nn.Module):
         name: str | None = None,
         layout: Layout = Layout(),
         read: Callable[[Any], Tensor] = first_tensor,
+        call: Mapping[str, Any] = MappingProxyType({}),
         source: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.module, self.clip_spec, self.layout, self.read = module, clip_spec, layout, read
         self.model_name = name or f"{type(module).__module__}.{type(module).__qualname__}"
-        self.source = source or {}
+        self.source, self.call = source or {}, dict(call)
         self.eval()
 
     @property
@@ -126,7 +129,7 @@ class WrappedModule(nn.Module):
                             grids[name] = tuple(grid)
 
                 handles.append(self.module.get_submodule(name).register_forward_hook(record))
-            found = self.read(self.module(self._input(x)))
+            found = self.read(self.module(self._input(x), **self.call))
         finally:
             for handle in handles:
                 handle.remove()

@@ -60,7 +60,7 @@ class ClipTransform:
         return frames[..., top : top + spec.crop, left : left + spec.crop]
 
     def normalize(self, frames: Tensor) -> Tensor:
-        """[..., T, 3, H, W], from 0 to 255 -> float32 [..., 3, T, H, W]: the second half, for one clip or a batch, on any device."""
+        """[..., T, 3, H, W], 0 to 255 -> float32 [..., 3, T, H, W]: the second half, for one clip or a batch, on any device."""
         x = frames.transpose(-4, -3).to(torch.float32, memory_format=torch.contiguous_format)
         mean, std = (torch.tensor(values, device=x.device)[:, None, None, None] for values in (self.spec.mean, self.spec.std))
         return x.mul_(1 / 255).sub_(mean).div_(std)
