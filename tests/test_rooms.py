@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
+import vie_models as vie
+
 PACKAGE = ROOT / "vie_models"
 BASE = {"clip_spec", "colors", "failures", "files", "http", "lazy", "names", "processes", "progress", "version"}
 """Modules that every room may import."""
@@ -140,3 +142,9 @@ assert not heavy, heavy
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_public_names_exist():
+    for name in vie.__all__:
+        assert getattr(vie, name) is not None
+    assert set(vie.__all__) <= set(dir(vie))

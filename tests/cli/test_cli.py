@@ -152,6 +152,8 @@ def test_shells_complete(shell, folder):
     with pytest.raises(SystemExit) as end:
         cli.main(["--tyro-write-completion", shell, str(folder / shell)])
     assert not end.value.code
+    if shell == "zsh" and "CURRENT - 1" not in (folder / shell).read_text():
+        pytest.skip("tyro before 1.0.17 completes the next word in zsh")
     code = f"{BEFORE.get(shell, '')}source {folder / shell}{' > /dev/null' if shell == 'zsh' else ''}\n"
     for line in COMPLETED:
         words = line.split(" ")

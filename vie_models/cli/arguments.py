@@ -13,6 +13,8 @@ import tyro
 from tyro.conf import Positional, Suppress, arg, subcommand
 
 Command = TypeVar("Command", bound=type)
+_POSITIONAL: Any = Positional  # aliases to a type checker, markers when they run
+_SUPPRESS: Any = Suppress
 
 
 def command(*, hidden: Iterable[str] = (), models: Iterable[str] = (), **positional: str) -> Callable[[Command], Command]:
@@ -30,9 +32,9 @@ def command(*, hidden: Iterable[str] = (), models: Iterable[str] = (), **positio
             if name == "model" and models:
                 hint = Literal[tuple(models)]
             if name in hidden:
-                hint = Suppress[hint]
+                hint = _SUPPRESS[hint]
             elif name in positional:
-                hint = Annotated[Positional[hint], arg(metavar=positional[name], help_behavior_hint=_default)]
+                hint = Annotated[_POSITIONAL[hint], arg(metavar=positional[name], help_behavior_hint=_default)]
             else:
                 short = ["-o"] if name == "out" else ["-k"] if name == "k" else None
                 hint = Annotated[hint, arg(metavar=_metavar(hint), aliases=short, help_behavior_hint=_default)]
@@ -92,7 +94,7 @@ def _kind(command: Any, short: bool = False) -> Any:
         return command if isinstance(command, type) else type(command)
     kinds = []
     for name, inner in command.commands.items():
-        described = {"name": name, "description": command.summaries.get(name) or summary(inner)}
+        described: dict[str, Any] = {"name": name, "description": command.summaries.get(name) or summary(inner)}
         if short and isinstance(inner, Group) and inner.differ_in_settings:
             inner = _named(inner)
         if isinstance(inner, Group):
@@ -107,7 +109,7 @@ def _kind(command: Any, short: bool = False) -> Any:
 def _named(group: Group) -> Any:
     """Returns the first command of a group, as one whose first word is a name in the group."""
     first = next(iter(group.commands.values()))
-    name = Annotated[Positional[Literal[tuple(group.commands)]], arg(metavar=group.what.upper(), help="")]
+    name: Any = Annotated[_POSITIONAL[Literal[tuple(group.commands)]], arg(metavar=group.what.upper(), help="")]
     kind = dataclasses.make_dataclass(type(first).__name__, [("name_", name)], bases=(type(first),), kw_only=True)
     return kind(name_=tyro.MISSING, **vars(first))
 

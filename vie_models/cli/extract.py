@@ -34,7 +34,7 @@ class Extract:
     out: Path
     """Folder for the features and the manifest."""
     weights: Path | None = None
-    """Your own weights: a folder, .safetensors, TensorFlow weights or PyTorch state_dict. Default: the published weights."""
+    """Your own weights: a folder, .safetensors, TensorFlow checkpoint or PyTorch state_dict. Default: the published weights."""
     list: Path | None = None
     """Text file that names more videos, one path or address per line."""
     root: Path | None = None

@@ -15,12 +15,13 @@ class List:
     def run(self) -> int:
         from ..models import MODELS, list_models
         from ..models.registry import NUM_PARAMETERS
-        from ..weights.catalog import weights_of
+        from ..weights.catalog import WeightRecord, weights_of
 
         rows = []
         for name in list_models():
             size = f"{NUM_PARAMETERS[name] / 1e6:.2f} M"
-            for record in weights_of(name) or [None]:
+            records: list[WeightRecord | None] = [*weights_of(name)]
+            for record in records or [None]:
                 best = record.metrics[0] if record and record.metrics else None
                 accuracy = f"{best.value:g} % ({best.name})" if best else "-"
                 rows.append([name, size, record.name if record else "-", accuracy, MODELS[name].summary])

@@ -30,7 +30,7 @@ class Features:
     out: Path
     """File to write: .nc (NetCDF, as Brain-Score's assemblies) or .parquet (a row for each time bin, layer and time step)."""
     weights: Path | None = None
-    """Your own weights: a folder, .safetensors, TensorFlow weights or PyTorch state_dict. Default: the published weights."""
+    """Your own weights: a folder, .safetensors, TensorFlow checkpoint or PyTorch state_dict. Default: the published weights."""
     root: Path | None = None
     """Folder that the paths in the table start from. Default: the table's folder."""
     layers: tuple[str, ...] = ("embedding",)

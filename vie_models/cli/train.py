@@ -14,8 +14,11 @@ from ..train.settings import TrainConfig
 from .arguments import Group, command
 from .exit_codes import exit_code
 
-_VIE = ("ir_steps", "noise", "background", "clusters", "clusterings", "kmeans_iterations", "temperature", "bank_momentum")
-_VIE += ("bank_start", "neighbors")  # settings of the memory bank, which other objectives do not have
+_VIE = (
+    *("ir_steps", "noise", "background", "clusters", "clusterings", "kmeans_iterations", "temperature", "bank_momentum"),
+    *("bank_start", "neighbors"),
+)
+"""Settings of the memory bank, which other objectives do not have."""
 
 
 @command()
