@@ -41,10 +41,11 @@ class ClipSpec:
     antialias: bool = True
     """Whether frames are smoothed before they are made smaller. Pillow always does."""
     resampler: Literal["torch", "torch_float", "unrounded", "pillow"] = "torch"
-    """Whose arithmetic resizes frames. "torch": torchvision.transforms.v2, in whole numbers. "torch_float": torchvision.transforms,
-    in float32, then rounded. "unrounded": in float32, not rounded. "pillow": Pillow, in whole numbers."""
+    """Whose arithmetic resizes frames. "torch": torchvision.transforms.v2, in whole numbers. "torch_float":
+    torchvision.transforms, in float32, then rounded. "unrounded": in float32, not rounded. "pillow": Pillow's, in whole
+    numbers."""
     center: Literal["nearest", "floor"] = "nearest"
-    """Where the center crop lies if its margins differ by a pixel: half to even as in torchvision, or down as in transformers."""
+    """Where the center crop lies if its margins differ by a pixel: torchvision rounds half to even, transformers down."""
     placement: Literal["ends", "tiled", "inner", "segments", "bins"] = "ends"
     """How the paper places the clips of this model, and whether it draws their frames from bins: see video/clips.py. Training
     and test clips with the placement "paper" follow it."""

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from ..evaluate.settings import Evaluation
+from ..evaluate.settings import Comparison, Evaluation
 from ..failures import MAX_FAILED, check_failures, check_max_failed
 from ..models import list_models
 from .arguments import Group, command
@@ -51,10 +51,25 @@ class Logistic(_Evaluation):
     """
 
 
+@command(encoders="MODEL ...")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compare(Comparison):
+    """Compares encoders of any package by kNN and logistic regression on the same videos, for each model and layer.
+
+    Writes a table (report.md) with 95 % intervals, and its picture.
+    """
+
+    def run(self) -> int:
+        from ..evaluate.compare import compare
+
+        print(compare(self))
+        return 0
+
+
 PROTOCOLS = Group(
     "protocol",
     """Evaluates an encoder: `vie eval PROTOCOL MODEL --weights W --train-list L --val-list L -o OUT`.""",
-    {"knn": Knn, "linear": LINEAR, "logistic": Logistic},
+    {"knn": Knn, "linear": LINEAR, "logistic": Logistic, "compare": Compare},
 )
 
 

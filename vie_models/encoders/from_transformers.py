@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..clip_spec import ClipSpec
 from .names import EncoderName
@@ -67,8 +67,8 @@ FAMILIES = {
     "dinov3_vit": Family(_pooled, images=True, tokens=1),
     "dinov3_convnext": Family(_pooled, images=True),
 }
-"""Embeddings: the mean of all tokens (VideoMAE, V-JEPA 2), the CLS token (TimeSformer, ViViT, DINOv2 and v3, after the last norm),
-the projection into the space of captions (CLIP, X-CLIP), or attention pooling (SigLIP)."""
+"""Embeddings: the mean of all tokens (VideoMAE, V-JEPA 2), the CLS token after the last norm (TimeSformer, ViViT, DINO), the
+projection into the space of captions (CLIP, X-CLIP), or attention pooling (SigLIP)."""
 
 PROCESSORS = {
     "VideoMAEImageProcessor": "torch",
@@ -167,8 +167,9 @@ def _pixels(wanted: EncoderName) -> dict[str, Any]:
         or not processor.do_rescale
     ):
         raise ValueError(
-            f"{name} has the processor {kind} (size={sides}, crop_size={crop}, resample={processor.resample}), which a ClipSpec "
-            f"cannot say; known are {', '.join(PROCESSORS)} with square crops: load it yourself, and pass it with clip_spec="
+            f"{name} has the processor {kind} (size={sides}, crop_size={crop}, resample={processor.resample}), which a "
+            f"ClipSpec cannot say; known are {', '.join(PROCESSORS)} with square crops: load it yourself, and give "
+            "its clip_spec="
         )
     scale, offset = 255 * processor.rescale_factor, float(kind == "VivitVideoProcessor")  # it subtracts 1 after scaling
     mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else ([0.0] * 3, [1.0] * 3)

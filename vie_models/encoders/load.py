@@ -13,6 +13,7 @@ from ..clip_spec import ClipSpec
 from ..weights import create_model
 from ..weights.store import create_outline
 from .names import parse_name
+from .pixels import PIXELS, raw_pixels
 from .protocol import VideoEncoder
 from .wrapped import WrappedModule
 
@@ -34,7 +35,7 @@ def load_encoder(name: str, weights: str | os.PathLike[str] | None = None, *, ou
     Args:
         name: a VIE model or weight set; "timm:NAME", "timm:hf-hub:ORG/NAME" or "timm:local-dir:FOLDER" (images, frame by
             frame); "torchvision:NAME" (video or images); "hf:ORG/NAME" or "hf:FOLDER" (transformers); "FILE.pt2", a program of
-            `vie program`.
+            `vie program`; "pixels", raw pixels as a baseline.
         weights: the user's own weights of a VIE model, as `create_model`'s checkpoint_path. Default: the published ones.
         outline: load no weights and build the encoder on the meta device, for its shapes.
 
@@ -43,6 +44,8 @@ def load_encoder(name: str, weights: str | os.PathLike[str] | None = None, *, ou
         ImportError: the package is not installed; the message has its pip line.
         FileNotFoundError: nothing exists at `weights`, or there is no such program.
     """
+    if name == PIXELS:
+        return raw_pixels()
     found = parse_name(name)
     if found is None and not name.endswith(".pt2"):
         if outline:

@@ -6,6 +6,7 @@ N training videos, V test videos, C clips each, D dimensions.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,17 @@ from .outputs import clip_outputs, gather_top
 from .results import Results, write_results
 from .settings import Evaluation
 
+Reader = Callable[..., dict[int, Tensor]]
+"""Called as `clip_outputs`."""
 
-def evaluate_knn(config: Evaluation) -> Results:
+
+def evaluate_knn(config: Evaluation, model: VideoEncoder | None = None, read: Reader = clip_outputs) -> Results:
     """Classifies the videos of val_list by kNN and writes results.json. Under torchrun, all processes call it.
 
     The neighbors are rows of the memory bank that came with the weights, or the videos of train_list. The embedding of a
     training video is the mean over its clips, normalized to unit length. An unreadable training video is left out; an
-    unreadable test video counts as wrong. results.json counts both, as `train_unread` and `unread`.
+    unreadable test video counts as wrong. results.json counts both, as `train_unread` and `unread`. `model` and `read` are for
+    `compare`, which loads a model once and reads videos once for several evaluations.
 
     Raises:
         TooManyFailuresError: a larger share of a list than `max_failed` is unreadable, or all of it.
@@ -42,16 +47,16 @@ def evaluate_knn(config: Evaluation) -> Results:
         FileNotFoundError: a list, the weights or their memory bank does not exist.
     """
     with world(config.device) as ranks:
-        model = encoder(config.model, config.weights, config.seed)
+        model = encoder(config.model, config.weights, config.seed) if model is None else model
         val = _labeled(config.val_list, config.root, config.max_failed)
         if config.bank:
             rows, labels = memory_bank(config.model, config.weights)
             unread = 0
         else:
             train = _train_videos(config, val, ranks)
-            rows, labels = _means(model, train, config, ranks)
+            rows, labels = _means(model, train, config, ranks, read)
             unread = len(train) - len(rows)
-        outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
+        outputs = read(model, val, _share(val, ranks), **_reading(config, ranks))
         blank = torch.zeros(0, config.clips, rows.shape[1], device="cpu")
         values = F.normalize(torch.stack(list(outputs.values())), dim=-1) if outputs else blank
         num_classes = int(max(labels.max(), val.labels.max())) + 1
@@ -59,7 +64,7 @@ def evaluate_knn(config: Evaluation) -> Results:
         return _finished(config, "knn", hash_of_weights(model), val, list(outputs), found.scores, ranks, unread)
 
 
-def evaluate_logistic(config: Evaluation) -> Results:
+def evaluate_logistic(config: Evaluation, model: VideoEncoder | None = None, read: Reader = clip_outputs) -> Results:
     """Classifies the videos of val_list by logistic regression on pooled features and writes results.json.
 
     This is the standard fit for few videos. Under torchrun, all processes call it. Features are averaged over a video's clips
@@ -80,20 +85,20 @@ def evaluate_logistic(config: Evaluation) -> Results:
     except ImportError as error:
         raise ImportError("logistic regression needs scikit-learn: pip install 'vie_models[train]'") from error
     with world(config.device) as ranks:
-        model = encoder(config.model, config.weights, config.seed)
+        given, model = model, encoder(config.model, config.weights, config.seed) if model is None else model
         weights = hash_of_weights(model)
-        if isinstance(model, Encoder):
+        if given is None and isinstance(model, Encoder):
             model.reset_classifier(0)
         val = _labeled(config.val_list, config.root, config.max_failed)
         train = _train_videos(config, val, ranks)
-        rows, labels = _means(model, train, config, ranks, unit=False)
+        rows, labels = _means(model, train, config, ranks, read, unit=False)
         folds = min(5, int(torch.bincount(labels)[labels.unique()].min()))
         if folds < 2:
             raise ValueError(f"{config.train_list} has a class with one video, but cross-validation needs at least two")
         line = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         fit = GridSearchCV(line, {"logisticregression__C": np.logspace(-3, 2, 6)}, cv=folds)
         fit.fit(rows.numpy(), labels.numpy())
-        outputs = clip_outputs(model, val, _share(val, ranks), **_reading(config, ranks))
+        outputs = read(model, val, _share(val, ranks), **_reading(config, ranks))
         features = np.stack([x.mean(0).numpy() for x in outputs.values()]) if outputs else np.zeros((0, rows.shape[1]))
         num_classes = int(max(labels.max(), val.labels.max())) + 1
         scores = torch.zeros(len(features), num_classes, device="cpu")
@@ -160,13 +165,11 @@ def _reading(config: Evaluation, ranks: World) -> dict[str, Any]:
 
 
 def _means(
-    model: VideoEncoder, videos: VideoList, config: Evaluation, ranks: World, unit: bool = True
+    model: VideoEncoder, videos: VideoList, config: Evaluation, ranks: World, read: Reader, unit: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Returns the model's outputs averaged over the clips of each readable video, [N, D], and the labels, [N]."""
-    own = {
-        i: (F.normalize(x, dim=-1) if unit else x).mean(0)
-        for i, x in clip_outputs(model, videos, _share(videos, ranks), **_reading(config, ranks)).items()
-    }
+    outputs = read(model, videos, _share(videos, ranks), **_reading(config, ranks))
+    own = {i: (F.normalize(x, dim=-1) if unit else x).mean(0) for i, x in outputs.items()}
     found = {i: x for part in ranks.gather_objects(own) for i, x in part.items()}
     check_failures(len(videos) - len(found), len(videos), config.max_failed, **_list_of(config, config.train_list))
     which = sorted(found)

@@ -9,8 +9,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from ..encoders.pixels import PIXELS
 from ..failures import NothingReadError
 from ..files import replacing
+from ..models import MODELS
 from ..weights.card import Measured
 from ..weights.catalog import CATALOG
 from .figure import new_figure
@@ -116,6 +118,8 @@ def _row(result: dict[str, Any], protocol: str) -> Row:
     settings = result["settings"]
     name = {"supervised": "fine-tuned" if settings.get("weights") else "from scratch"}.get(protocol, protocol)
     untrained = "trained on the list" if result["task"] in ("vie", "rotation", "order") else "untrained"
+    if result["task"] in ("knn", "logistic") and result["model"] not in MODELS:
+        untrained = "random" if ",untrained" in result["model"] else "none" if result["model"] == PIXELS else "published"
     width = settings.get("width")
     model = result["model"] + (f" (width {width})" if width else "")
     given = settings.get("weights")

@@ -52,3 +52,31 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         check_max_failed(self.max_failed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The settings of a comparison of encoders: models, layers and videos."""
+
+    encoders: tuple[str, ...]
+    """Names of models: of VIE, "timm:NAME", "torchvision:NAME", "hf:NAME", "FILE.pt2", or "pixels" (see docs/compare.md)."""
+    layers: tuple[str, ...] = ()
+    """Layers to evaluate besides each model's output, averaged over space and time. Each model takes those that it has."""
+    train_list: Path
+    """List file of labeled training videos, one per line: `path frames label` or `path label`."""
+    val_list: Path
+    """List file of labeled test videos, in the same format."""
+    root: Path = Path()
+    """Folder that the paths in the lists are relative to."""
+    out: Path
+    """Folder for the table (report.md), its picture, and a folder of results for each model, layer and protocol."""
+    clips: int = 5
+    """Number of clips per video."""
+    workers: int = 4
+    """Number of processes that read videos, at most 4."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the encoders' arithmetic."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Device to evaluate on. Default: cuda if there is a GPU, or else cpu."""
+    max_failed: float = MAX_FAILED
+    """Largest share of the videos of each list that may be unreadable, from 0 to 1. With more, there is no result."""
