@@ -94,7 +94,7 @@ def load_transformers(wanted: EncoderName, *, outline: bool = False) -> WrappedM
     """
     import transformers
 
-    place = {"revision": wanted.revision, "trust_remote_code": False}
+    place: dict[str, Any] = {"revision": wanted.revision, "trust_remote_code": False}
     config = transformers.AutoConfig.from_pretrained(wanted.name, **place)
     family = FAMILIES.get(config.model_type)
     if family is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -88,7 +89,7 @@ def as_encoder(model: VideoEncoder | nn.Module | str, clip_spec: ClipSpec | None
     if hasattr(model, "forward_layers"):
         if clip_spec is not None:
             raise ValueError(f"clip_spec= is for a module without one, but {model.model_name} has its own: leave it out")
-        return model
+        return cast(VideoEncoder, model)
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"an encoder is a module, an object with what VideoEncoder lists, or a name, got {type(model).__name__}"

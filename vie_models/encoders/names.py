@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 Package = Literal["timm", "torchvision", "hf"]
 
@@ -56,4 +56,4 @@ def parse_name(text: str) -> EncoderName | None:
         raise ValueError(
             f"{text}: options are ,frames=N ,interval=N ,fps=N ,revision=COMMIT and ,untrained or ,untrained=SEED ({error})"
         ) from error
-    return EncoderName(text, package, name, clip, seed, options.get("revision"))
+    return EncoderName(text, cast(Package, package), name, clip, seed, options.get("revision"))

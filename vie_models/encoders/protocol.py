@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -21,17 +21,24 @@ class VideoEncoder(Protocol):
     B batch, C channels, T time, H height, W width.
     """
 
-    clip_spec: ClipSpec
-    """The clips that it takes, and how frames become its input."""
-    model_name: str
-    """What it is called; `load_encoder` finds it by that name, if it has one."""
-    layer_names: Any
-    """Names of layers for `forward_layers`, from input to output."""
-    source: dict[str, str]
-    """Version of the package that it comes from and revision of its weights, as {name: version}. Empty for VIE's own."""
+    __call__: Callable[..., Any]
+    """Clips [B, 3, T, H, W] -> embeddings [B, D]."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Clips [B, 3, T, H, W] -> embeddings [B, D]."""
+    @property
+    def clip_spec(self) -> ClipSpec:
+        """The clips that it takes, and how frames become its input."""
+
+    @property
+    def model_name(self) -> str:
+        """What it is called; `load_encoder` finds it by that name, if it has one."""
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of layers for `forward_layers`, from input to output."""
+
+    @property
+    def source(self) -> Mapping[str, str]:
+        """Version of the package that it comes from and revision of its weights, as {name: version}. Empty for VIE's own."""
 
     def forward_layers(self, x: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """Returns the named layers of clips [B, 3, T, H, W], each [B, C, T', H', W'] or [B, D]; "output" is the embedding."""

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..bank.voting import knn_of_rows
 from ..datasets.lists import CLASSES
+from ..encoders import VideoEncoder
 from ..features.extractor import Extractor
-from ..models import Encoder
 from ..video.sources import path_or_url
 from ..weights import list_weights
 from ..weights.cache import fetch, load_record
@@ -35,7 +35,7 @@ UNMEASURED = 0.9
 class Predictor:
     """An encoder and its memory bank with named rows."""
 
-    model: Encoder
+    model: VideoEncoder
     rows: Tensor
     """Unit embeddings of the training videos, float32 [N, D]."""
     labels: Tensor
@@ -144,7 +144,8 @@ def load_predictor(model: str, weights: Path | None = None, *, classes: Path | N
     rows, labels = memory_bank(model, weights)
     if weights is None or str(weights) in list_weights():
         published = find_record(*str(weights or model).split("."))
-        net, folder = load_record(published), fetch(published)
+        net: VideoEncoder = load_record(published)
+        folder = fetch(published)
     else:
         net, folder = encoder(model, weights), weights
     file = classes or (folder / CLASSES if (folder / CLASSES).exists() else None)

@@ -218,7 +218,7 @@ class Extractor:
 
         The arrays are None if the video failed.
         """
-        settings, versions = self.settings(), _versions() | self.model.source
+        settings, versions = self.settings(), {**_versions(), **self.model.source}
         with VideoReader(
             paths,
             self.sampling,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -77,7 +78,7 @@ class Encoder(
     """"avg", or "" for a model without a head that returns its last maps unpooled."""
     weights: Any = None
     """Catalog record of the loaded weight set, or None."""
-    source: ClassVar[dict[str, str]] = {}
+    source: Mapping[str, str] = MappingProxyType({})
     """Versions of other packages that it comes from: none."""
     model_name: str
     """Registered name under which the encoder was built."""

@@ -63,7 +63,7 @@ def frames_seen(model: VideoEncoder, layers: Sequence[str]) -> dict[str, np.ndar
 def _frames_that_matter(model: VideoEncoder, layers: Sequence[str]) -> dict[str, np.ndarray]:
     spec = model.clip_spec
     dtype = torch.float64 if isinstance(model, WrappedModule) else torch.float32  # a program has the type it was written with
-    twin = copy.deepcopy(model).cpu().to(dtype).eval()
+    twin = copy.deepcopy(model).to("cpu", dtype).eval()
     draws = torch.Generator().manual_seed(0)
     clip = torch.rand(2, 3, spec.num_frames, spec.crop, spec.crop, generator=draws, device="cpu").to(dtype)
     names = [OUTPUT if layer == EMBEDDING else layer for layer in layers]
