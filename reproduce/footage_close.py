@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vie_models.bank.clustering import kmeans
 from vie_models.models.weight_folder import read_bank
-from vie_models.train.recipes import RECIPES
+from vie_models.train import RECIPES
 
 NEAREST = (1, 10, 100)
 CLUSTERS = (100, 300, 1000)

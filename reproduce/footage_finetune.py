@@ -18,7 +18,7 @@ from vie_models.video.packed import open_pack
 from .commands import done
 from .footage import load
 from .footage_tests import Videos, read_sets
-from .footage_world import MOST, caltech
+from .footage_world import MAX_PER_CLASS, caltech
 
 EPOCHS = {"ucf": 100, "fights": 60, "tank": 30, "caltech": 15}
 SETTINGS = ["--batch-size", "32", "--lr", "0.03", "--weight-decay", "1e-4", "--augmentation", "color_jitter"]
@@ -56,7 +56,7 @@ def main() -> None:
         "ucf": sets["ucf"].seen,
         "fights": sets["fights"].seen,
         "tank": sets["tank"].groups == 1,
-        "caltech": np.array([place < MOST for *_, place in caltech(options.data)]),
+        "caltech": np.array([place < MAX_PER_CLASS for *_, place in caltech(options.data)]),
     }
     for test in options.tests:
         folder = write_lists(test, sets[test], learned[test], options)

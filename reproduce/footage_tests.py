@@ -18,9 +18,9 @@ from sklearn.preprocessing import StandardScaler
 
 from vie_models.bank.voting import knn_of_rows
 from vie_models.datasets.lists import read_list
-from vie_models.datasets.moving_textures import MOTIONS
 
-from .footage_world import MOST, caltech, read_table, trains_on, unseen
+from .footage_world import MAX_PER_CLASS, caltech, read_table, trains_on, unseen
+from .worlds.moving_textures import MOTIONS
 
 NEIGHBORS, TEMPERATURE = 10, 0.07
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
@@ -61,7 +61,7 @@ class Split:
 
 
 def read_sets(data: Path, toys: Path | None = None) -> dict[str, Videos]:
-    """The five sets; and with `toys`, a folder of `vie data moving-textures`, its objects and its motions."""
+    """The five sets; and with `toys`, a folder of `python -m reproduce.worlds.moving_textures`, its objects and its motions."""
     ucf = read_table(data / "ucf101_subset20" / "labels.csv")
     fights = [row for row in read_table(data / "footage" / "footage.csv") if row["label"]]
     tank = read_table(data / "tank_state4" / "labels.csv")
@@ -84,7 +84,7 @@ def read_sets(data: Path, toys: Path | None = None) -> dict[str, Videos]:
             np.array([row["suggested_split"] == "train" for row in tank]).astype(np.int64),
             np.zeros(len(tank), bool),
         ),
-        "caltech": _photographs(caltech(data), seen=MOST),
+        "caltech": _photographs(caltech(data), seen=MAX_PER_CLASS),
         "unseen": _photographs(unseen(data), seen=0),
         **({} if toys is None else {f"toy {label}s": _toys(toys, label) for label in TOYS}),
     }
@@ -115,9 +115,9 @@ def read_splits(data: Path, sets: dict[str, Videos]) -> dict[str, Split]:
         Split("fights", "fights", list(GroupKFold(10).split(fights.labels, groups=fights.groups))),
         Split("tank", "tank", [_fold(tank.groups == 1, tank.groups == 0)], balanced=True),
         *(
-            Split(f"{name} {n}", name, [_fold(of_class < n, of_class >= MOST)], balanced=True)
+            Split(f"{name} {n}", name, [_fold(of_class < n, of_class >= MAX_PER_CLASS)], balanced=True)
             for name, of_class in places.items()
-            for n in (15, MOST)
+            for n in (15, MAX_PER_CLASS)
         ),
         *(Split(name, name, [_fold(*_learned(sets[name]))]) for name in sets if name.startswith("toy")),
     ]

@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from vie_models.train.recipes import RECIPES
+from vie_models.train import RECIPES
 
 from .commands import done
 

@@ -4,7 +4,7 @@ DATA holds photos/, footage/ and ucf101_subset20/, other people's pictures and v
 
     WORLD/lists/         photos.txt, moving.txt, videos.txt: what may be trained on
     WORLD/91/photos/     a pack of the photographs as they are, for encoders that see one frame (`vie data pack`)
-    WORLD/91/moving/     a pack of one video for each of a quarter of them (`vie data photo-motion`), for encoders that see more
+    WORLD/91/moving/     a pack of one video for each of a quarter of them (worlds/photo_motion.py), for encoders that see more
     WORLD/91/videos/     a pack of the real videos (`vie data pack`)
     WORLD/91/all.txt     photos and videos; dynamic.txt: moving and videos; and each by itself
     WORLD/91/classes.txt names of the labels in the lists, which the memory bank carries; training does not use them
@@ -32,8 +32,10 @@ from vie_models.datasets.parse import NO_LABEL
 from vie_models.video.packed import open_pack
 
 from .commands import done
+from .worlds.photo_motion import write_pack
+from .worlds.photo_scenes import PhotoMotion
 
-MOST = 30
+MAX_PER_CLASS = 30
 """Photographs of each Caltech-101 class that can be learned from."""
 BACKGROUND = "BACKGROUND_Google"
 MINI = "mini_imagenet84/"
@@ -42,7 +44,7 @@ IMAGENET = (MINI, "imagenette/", "imagenet_samples/")
 UNSEEN = 20
 """Classes of mini-ImageNet that are kept out."""
 SIZE, FRAMES, LEVEL = 91, 75, 5
-"""Of the videos that are made of photographs: sides in pixels, frames, and level of `vie data photo-motion`."""
+"""Of the videos that are made of photographs: sides in pixels, frames, and level of worlds/photo_motion.py."""
 LARGE = 128
 """Short side of the photographs themselves."""
 SHARE = 4
@@ -114,7 +116,7 @@ def write_lists(data: Path, out: Path) -> None:
     """Writes moving.txt, photos.txt and videos.txt: paths from `data` of what may be trained on."""
     rows, names = read_table(data / "photos" / "photos.csv"), set(unseen_classes(data))
     synsets = {_synset(row) for row in rows if row["label"] in names and row["path"].startswith(MINI)}
-    tests = {path for path, _, place in caltech(data) if place >= MOST}
+    tests = {path for path, _, place in caltech(data) if place >= MAX_PER_CLASS}
     photos = [f"photos/{row['path']}" for row in rows if (_synset(row) or "") not in synsets]
     photos = [path for path in photos if path not in tests]
     footage = [
@@ -135,15 +137,15 @@ def write_lists(data: Path, out: Path) -> None:
 
 def write_packs(data: Path, lists: Path, out: Path, packs: list[str], workers: str) -> None:
     """Renders and packs what is asked for."""
-    root = ["--root", str(data), "--workers", workers]
-    commands = {
-        "photos": ("pack", "--short-side", str(LARGE)),
-        "moving": ("photo-motion", "--size", str(SIZE), "--frames", str(FRAMES), "--level", str(LEVEL)),
-        "videos": ("pack", "--short-side", str(SIZE)),
-    }
     for kind in packs:
-        name, *flags = commands[kind]
-        done(["data", name, str(lists / f"{kind}.txt"), str(out / kind), *root, *flags])
+        listed, pack = lists / f"{kind}.txt", out / kind
+        if kind == "moving":
+            settings = PhotoMotion(size=SIZE, frames=FRAMES, level=LEVEL)
+            if code := write_pack(listed, pack, settings, root=data, workers=int(workers)):
+                raise SystemExit(code)
+        else:
+            side = str(LARGE if kind == "photos" else SIZE)
+            done(["data", "pack", str(listed), str(pack), "--short-side", side, "--root", str(data), "--workers", workers])
 
 
 def write_world(data: Path, out: Path) -> None:

@@ -29,7 +29,7 @@ OLDEST = 7
 """Of ffmpeg's releases. Older ones lack options that make the videos."""
 SIDE = 8  # of the blocks in which frames are compared
 TOLERANCE = 16  # gray levels, mean over a block; a wrong frame differs by 200, fields' colors by 8
-MOST = 2000  # frames that are read of one video
+MAX_FRAMES = 2000  # frames that are read of one video
 KNOWN = {
     "codec: avif": "ffmpeg shows the still picture of an animated AVIF, we show the animation",
     "joined: .*, another size": "ffmpeg builds its filters anew where the size changes, and loses one or two frames",
@@ -107,7 +107,7 @@ def ffmpeg_shows(path: Path, ffmpeg: str) -> list[np.ndarray]:
         "-fps_mode",
         "passthrough",
     ]
-    command += ["-frames:v", str(MOST), "-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe", "-"]
+    command += ["-frames:v", str(MAX_FRAMES), "-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe", "-"]
     content = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
     frames, at = [], 0
     while header := re.compile(rb"P6\s(\d+)\s(\d+)\s255\s").match(content, at):
@@ -149,7 +149,7 @@ def _whole(path: Path, found: Comparison) -> np.ndarray:
     """All frames [T, H, W, 3], by full decoding."""
     with VideoFile(path, 25, threads=1) as video:
         video.recount()
-        frames = next(video.read([range(min(video.num_frames, MOST))]))
+        frames = next(video.read([range(min(video.num_frames, MAX_FRAMES))]))
         found.damage = video.damage
     found.frames = len(frames)
     return frames

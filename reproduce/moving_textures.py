@@ -1,6 +1,6 @@
 """Measures what VIE learns from moving textures: `python -m reproduce.moving_textures [--seeds 0 1] [--models ...]`.
 
-Renders the videos (`vie data moving-textures`). Trains every model with every seed in several ways: by IR and LA, by IR alone
+Renders the videos (worlds/moving_textures.py). Trains every model with every seed in several ways: by IR and LA, by IR alone
 for as many steps, and by the paper's baselines (OPN, 3DRotNet, and supervised by either label). Joins the two-pathway models.
 Evaluates all of them, untrained encoders and raw pixels on object and motion, for test videos and for held-out objects, by kNN
 and by a logistic regression on pooled features. Each result comes from its own `vie` command, and finished results are not
@@ -18,6 +18,7 @@ from vie_models.train.checkpoint import CHECKPOINTS
 
 from . import raw_pixels
 from .commands import done
+from .worlds.moving_textures import make_videos
 
 MODELS = ("vie_single_tiny", "vie_3dresnet_tiny", "vie_slowfast_tiny")
 TASKS = {
@@ -88,11 +89,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/moving-textures"), help="folder for everything")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="models to train")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="one run of each model per seed")
-    parser.add_argument("--videos", default="1536", help="number of training videos")
+    parser.add_argument("--videos", type=int, default=1536, help="number of training videos")
     parser.add_argument("--workers", default="2", help="processes that read videos")
     options = parser.parse_args()
     options.world = options.out / "videos"
-    done(["data", "moving-textures", str(options.world), "--videos", options.videos])
+    make_videos(options.world, options.videos, workers=int(options.workers), progress=True)
     for seed in options.seeds:
         for model in options.models:
             evaluate(options, model, trained(options, model, "", seed, []), seed)

@@ -38,9 +38,9 @@ from .footage_world import read_table
 HERE = Path(__file__).parent.parent / "checkpoints"
 PRECISION = 0.8
 """Share of the given names that should be right."""
-LEAST = 20
+MIN_VIDEOS = 20
 """Fewer names than these say too little of how many are right."""
-MOST = 30
+MAX_VIDEOS = 30
 """Videos of a kind of unknown ones."""
 FOLDS = 5
 PITCHES = {"baseball_pitch": "BaseballPitch"}
@@ -108,7 +108,7 @@ def questions(data: Path) -> list[Asked]:
     taken: Counter[str] = Counter()
     for one in others:
         taken[one.name] += 1
-        if taken[one.name] <= MOST:
+        if taken[one.name] <= MAX_VIDEOS:
             found.append(one)
     return found
 
@@ -157,31 +157,31 @@ def _folds(groups: list[str]) -> np.ndarray:
     return (np.random.default_rng(0).permutation(numbers.max() + 1) % FOLDS)[numbers]
 
 
-def least_agreement(found: Answers, which: np.ndarray) -> float:
+def threshold_of(found: Answers, which: np.ndarray) -> float:
     """The least agreement by the videos `which`, bool [V]: PRECISION of the names are right from there on, and from each higher
-    agreement on that gives LEAST names or more."""
+    agreement on that gives MIN_VIDEOS names or more."""
     order = np.flatnonzero(which)[np.argsort(-found.agreement[which], kind="stable")]
-    values, least = found.agreement[order], np.inf
+    values, threshold = found.agreement[order], np.inf
     given, right = (np.cumsum((found.weights * of)[order]) for of in (np.ones(len(which)), found.right))
-    for i in range(LEAST - 1, len(order)):
+    for i in range(MIN_VIDEOS - 1, len(order)):
         if i + 1 < len(order) and values[i + 1] == values[i]:
             continue
         if right[i] < PRECISION * given[i]:
             break
-        least = float(np.floor(1e3 * values[i]) / 1e3)
-    return least
+        threshold = float(np.floor(1e3 * values[i]) / 1e3)
+    return threshold
 
 
-def row(name: str, how: str, found: Answers, least: np.ndarray) -> tuple[str, dict[str, float]]:
-    """A row of the table, and its numbers in percent. `least` is the least agreement for each video, infinite for none."""
-    given = found.agreement >= least
+def row(name: str, how: str, found: Answers, threshold: np.ndarray) -> tuple[str, dict[str, float]]:
+    """A row of the table, and its numbers in percent. `threshold` is the least agreement for each video, infinite for none."""
+    given = found.agreement >= threshold
     right, wrong = given & found.right, given & ~found.right
     named = (found.weights * given).sum()
     rates = {
         "right": right[found.known].mean(),
         "wrong": wrong[found.known].mean(),
         "unknown_named": given[~found.known].mean(),
-        "without_class_named": (found.without >= least)[found.known].mean(),
+        "without_class_named": (found.without >= threshold)[found.known].mean(),
         "precision": (found.weights * right).sum() / named if named else np.nan,
     }
     numbers = {key: round(100 * float(value), 1) for key, value in rates.items()}
@@ -232,10 +232,10 @@ def main() -> None:
     options = parser.parse_args()
     every = {weights: ask(weights, options) for weights in options.weights}
     pooled = together(list(every.values()))
-    least = least_agreement(pooled, np.ones(len(pooled.folds), bool))
-    if not np.isfinite(least):
-        raise SystemExit(f"no agreement gives {LEAST} names of which {PRECISION:.0%} are right")
-    of_folds = np.array([least_agreement(pooled, pooled.folds != fold) for fold in range(FOLDS)])
+    threshold = threshold_of(pooled, np.ones(len(pooled.folds), bool))
+    if not np.isfinite(threshold):
+        raise SystemExit(f"no agreement gives {MIN_VIDEOS} names of which {PRECISION:.0%} are right")
+    of_folds = np.array([threshold_of(pooled, pooled.folds != fold) for fold in range(FOLDS)])
     lines = [
         "| set | least agreement | right, % of the names | names | known videos: right, % | wrong, % | no name, % "
         "| unknown videos: a name, % | class not in the bank: a name, % |",
@@ -244,7 +244,7 @@ def main() -> None:
     scores = ["| set | share of all votes | share among rows with names | nearest row |", "|---" * 4 + "|"]
     for weights, found in {**every, "all": pooled}.items():
         name = Path(weights).name
-        chosen, numbers = row(name, f"{least:g}", found, np.full(len(found.folds), least))
+        chosen, numbers = row(name, f"{threshold:g}", found, np.full(len(found.folds), threshold))
         lines += [row(name, "0", found, np.zeros(len(found.folds)))[0], chosen]
         scores.append(
             f"| {name} | "
@@ -252,7 +252,9 @@ def main() -> None:
             + " |"
         )
         if options.write and found is not pooled:
-            write(HERE / weights, {"agreement": least, **{key: numbers[key] for key in ("right", "wrong", "unknown_named")}})
+            write(
+                HERE / weights, {"agreement": threshold, **{key: numbers[key] for key in ("right", "wrong", "unknown_named")}}
+            )
     lines.append(row("all", "check", pooled, of_folds[pooled.folds])[0])
     print("\n".join([*lines, "", *scores]))
 

@@ -23,8 +23,9 @@ from torch import Tensor
 
 import vie_models as vie
 from vie_models.datasets.encode import write_mp4
-from vie_models.datasets.moving_textures import FPS, draw_splits, render
 from vie_models.weights.catalog import find_record
+
+from .worlds.moving_textures import FPS, draw_splits, render
 
 MODELS = ["vie_single_tiny", "vie_3dresnet_tiny", "vie_slowfast_tiny", "vie_twopathway_tiny"]
 Outputs = dict[str, Tensor]
@@ -159,20 +160,6 @@ def with_brainscore(case: Case) -> Outputs:
     return first
 
 
-def with_net2brain(case: Case) -> Outputs:
-    from net2brain.architectures.netsetbase import NetSetBase
-
-    import vie_models.neuro.net2brain  # noqa: F401
-
-    netset = NetSetBase.initialize_netset(case.name, "VIE", "cpu")
-    netset.get_model(True)
-    preprocess = netset.get_preprocessing_function("video")
-    clip = netset.load_video_data(str(case.video))[0]
-    found = netset.extraction_function(preprocess(clip, case.name, "cpu"), [*case.layers, "embedding"])
-    found["output"] = found.pop("embedding")
-    return found
-
-
 TOOLS: list[tuple[str, str, str, Callable[[Case], Outputs]]] = [
     ("timm", "timm", 'timm.create_model("NAME.natural", pretrained=True)', with_timm),
     ("timm", "timm", 'timm.create_model("NAME.natural", pretrained=True, features_only=True)', with_timm_features),
@@ -189,7 +176,6 @@ TOOLS: list[tuple[str, str, str, Callable[[Case], Outputs]]] = [
     ("onnxruntime", "onnxruntime", "vie program NAME x.onnx --format onnx, all layers", with_onnxruntime),
     ("thingsvision", "thingsvision", "extractor(model).extract_features(batches=...), all layers", with_thingsvision),
     ("brainscore_vision", "Brain-Score vision", "activations_model(model)(stimuli, layers), all layers", with_brainscore),
-    ("net2brain", "Net2Brain", 'FeatureExtractor(model_name="NAME", netset="VIE"), all layers', with_net2brain),
 ]
 """Package, name, what the user writes, function."""
 

@@ -1,4 +1,4 @@
-"""Makes docs/page.png, the picture of the page with its rendered example: `python -m reproduce.page_picture [OUT.png]`.
+"""Makes docs/page.png, the picture of the page with its example: `python -m reproduce.page_picture [OUT.png]`.
 
 Needs the extras `app` and `browser`, and chromium on the path.
 """
@@ -12,28 +12,26 @@ from pathlib import Path
 
 from PIL import Image
 
-WIDTH, GAP, COLORS = 1160, 24, 256
-MOST_BYTES = 300_000
+SIZE, COLORS = {"width": 1280, "height": 930}, 256
+CURSOR = 0.18
+"""Where on the timeline the picture is taken, as a share of it."""
+MOST_BYTES = 400_000
 WAIT = 180_000  # milliseconds
 
 
 def take(address: str, chromium: str) -> Image.Image:
-    """Returns a picture of the tab Look, down to where the match lies."""
-    from playwright.sync_api import sync_playwright
+    """Returns a picture of the page, once the example is read."""
+    from playwright.sync_api import expect, sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
+        page = browser.new_page(viewport=SIZE, color_scheme="light", reduced_motion="reduce")
         page.goto(address)
-        page.get_by_role("button", name="Try an example").first.click()
-        rows = page.locator(".vie-row:visible")
-        rows.nth(2).wait_for(timeout=WAIT)  # two of the match, one of the layer
-        page.wait_for_function("[...document.querySelectorAll('video')].every(video => video.readyState >= 2)", timeout=WAIT)
-        page.wait_for_timeout(1000)  # they are drawn
-        box = rows.nth(1).bounding_box()
-        assert box
-        height = box["y"] + box["height"] + GAP
-        content = page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
+        expect(page.locator("#status")).to_have_text(re.compile(r"^\d+ segments"), timeout=WAIT)
+        timeline = page.locator("#timeline")
+        timeline.click(position={"x": CURSOR * timeline.bounding_box()["width"], "y": 20})
+        page.wait_for_timeout(3000)  # the players have their frames
+        content = page.screenshot()
         browser.close()
     return Image.open(io.BytesIO(content)).convert("RGB")
 
@@ -43,7 +41,7 @@ def main(out: Path) -> None:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         raise SystemExit("there is no chromium on the path: apt-get install chromium")
-    command = [sys.executable, "-u", "-m", "vie_models.cli", "app", "--port", "0"]
+    command = [sys.executable, "-u", "-m", "vie_models.cli", "app", "--port", "0", "--no-browser"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout
     try:

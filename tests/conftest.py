@@ -8,8 +8,7 @@ import torch
 from support.runs import transfer_config
 from support.videos import write_video
 
-from vie_models.train.export import export
-from vie_models.train.loop import pretrain
+from vie_models.train import export_run, pretrain
 
 
 @pytest.fixture(autouse=True)
@@ -66,5 +65,5 @@ def pretrained(corpus, tmp_path_factory):
     shutil.copy(corpus / "train", folder / "train")
     (folder / "classes.txt").write_text("red things\ngreen things\nblue things\n")
     pretrain(transfer_config(corpus, folder / "run", objective="vie", train_list=folder / "train"), progress=False)
-    export(folder / "run", folder / "weights")
+    export_run(folder / "run", folder / "weights")
     return folder / "weights"

@@ -11,7 +11,7 @@ from support.runs import config, transfer_config
 import vie_models as vie
 from vie_models.evaluate.protocols import Evaluation, evaluate_knn
 from vie_models.search import build_index, cluster
-from vie_models.train.loop import pretrain
+from vie_models.train import pretrain
 from vie_models.video.transforms import train_transform
 
 CONSTRUCTORS = set("tensor empty zeros ones full arange rand randn randint randperm linspace logspace eye".split())  # noqa: SIM905

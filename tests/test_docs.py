@@ -174,17 +174,11 @@ def test_the_python_of_a_page_runs(page, clone):
     _python(page)
 
 
-ELSEWHERE = {"publishing.md", "other-tools.md", "neuroscience.md", "search.md", "app.md", "README.md"}
+ELSEWHERE = {"publishing.md", "other-tools.md", "neuroscience.md", "search.md", "README.md"}
 
 
 def test_all_python_of_the_pages_runs_somewhere():
     assert {page for page, text in PAGES.items() if "```python" in text} == {*BEFORE, *ELSEWHERE}
-
-
-def test_the_page_about_the_page_runs(clone):
-    pytest.importorskip("gradio", reason="gradio is not installed")
-    votes = _python("app.md")["seen"].votes
-    assert bool(votes.names) == (votes.agreement >= votes.least)
 
 
 def test_the_page_about_publishing_runs(clone):

@@ -58,11 +58,9 @@ def test_nearest_neighbors(features, tmp_path):
 def test_demo_looks_through_your_video(tmp_path):
     video = write_video(tmp_path / "mine.mp4", gray_levels(150))
     printed = run("demo.py", "--video", video, "--out", tmp_path / "out")
-    assert f"moments of {video} (6.0 s), 256 numbers each" in printed
-    assert "% of its votes agree" in printed, "a plain gray video has no name"
-    assert printed.splitlines()[-1].startswith("a page to look at any video: ")
-    assert printed.endswith(" app\n")
-    assert np.load(tmp_path / "out" / "moments.npz")["embedding"].shape[1] == 256
+    assert printed.startswith("mine.mp4 lasts 0:06: ")
+    assert printed.endswith(f" app {video}\n")
+    assert len(printed.splitlines()) == 5
     assert (tmp_path / "out" / "moments.png").stat().st_size > 1000
 
 

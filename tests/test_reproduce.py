@@ -14,7 +14,7 @@ from reproduce.footage_close import shares
 from reproduce.footage_over_time import cosines
 from reproduce.footage_tests import Split, Videos, knn_predictions, logistic_predictions, read_sets, read_splits, score
 from reproduce.footage_training import RUNS
-from reproduce.footage_world import MOST, PACKS, read_table, write_lists
+from reproduce.footage_world import MAX_PER_CLASS, PACKS, read_table, write_lists
 from vie_models.cli import parse
 from vie_models.search import Duplicate, Hit
 from vie_models.weights.catalog import CATALOG
@@ -92,9 +92,9 @@ def test_nothing_is_asked_that_was_learned_with_its_name(labeled_data):
             assert not set(known) & set(asked)
             assert not set(groups[known]) & set(groups[asked])
     assert sum(len(asked) for _, asked in splits["ucf"].folds) == 197
-    assert len(splits["caltech 30"].folds[0][0]) == 84 * MOST
+    assert len(splits["caltech 30"].folds[0][0]) == 84 * MAX_PER_CLASS
     assert not sets["caltech"].seen[splits["caltech 15"].folds[0][1]].any()
-    assert [len(indices) for indices in splits["unseen 30"].folds[0]] == [20 * MOST, 20 * (97 - MOST)]
+    assert [len(indices) for indices in splits["unseen 30"].folds[0]] == [20 * MAX_PER_CLASS, 20 * (97 - MAX_PER_CLASS)]
 
 
 def test_what_is_asked_is_not_trained_on(labeled_data, tmp_path):
@@ -187,10 +187,10 @@ def test_the_least_agreement_gives_four_right_names_of_five():
         folds=place % names.FOLDS,
     )
     every = np.ones(120, bool)
-    assert names.least_agreement(found, every) == pytest.approx(agreement[51], abs=1e-3), "10 wrong names for 42 right ones"
+    assert names.threshold_of(found, every) == pytest.approx(agreement[51], abs=1e-3), "10 wrong names for 42 right ones"
     unknown_first = dataclasses.replace(found, known=(place < 42) | (place >= 82))
-    assert names.least_agreement(unknown_first, every) == pytest.approx(agreement[46], abs=1e-3), "5 that count twice"
-    assert names.least_agreement(dataclasses.replace(found, right=~found.right), every) == np.inf
+    assert names.threshold_of(unknown_first, every) == pytest.approx(agreement[46], abs=1e-3), "5 that count twice"
+    assert names.threshold_of(dataclasses.replace(found, right=~found.right), every) == np.inf
     _, numbers = names.row("set", "", found, np.full(120, agreement[59]))
     assert numbers["right"] == 52.5
     assert numbers["wrong"] == 22.5

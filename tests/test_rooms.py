@@ -1,6 +1,7 @@
 """Checks the structure of the package: one-way imports, short files, cheap imports (see CONTRIBUTING.md)."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -43,6 +44,8 @@ MAY_IMPORT = {
     },
 }
 MAX_LINES = 600
+ON_TOP = ("search", "neuro")
+"""Rooms that are built on the public names of the others: `from ..room import name`."""
 IMPORTERS = {"import_module", "__import__"}
 
 
@@ -66,6 +69,18 @@ def test_imports_point_one_way(room):
     assert files
     for file in files:
         assert rooms_imported(file) <= MAY_IMPORT[room] | BASE, f"{file} imports back up"
+
+
+@pytest.mark.parametrize("room", ON_TOP)
+def test_rooms_on_top_use_public_names(room):
+    """What a room declares in `__all__`, so that what they need can stay."""
+    for file in sorted((PACKAGE / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 2 and (node.module or "").split(".")[0] in MAY_IMPORT:
+                public = importlib.import_module(f"vie_models.{node.module}").__all__
+                private = {alias.name for alias in node.names} - set(public)
+                assert "." not in node.module, f"{file} imports from {node.module}"
+                assert not private, f"{file} imports {private} from {node.module}"
 
 
 def test_no_room_is_imported_by_string():
@@ -136,7 +151,7 @@ try:
 except SystemExit as end:
     code = end.code
 assert code == 0, code
-heavy = {{"torch", "torchvision", "av", "timm", "huggingface_hub", "matplotlib", "gradio"}} & set(sys.modules)
+heavy = {{"torch", "torchvision", "av", "timm", "huggingface_hub", "matplotlib", "starlette"}} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,20 +1,21 @@
 import numpy as np
 import pytest
-from support.videos import write_video
+from support.videos import gray_levels, write_video
+
+pytest.importorskip("starlette", reason="the page needs starlette")
 
 
 @pytest.fixture(scope="session")
-def two_scenes(tmp_path_factory):
-    """A video of 12 s: coarse noise, and from 6 s on stripes that move."""
+def video(tmp_path_factory):
+    """Three seconds of noise that moves, then three of other noise: 320 x 180."""
     generator = np.random.default_rng(0)
-    noise = np.broadcast_to(generator.integers(0, 256, (1, 9, 12, 3), np.uint8), (150, 9, 12, 3)).repeat(8, 1).repeat(8, 2)
-    phase = (np.arange(96)[None, :] // 6 + np.arange(150)[:, None]) % 2
-    stripes = np.broadcast_to((phase * 200).astype(np.uint8)[:, None, :, None], (150, 72, 96, 3))
-    return write_video(tmp_path_factory.mktemp("scenes") / "two scenes.mp4", np.concatenate([noise, stripes]))
+    frames = []
+    for _ in range(2):
+        noise = generator.integers(0, 256, (12, 20, 3), np.uint8).repeat(4, 0).repeat(4, 1)
+        frames += [np.roll(noise, k, 1) for k in range(75)]
+    return write_video(tmp_path_factory.mktemp("page") / "two noises.mp4", np.stack(frames))
 
 
-@pytest.fixture(scope="session")
-def brief(tmp_path_factory):
-    """A video of 0.4 s, shorter than any clip of several frames."""
-    frames = np.random.default_rng(1).integers(0, 256, (10, 6, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
-    return write_video(tmp_path_factory.mktemp("brief") / "brief.mp4", frames)
+@pytest.fixture
+def gray(tmp_path):
+    return write_video(tmp_path / "gray.mp4", gray_levels(50))

@@ -74,20 +74,20 @@ def test_nearest_is_exact_and_breaks_ties_by_index(monkeypatch):
 def bank_operations(ranks: World, rows: int) -> dict:
     """Everything a bank does, with a global batch of 8."""
     bank = MemoryBank(rows, 16, seed=1, world=ranks)
-    v = ranks.own(units(8, 16, seed=2)).requires_grad_()
+    v = ranks.local(units(8, 16, seed=2)).requires_grad_()
     picked = torch.randint(rows, (8, 5), generator=torch.Generator().manual_seed(3))
     weights = torch.randn(8, 5, generator=torch.Generator().manual_seed(4))
-    dots = bank.dots(v, ranks.own(picked))
-    (dots * ranks.own(weights)).sum().backward()
+    dots = bank.dots(v, ranks.local(picked))
+    (dots * ranks.local(weights)).sum().backward()
     nearest, indices = bank.nearest(v.detach(), min(rows, 6))
-    gathered = bank.gather(ranks.own(picked[:, 0]))
+    gathered = bank.gather(ranks.local(picked[:, 0]))
     results = [dots.detach(), nearest, indices, gathered]
-    bank.update(ranks.own(torch.tensor([0, 1, rows - 1, 2, 1, -1, 3, 0])), v.detach())
+    bank.update(ranks.local(torch.tensor([0, 1, rows - 1, 2, 1, -1, 3, 0])), v.detach())
     clusters = kmeans(bank.rows, 3, num_rows=rows, iterations=4, world=ranks)
     return {
         "each": [ranks.gather(x).numpy() for x in results],
         "gradient": ranks.gather(v.grad).numpy(),
-        "bank": bank.whole().numpy(),
+        "bank": bank.all_rows().numpy(),
         "labels": clusters.labels.numpy(),
         "centroids": clusters.centroids.numpy(),
     }

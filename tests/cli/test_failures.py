@@ -23,19 +23,16 @@ BROKEN = {"good": (), "some": (1,), "all": range(8), "nothing": ()}
 @pytest.fixture(scope="module")
 def worlds(corpus, tmp_path_factory):
     """Folders of eight videos of two classes, of which none, one, all are broken, or that are empty; with lists and a table."""
-    image = pytest.importorskip("PIL.Image")
     found = {}
     for name, broken in BROKEN.items():
         world = found[name] = tmp_path_factory.mktemp(name)
-        for folder in ("videos/a", "videos/b", "photos"):
+        for folder in ("videos/a", "videos/b"):
             (world / folder).mkdir(parents=True)
         paths = [f"{'ab'[i % 2]}/{i}.mp4" for i in range(8 if name != "nothing" else 0)]
         for i, path in enumerate(paths):
             shutil.copy(corpus / f"{i}.mp4", world / "videos" / path)
-            image.new("RGB", (80, 80), (30 * i, 90, 9)).save(world / "photos" / f"{i}.jpg")
             if i in broken:
                 (world / "videos" / path).write_bytes(b"no video")
-                (world / "photos" / f"{i}.jpg").write_bytes(b"no photo")
         write_list(world / "list", [f"{path} 20 {i % 2}" for i, path in enumerate(paths)])
         write_list(world / "val", [f"{path} 20 {i % 2}" for i, path in enumerate(paths)])
         write_list(world / "table.csv", ["stimulus", *(f"videos/{path}" for path in paths)])
@@ -65,7 +62,6 @@ def commands(world, out):
         "eval logistic": ["eval", "logistic", *untrained],
         "data folder": ["data", "folder", world / "videos", "-o", out, "--workers", "0"],
         "data pack": ["data", "pack", world / "list", out, "--root", world / "videos", "--short-side", "48", "--workers", "0"],
-        "data photo-motion": ["data", "photo-motion", world / "photos", out, "--frames", "2", "--size", "32", "--workers", "0"],
         "neuro features": ["neuro", "features", model, world / "table.csv", "-o", out.with_suffix(".nc"), "--workers", "0"],
     }
 
@@ -85,7 +81,7 @@ def run(arguments):
     "name",
     [
         *("extract", "extract --list", "extract --dry-run", "predict", "train", "finetune", "eval linear", "eval knn"),
-        *("eval logistic", "data folder", "data pack", "data photo-motion", "neuro features"),
+        *("eval logistic", "data folder", "data pack", "neuro features"),
     ],
 )
 def test_a_command_says_what_it_could_not_read(name, worlds, tmp_path, capsys):
@@ -103,7 +99,7 @@ def test_a_command_says_what_it_could_not_read(name, worlds, tmp_path, capsys):
             assert not (out / "results.json").exists()
             assert not (out / "checkpoints").exists()
         if world == "some":
-            assert "1.mp4" in said.err + said.out or "1.jpg" in said.err or name == "data folder"
+            assert "1.mp4" in said.err + said.out or name == "data folder"
 
 
 def test_a_larger_share_is_allowed_where_it_is_asked_for(worlds, corpus, tmp_path, capsys):
@@ -112,7 +108,6 @@ def test_a_larger_share_is_allowed_where_it_is_asked_for(worlds, corpus, tmp_pat
     shutil.copytree(worlds["good"], world)
     for i in (0, 1, 2, 3, 4, 5):
         (world / "videos" / f"{'ab'[i % 2]}/{i}.mp4").write_bytes(b"no video")
-        (world / "photos" / f"{i}.jpg").write_bytes(b"no photo")
     for name in ("extract", "train", "eval knn", "data folder", "data pack"):
         assert run(commands(world, tmp_path / name.replace(" ", "-"))[name]) == 1, name
         said = capsys.readouterr().err

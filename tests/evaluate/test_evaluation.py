@@ -15,7 +15,7 @@ from vie_models.cli import main
 from vie_models.evaluate.predict import load_predictor, measured_names
 from vie_models.evaluate.protocols import Evaluation, evaluate_knn, evaluate_logistic, memory_bank
 from vie_models.evaluate.results import Results, bootstrap_interval
-from vie_models.train.state import RunState
+from vie_models.train import Run
 from vie_models.weights.cache import shipped_folder
 from vie_models.weights.catalog import CATALOG
 
@@ -77,7 +77,7 @@ def test_test_videos_that_were_learned_from_are_warned_of(corpus, tmp_path, pret
     with pytest.warns(UserWarning, match="4 of the 4 videos"):
         evaluate_knn(config)
     with pytest.warns(UserWarning, match="4 of the 4 videos"):
-        RunState(transfer_config(corpus, tmp_path / "run", objective="supervised", train_list=corpus / "val"))
+        Run(transfer_config(corpus, tmp_path / "run", objective="supervised", train_list=corpus / "val"))
 
 
 def test_predict_names_videos(corpus, pretrained, capsys):

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import torch
 
+from vie_models.train import TrainConfig, read_metrics, recipe
 from vie_models.train.checkpoint import Checkpoints
-from vie_models.train.logs import read_metrics
-from vie_models.train.recipes import recipe
-from vie_models.train.settings import TrainConfig
 
 SMALL = {
     **{"width": 4, "batch_size": 4, "noise": 8, "background": 8, "clusters": 4, "ir_steps": 7, "steps": 20, "workers": 0},

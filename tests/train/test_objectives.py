@@ -1,4 +1,4 @@
-"""Objectives, memory bank, k-means and kNN against loops written from their formulas, on one rank and on several."""
+"""The objectives of instance learning against loops written from their formulas."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,6 @@ from vie_models.bank.memory_bank import MemoryBank
 from vie_models.train.objectives.instance import InstanceObjective, instance_recognition, local_aggregation, shares_cluster
 
 TEMPERATURE = 0.07
-
-
-# --- objectives ----------------------------------------------------------------------------------------------------------
 
 
 def naive_ir(bank, v, index, noise):
@@ -104,12 +101,3 @@ def test_objective_changes_from_ir_to_la_and_clusters_anew_each_epoch():
     assert made == [step >= 2 and (step - 2) % 3 == 0 for step in range(9)]
     assert objective.clusters.shape == (2, 40)
     assert not torch.equal(objective.clusters[0], objective.clusters[1])
-
-
-# --- memory bank ---------------------------------------------------------------------------------------------------------
-
-
-# --- k-means -------------------------------------------------------------------------------------------------------------
-
-
-# --- kNN -----------------------------------------------------------------------------------------------------------------

@@ -6,9 +6,9 @@ import pytest
 from support.runs import assert_same_end, config, losses
 
 from vie_models.datasets.pack import Packing
+from vie_models.train import pretrain
 from vie_models.train.loading import Batch
-from vie_models.train.loop import pretrain
-from vie_models.train.pace import FIRST, LAST, Pace
+from vie_models.train.logs import FIRST, LAST, Pace
 from vie_models.video.packed import PackHeader
 
 
@@ -52,7 +52,7 @@ def test_a_pack_is_not_the_list_it_was_made_of(corpus, packed, tmp_path):
 )
 def test_the_line_names_the_limit_and_the_remedy(monkeypatch, waited, reading, augmenting, packed_frames, on_gpu, says):
     clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr("vie_models.train.pace.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("vie_models.train.logs.time.monotonic", lambda: next(clock))
     pace = Pace(clips=4, workers=2, packed=packed_frames, on_gpu=on_gpu, pack_command="vie data pack LIST")
     said = [pace.step(Batch(None, None, [], reading=reading, augmenting=augmenting), waited / 50) for _ in range(LAST + 10)]
     assert [k for k, message in enumerate(said, 1) if message] == [LAST]

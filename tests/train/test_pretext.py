@@ -12,8 +12,7 @@ from support.runs import transfer_config
 
 import vie_models as vie
 from vie_models.bank.ranks import World
-from vie_models.train.export import export
-from vie_models.train.loop import Run, pretrain
+from vie_models.train import Run, export_run, pretrain
 from vie_models.train.objectives.pretext import ORDERS, OrderClassifier, OrderObjective, RotationObjective
 
 
@@ -86,7 +85,7 @@ def test_pretext_runs(corpus, tmp_path, objective, model):
     out = pretrain(transfer_config(corpus, tmp_path / "run", objective=objective, model=model, steps=4), progress=False)
     results = json.loads((out / "results.json").read_text())
     assert [video["label"] for video in results["videos"]] == [0, 1, 2, 3]
-    export(out, tmp_path / "weights")
+    export_run(out, tmp_path / "weights")
     weights = vie.from_pretrained(tmp_path / "weights")
     assert weights.num_classes == (4 if objective == "rotation" else 0)
     Run(transfer_config(corpus, tmp_path / "linear", objective="readout", model=model, weights=tmp_path / "weights"))

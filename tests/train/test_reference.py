@@ -10,9 +10,8 @@ from support.encoders import seeded_variables
 
 from vie_models.models import blocks
 from vie_models.models.blocks import NormAct
+from vie_models.train import Run, TrainConfig
 from vie_models.train.loading import Batch
-from vie_models.train.loop import Run
-from vie_models.train.settings import TrainConfig
 from vie_models.weights.tensorflow.names import tf_names, tf_to_state_dict
 
 KINK = (11, 65078)

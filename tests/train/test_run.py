@@ -23,13 +23,9 @@ from vie_models.bank.ranks import World
 from vie_models.cli import main
 from vie_models.failures import TooManyFailuresError
 from vie_models.models import precision
+from vie_models.train import RECIPES, NotFiniteError, Run, TrainConfig, export_run, pretrain, read_metrics, recipe
 from vie_models.train.checkpoint import DamagedCheckpointError
-from vie_models.train.export import export
 from vie_models.train.loading import before_training
-from vie_models.train.logs import read_metrics
-from vie_models.train.loop import NotFiniteError, Run, pretrain
-from vie_models.train.recipes import RECIPES, recipe
-from vie_models.train.settings import TrainConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is damaged:UserWarning")
 
@@ -75,14 +71,16 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, corpus, tmp_path, work
 # --- ranks ---------------------------------------------------------------------------------------------------------------
 
 
-def losses_on(ranks: World, corpus: Path, out: Path, changes: dict, frozen: bool = False) -> list[float]:
-    """The loss of each step; `frozen`: with batch norms in evaluation mode."""
+def losses_on(ranks: World, corpus: Path, out: Path, changes: dict, frozen: bool = False, save: bool = False) -> list[float]:
+    """The loss of each step that is left; `frozen`: with batch norms in evaluation mode; `save`: and a checkpoint."""
     run = Run(config(corpus, out, **changes), ranks)
     run.model.train(not frozen)
     batches, found = run.batches(), []
-    for _ in range(run.config.steps):
+    while run.step < run.config.steps:
         run.train_step(next(batches))
         found.append(run.metrics()["loss"])
+    if save:
+        run.save()
     return found
 
 
@@ -166,38 +164,18 @@ def test_compiled_training_changes_little(corpus, tmp_path):
 def test_a_run_of_two_ranks_goes_on_with_others(corpus, tmp_path, size):
     """The bank is where it was, and the losses go on as those of an uninterrupted run."""
     alone = losses_on(World(), corpus, tmp_path / "alone", {"steps": 12, "lr": 1e-4}, True)
-    on_ranks(2, saved_after, corpus, tmp_path / "run", 8)
-    for several in on_ranks(size, losses_from, corpus, tmp_path / "run"):
+    on_ranks(2, losses_on, corpus, tmp_path / "run", {"steps": 8, "lr": 1e-4}, True, True)
+    for several in on_ranks(size, losses_on, corpus, tmp_path / "run", {"steps": 12, "lr": 1e-4}, True):
         np.testing.assert_allclose(several, alone[8:], rtol=1e-4)
-
-
-def saved_after(ranks: World, corpus: Path, out: Path, steps: int) -> None:
-    run = Run(config(corpus, out, lr=1e-4), ranks)
-    run.model.eval()
-    batches = run.batches()
-    for _ in range(steps):
-        run.train_step(next(batches))
-    run.save()
-
-
-def losses_from(ranks: World, corpus: Path, out: Path) -> list[float]:
-    run = Run(config(corpus, out, lr=1e-4), ranks)
-    run.model.eval()
-    assert run.step == 8
-    batches, found = run.batches(), []
-    for _ in range(4):
-        run.train_step(next(batches))
-        found.append(run.metrics()["loss"])
-    return found
 
 
 # --- what may happen to a run --------------------------------------------------------------------------------------------
 
 
-MANY_TIMES = [pytest.param(10, ranks, workers, marks=pytest.mark.slow) for ranks in (1, 2) for workers in (0, 2)]
-
-
-@pytest.mark.parametrize(("kills", "ranks", "workers"), [(1, 2, 1), *MANY_TIMES])
+@pytest.mark.parametrize(
+    ("kills", "ranks", "workers"),
+    [(1, 2, 1), pytest.param(10, 1, 2, marks=pytest.mark.slow), pytest.param(10, 2, 0, marks=pytest.mark.slow)],
+)
 def test_a_killed_run_goes_on_to_the_same_bits(corpus, tmp_path, kills, ranks, workers):
     changes = {"workers": workers, "steps": 20 * kills, "save_every": 4}
     process = start(flags(corpus, tmp_path / "whole", **changes), ranks)
@@ -208,31 +186,22 @@ def test_a_killed_run_goes_on_to_the_same_bits(corpus, tmp_path, kills, ranks, w
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
-def test_an_interrupted_run_saves_where_it_is(corpus, tmp_path):
+@pytest.mark.parametrize(("ranks", "workers", "everyone"), [(1, 0, False), (1, 2, True), (2, 2, False)])
+def test_a_signal_saves_where_the_run_is(corpus, tmp_path, ranks, workers, everyone):
+    """`everyone`: as a job scheduler sends it, to workers and their server too; torchrun hands it on to its ranks' groups."""
     out = tmp_path / "run"
-    process = start(flags(corpus, out, steps=100_000, save_every=100_000))
+    process = start(flags(corpus, out, steps=100_000, save_every=100_000, workers=workers), ranks)
     while len(losses(out)) < 5 and process.poll() is None:
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, errors
-    assert "the same command continues from there" in errors
-    assert newest(out)[0]["step"] == len(losses(out)) >= 5
-
-
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_a_signal_to_all_processes_saves_too(corpus, tmp_path, ranks):
-    """As a job scheduler, or torchrun, sends it: workers and what they were forked from included."""
-    out = tmp_path / "run"
-    process = start(flags(corpus, out, steps=100_000, save_every=100_000, workers=2), ranks)
-    while len(losses(out)) < 5 and process.poll() is None:
-        time.sleep(0.02)
-    if ranks == 1:
+    if everyone:
         os.killpg(process.pid, signal.SIGTERM)
     else:
-        process.send_signal(signal.SIGTERM)  # torchrun hands it on to the process groups of its ranks
+        process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=100)[1]
     assert newest(out)[0]["step"] == len(losses(out)) >= 5, errors
+    if ranks == 1:
+        assert process.returncode == 130, errors
+        assert "the same command continues" in errors
 
 
 def test_what_is_no_number_is_not_saved(corpus, tmp_path):
@@ -244,7 +213,7 @@ def test_what_is_no_number_is_not_saved(corpus, tmp_path):
     with torch.no_grad():
         run.model.stem.conv.weight[0] = torch.inf
     run.step += 1
-    with pytest.raises(NotFiniteError, match="a weight or a row of the memory bank is infinite or not a number at step 2"):
+    with pytest.raises(NotFiniteError, match=r"memory bank .* step 2"):
         run.save()
     assert newest(tmp_path)[0]["step"] == 1
 
@@ -254,7 +223,7 @@ def test_a_bank_stays_with_its_list(corpus, tmp_path):
     pretrain(config(corpus, tmp_path / "first", steps=3), progress=False)
     lines = (corpus / "train").read_text().splitlines(keepends=True)
     (tmp_path / "reversed").write_text("".join(reversed(lines)))
-    with pytest.raises(ValueError, match="has another train_list, so its memory bank belongs to other videos"):
+    with pytest.raises(ValueError, match="another train_list"):
         Run(config(corpus, tmp_path / "second", resume=tmp_path / "first", train_list=tmp_path / "reversed"))
     assert Run(config(corpus, tmp_path / "third", resume=tmp_path / "first")).step == 3
 
@@ -295,7 +264,7 @@ def test_the_bank_begins_with_views_of_its_own():
 
 def test_small_clips_train_the_same_encoder(corpus, tmp_path):
     small = pretrain(config(corpus, tmp_path / "small", crop=32, steps=4), progress=False)
-    model = export(small, tmp_path / "weights")
+    model = export_run(small, tmp_path / "weights")
     assert (model.clip_spec.crop, model.clip_spec.resize) == (32, 36)
     whole = Run(config(corpus, tmp_path / "whole", weights=tmp_path / "weights"))
     assert whole.model.clip_spec.crop == 64
@@ -314,7 +283,7 @@ def test_two_runs_do_not_share_a_folder(corpus, finished):
     from filelock import FileLock
 
     with FileLock(finished / ".lock"):
-        with pytest.raises(BlockingIOError, match="another process is training in"):
+        with pytest.raises(BlockingIOError, match=r"another process .*: wait"):
             pretrain(config(corpus, finished), progress=False)
 
 
@@ -400,21 +369,23 @@ def test_recipes_are_the_papers():
     rates = [ours.lr_at(step) for step in (0, 974_946, 974_947, 1_304_998, 1_304_999)]
     assert rates == pytest.approx([0.03, 0.03, 0.003, 0.003, 0.0003])
     assert (ours.momentum, ours.weight_decay, ours.temperature, ours.bank_momentum) == (0.9, 1e-4, 0.07, 0.5)
+    with pytest.raises(ValueError, match="'vie_slwo', perhaps vie_slow"):
+        recipe("vie_slwo", out="x", train_list="y")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
-        ({"temperature": 0.0}, "temperature must be from 0.002 to inf, got 0.0"),
-        ({"objective": "simclr"}, "objective must be one of vie, supervised, readout, rotation, order, got 'simclr'"),
-        ({"lr_boundaries": (5, 3)}, r"lr_boundaries must be in ascending order without repeats, got \(5, 3\)"),
+        ({"batch_size": 0}, "batch_size .* 1, got 0"),
+        ({"temperature": 0.0}, "temperature .* 0.002 .* got 0.0"),
+        ({"objective": "simclr"}, "objective .* supervised, .* got 'simclr'"),
+        ({"lr_boundaries": (5, 3)}, r"lr_boundaries .* ascending .* got \(5, 3\)"),
         ({"batch_size": 6, "accumulate": 4}, r"multiple of accumulate \(4\), got 6"),
-        ({"model": "vie_twopathway"}, "has no embedding of its own to train"),
+        ({"model": "vie_twopathway"}, "vie_twopathway .* objective='supervised'"),
         ({"model": "vie_slo"}, "unknown model 'vie_slo'"),
-        ({"part": 0.0}, r"part must be in \(0, 1\]"),
-        ({"clusters": 100}, "20 videos are too few for 100 clusters .* try --clusters 3 --background 8"),
-        ({"batch_size": 64}, "batch_size must be from 1 to the 20 videos"),
+        ({"part": 0.0}, r"part .*\(0, 1\], got 0.0"),
+        ({"clusters": 100}, "20 videos .* --clusters 3 --background 8"),
+        ({"batch_size": 64}, "batch_size .* 20 videos"),
         ({"device": "cuda"}, "sees no GPU"),
     ],
 )
@@ -423,14 +394,10 @@ def test_wrong_settings(corpus, tmp_path, change, message):
         pytest.skip("there is a GPU")
     with pytest.raises(ValueError, match=message):
         pretrain(config(corpus, tmp_path, **change), progress=False)
-    with pytest.raises(ValueError, match="unknown recipe 'vie_slwo', perhaps vie_slow; known recipes are vie_single"):
-        recipe("vie_slwo", out="x", train_list="y")
 
 
 def test_a_run_keeps_its_settings_and_its_list(corpus, finished, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"started with other settings \(temperature was 0.07, is 0.1\): choose another folder"
-    ):
+    with pytest.raises(ValueError, match=r"temperature was 0.07, is 0.1\): choose another folder"):
         pretrain(config(corpus, finished, temperature=0.1), progress=False)
     lines = (corpus / "train").read_text().splitlines(keepends=True)
     (tmp_path / "list").write_text("".join(reversed(lines)))
@@ -474,7 +441,7 @@ def test_plot_draws_curves(finished, tmp_path, capsys):
     assert "is not the folder of a `vie train` run" in capsys.readouterr().err
 
 
-def test_the_published_curve_is_drawn_for_the_published_recipe(corpus, tmp_path):
+def test_the_published_curve_is_drawn_for_the_published_recipe():
     pytest.importorskip("matplotlib")
     from matplotlib.axes import Axes
 
@@ -491,6 +458,7 @@ def test_the_published_curve_is_drawn_for_the_published_recipe(corpus, tmp_path)
     (steps, values), _ = drawn[0]
     assert steps[0] == 5000
     assert len(steps) == len(values) == 294
+    assert max(values[:10]) < 0.1 < max(values) == pytest.approx(0.323, abs=1e-3)  # ten of IR, then LA
 
 
 def test_supervised_training_is_the_same_loop(corpus, tmp_path):
@@ -509,7 +477,7 @@ def test_supervised_training_is_the_same_loop(corpus, tmp_path):
     assert main(["export", str(out), str(tmp_path / "weights")]) == 0
     assert vie.from_pretrained(tmp_path / "weights").num_classes == 3
     (tmp_path / "list").write_text("".join(f"{i}.mp4\n" for i in range(20)))
-    with pytest.raises(ValueError, match="has no labels, but objective='supervised' needs them"):
+    with pytest.raises(ValueError, match="no labels, but objective='supervised'"):
         pretrain(
             config(corpus, tmp_path / "other", **{**changes, "val_list": None, "train_list": tmp_path / "list"}), progress=False
         )
@@ -518,7 +486,7 @@ def test_supervised_training_is_the_same_loop(corpus, tmp_path):
 def test_lists_without_labels_are_enough(corpus, tmp_path):
     (tmp_path / "list").write_text("".join(f"{i}.mp4\n" for i in range(20)))
     pretrain(config(corpus, tmp_path / "run", steps=2, train_list=tmp_path / "list"), progress=False)
-    with pytest.raises(ValueError, match="validation needs labels in"):
+    with pytest.raises(ValueError, match=r"labels in .*val"):
         pretrain(
             config(corpus, tmp_path / "run2", steps=2, train_list=tmp_path / "list", val_list=corpus / "val"), progress=False
         )
@@ -542,9 +510,9 @@ def test_a_run_goes_on_from_another(corpus, finished, tmp_path):
     momenta, expected = run.optimizer.state_dict()["state"], state["optimizer"]["state"]
     assert momenta.keys() == expected.keys()
     assert all(torch.equal(momenta[k]["momentum_buffer"], expected[k]["momentum_buffer"]) for k in expected)
-    with pytest.raises(ValueError, match="is a run with objective='vie', not 'supervised': start from its weights instead"):
+    with pytest.raises(ValueError, match="objective='vie', not 'supervised': start from its weights"):
         Run(config(corpus, tmp_path / "run", resume=finished, objective="supervised"))
-    with pytest.raises(ValueError, match="is a run of vie_3dresnet_tiny, which vie_slow cannot continue"):
+    with pytest.raises(ValueError, match="vie_3dresnet_tiny, which vie_slow cannot"):
         Run(config(corpus, tmp_path / "run", resume=finished, model="vie_slow"))
 
 
@@ -559,7 +527,7 @@ def test_a_run_goes_on_from_a_checkpoint_of_another(corpus, finished, tmp_path):
         Run(config(corpus, tmp_path / "other", resume=before.with_name("step-000000001")))
     shutil.copytree(finished, tmp_path / "damaged")
     (tmp_path / "damaged" / "checkpoints" / before.name / "state.pt").write_bytes(b"")
-    with pytest.raises(DamagedCheckpointError, match=r"is damaged .*: continue from another checkpoint of that run"):
+    with pytest.raises(DamagedCheckpointError, match=r"is damaged .* another checkpoint"):
         Run(config(corpus, tmp_path / "third", resume=tmp_path / "damaged" / "checkpoints" / before.name))
 
 
@@ -593,9 +561,7 @@ def test_a_tensorflow_checkpoint_goes_on(tmp_path):
     assert len(run.optimizer.state) == len(list(run.model.parameters()))
     assert run.sampler.first_step == 3
     (tmp_path / "list").write_text("".join(f"{i}.mp4 0\n" for i in range(rows - 1)))
-    with pytest.raises(
-        ValueError, match=rf"a memory bank of {rows - 1} rows \(one for each video of the list\) from one of {rows} rows"
-    ):
+    with pytest.raises(ValueError, match=rf"bank of {rows - 1} rows .* from one of {rows} rows"):
         Run(recipe("vie_3dresnet", **{**values, "ir_steps": 0}))
 
 
@@ -608,11 +574,3 @@ def test_command_line(corpus, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["train", "vie_slow"])
     assert "--train-list" in "".join(capsys.readouterr())
-
-
-def test_published_trajectory_is_carried():
-    from vie_models.train.plot import PUBLISHED
-
-    curves = json.loads(PUBLISHED.read_text())["curves"]
-    assert len(curves["knn_top1_kinetics_ir"]) == 10  # every 5000 steps of 50,000
-    assert max(curves["knn_top1_kinetics_la"]) == pytest.approx(0.323, abs=1e-3)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from support.ffmpeg import ffmpeg
+from support.ffmpeg import newest_ffmpeg
 from support.videos import gray_levels, write_video
 
 import vie_models as vie
@@ -329,7 +329,7 @@ def test_clips_of_a_long_video_read_few_of_its_packets(tmp_path):
 
 def ffmpeg_frames(path, height, width, count):
     """What `ffmpeg -vf fps=25` shows, uint8 [count at most, H, W, 3], turned upright by it."""
-    command = [ffmpeg(), "-v", "error", "-i", str(path), "-map", "0:v:0", "-vf", "fps=25", "-frames:v", str(count)]
+    command = [newest_ffmpeg(), "-v", "error", "-i", str(path), "-map", "0:v:0", "-vf", "fps=25", "-frames:v", str(count)]
     command += ["-vsync", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     done = subprocess.run(command, capture_output=True, check=False)
     if not done.stdout:  # the newest versions have another name for it

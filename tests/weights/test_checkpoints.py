@@ -12,6 +12,8 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from support import ROOT
+from support.scenes import scene
+from support.videos import write_video
 
 import vie_models as vie
 from reproduce.footage import outputs
@@ -151,10 +153,8 @@ def test_a_damaged_installation_is_named(monkeypatch, tmp_path):
 
 def test_names_come_with_the_weights(capsys, tmp_path):
     from vie_models.cli import main
-    from vie_models.datasets.encode import write_mp4
-    from vie_models.datasets.moving_textures import FPS, draw_splits, render
 
-    write_mp4(tmp_path / "a.mp4", render(draw_splits(1536)["val"][0]), FPS)
+    write_video(tmp_path / "a.mp4", scene(0))
     assert main(["predict", "vie_twopathway_tiny", str(tmp_path / "a.mp4"), "--json"]) == 0
     (found,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     names = (CHECKPOINTS / "vie_twopathway_tiny.natural" / "classes.txt").read_text().splitlines()

@@ -1,4 +1,11 @@
-"""A page to look at: what an encoder sees in a video, search by example, comparisons. Needs the extra `app`.
+"""A page to look at videos with an encoder, for the machine that it runs on (extra `app`)."""
 
-`page.py` is the page. Everything that it shows comes from functions of the other files, which know nothing about pages.
-"""
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .library import EXAMPLE
+    from .serve import serve
+
+__getattr__, __all__ = lazy_names(__name__, {".library": ["EXAMPLE"], ".serve": ["serve"]})

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..models import model_entry
-from ..weights.catalog import CATALOG
+from ..weights import CATALOG
 
 if TYPE_CHECKING:
-    from ..evaluate.predict import Predictor
+    from ..evaluate import Predictor
+    from ..features import Extractor
     from ..models import Encoder
+    from ..search import Index
 
-DEFAULT = "vie_twopathway_tiny"
-BOTH = ("appearance", "motion")
-"""Names of the halves of a two-pathway embedding: the static and the dynamic pathway."""
-ALL = "embedding"
-"""Name of the embedding of any other encoder."""
+DEFAULT = "vie_twopathway_small"
+STRIDE = 0.5
+"""Seconds from one moment to the next, as in `vie segment`."""
+PARTS = {"static": "appearance", "dynamic": "motion"}
+"""What the page calls the pathways."""
+BATCH, THREADS = 4, 2
+"""Moments of a batch, and threads of a decoder: each holds some frames, and a 4K frame takes 12 MB."""
 
 
 def names() -> list[str]:
@@ -32,18 +36,60 @@ def predictor(name: str) -> Predictor:
     Raises:
         ValueError: no such weights come with the package.
     """
+    from ..evaluate import load_predictor
+
     if name not in names():
         raise ValueError(f"the page has the encoders {', '.join(names())}, got {name!r}")
-    from ..evaluate.predict import load_predictor
-
     return load_predictor(name)
 
 
 def encoder(name: str) -> Encoder:
     """Loads an encoder of `names()`, or returns the loaded one."""
-    return predictor(name).model.eval()
+    from ..models import Encoder
+
+    model = predictor(name).model.eval()
+    assert isinstance(model, Encoder)  # all that come with the package are
+    return model
 
 
-def pathways(name: str) -> tuple[str, ...]:
-    """Names of the parts of a model's embedding: its two pathways, or the whole."""
-    return BOTH if model_entry(name).two_pathway else (ALL,)
+def extractor(name: str) -> Extractor:
+    """Returns what embeds the moments of a video, one every `STRIDE` seconds."""
+    from ..features import Extractor
+
+    return Extractor(encoder(name), stride=STRIDE, batch_size=BATCH, workers=0)
+
+
+@functools.lru_cache
+def about(name: str) -> dict[str, Any]:
+    """Returns what the page needs to know of an encoder: the parts of its embedding, and what random pairs have."""
+    from ..search import random_cosines
+
+    net = encoder(name)
+    rows = predictor(name).rows.numpy()
+    parts = {"appearance": (0.0, 0.5), "motion": (0.5, 1.0)} if model_entry(name).two_pathway else {"likeness": (0.0, 1.0)}
+    spans = {part: (round(low * rows.shape[1]), round(high * rows.shape[1])) for part, (low, high) in parts.items()}
+    random = {part: random_cosines(rows[:, low:high]).tolist() for part, (low, high) in spans.items()}
+    pathways = [{"name": part, "span": span, "random": random[part]} for part, span in spans.items()]
+    all_random = random_cosines(rows).tolist()
+    return {"encoder": name, "window": net.clip_spec.seconds, "stride": STRIDE, "pathways": pathways, "random": all_random}
+
+
+@functools.lru_cache(maxsize=2)
+def index_of(features: str) -> Index:
+    """Opens the index of a folder of features, and builds it if there is none."""
+    from ..search import build_index, open_index
+
+    try:
+        return open_index(features)
+    except FileNotFoundError:
+        return build_index(features)
+
+
+def maker_of(index: Index) -> str | None:
+    """Returns the encoder of `names()` whose embeddings an index holds; None if it is another, or has other weights."""
+    from ..weights import hash_of_weights
+
+    name = index.settings["model"]
+    if index.array != "embedding" or name not in names() or hash_of_weights(encoder(name)) != index.settings["weights"]:
+        return None
+    return str(name)

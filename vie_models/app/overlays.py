@@ -16,12 +16,10 @@ from PIL import Image
 
 from .. import colors
 from ..clip_spec import ClipSpec
-from ..datasets.encode import shrink
-from ..video.frames import Video
-from ..video.sources import open_video
-from ..video.transforms import clip_transform
-from . import encoders
-from .reading import THREADS, indices_at
+from ..datasets import shrink
+from ..models import Encoder
+from ..video import Clip, Video, clip_transform, open_video, window_offsets
+from .encoders import THREADS
 
 PICTURES, SHORT_SIDE = 4, 160
 """Largest number of pictures of a moment, and their largest short side in pixels."""
@@ -51,13 +49,13 @@ class MatchMaps:
     similarity: float
 
 
-def layer_maps(source: str | Path, second: float, name: str, layer: str, channel: int | None = None) -> LayerMaps:
+def layer_maps(source: str | Path, second: float, net: Encoder, layer: str, channel: int | None = None) -> LayerMaps:
     """Shows where a layer responds at the moment with this middle.
 
     Args:
         source: the video.
         second: the middle of the moment, in seconds.
-        name: an encoder of `encoders.names()`.
+        net: the encoder.
         layer: name of a layer of it.
         channel: one channel of the layer. None: the mean of the squares of all.
 
@@ -65,7 +63,8 @@ def layer_maps(source: str | Path, second: float, name: str, layer: str, channel
         VideoError: the video cannot be read.
         ValueError: there is no such layer or channel.
     """
-    net = encoders.encoder(name)
+    if layer not in net.layer_names:
+        raise ValueError(f"layer must be one of {', '.join(net.layer_names)}, got {layer!r}")
     frames, clip = moment_frames(source, second, net.clip_spec)
     with torch.inference_mode():
         maps = net.forward_layers(clip_transform(net)(clip)[None], [layer])[layer][0]  # [C, T', H', W']
@@ -78,23 +77,22 @@ def layer_maps(source: str | Path, second: float, name: str, layer: str, channel
     )
 
 
-def match_maps(source: str | Path, seconds: tuple[float, float], name: str, pathway: str) -> MatchMaps:
+def match_maps(sources: tuple[str, str], seconds: tuple[float, float], net: Encoder, pathway: int, pathways: int) -> MatchMaps:
     """Shows which pixels two moments' similarity depends on: the size of its gradient, in each frame.
 
     Args:
-        source: the video.
-        seconds: middles of the two moments.
-        name: an encoder of `encoders.names()`.
-        pathway: one of `encoders.pathways(name)`.
+        sources: the videos of the two moments.
+        seconds: their middles.
+        net: the encoder.
+        pathway, pathways: number of the part of the embedding that counts, and how many there are.
 
     Raises:
         VideoError: the video cannot be read.
     """
-    net, parts = encoders.encoder(name), encoders.pathways(name)
-    read = [moment_frames(source, second, net.clip_spec) for second in seconds]
+    read = [moment_frames(source, second, net.clip_spec) for source, second in zip(sources, seconds, strict=True)]
     with torch.enable_grad():
         clips = torch.stack([clip_transform(net)(clip) for _, clip in read]).requires_grad_()  # [2, 3, T, H, W]
-        halves = net(clips).chunk(len(parts), dim=1)[parts.index(pathway)]
+        halves = net(clips).chunk(pathways, dim=1)[pathway]
         units = F.normalize(halves, dim=1)
         similarity = (units[0] * units[1]).sum()
         (gradient,) = torch.autograd.grad(similarity, clips)
@@ -114,6 +112,12 @@ def moment_frames(source: str | Path, second: float, spec: ClipSpec) -> tuple[np
 
     with open_video(source, spec.fps, threads=THREADS) as video:
         return video.retrying(lambda: read(video))
+
+
+def indices_at(second: float, num_frames: int, spec: ClipSpec) -> tuple[int, ...]:
+    """Returns the grid indices of the frames that an encoder sees of the moment with this middle. A short video is repeated."""
+    first = min(max(round(second * spec.fps - spec.length / 2), 0), max(num_frames - spec.length, 0))
+    return Clip.of([first + offset for offset in window_offsets(spec.num_frames, spec.length)], num_frames).indices
 
 
 def overlaid(frames: np.ndarray, heat: np.ndarray, spec: ClipSpec, most: int = PICTURES) -> list[np.ndarray]:

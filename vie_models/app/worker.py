@@ -1,306 +1,184 @@
-"""A process that decodes videos and runs encoders for the page, within limits of memory and time.
+"""The process that decodes videos and runs encoders for the page, as its server sees it: jobs go in, events come out.
 
-Videos of strangers are decoded there, and not in the server: a file that makes the decoder crash, hang or take all memory costs
-its own request an error in words, and the process is replaced. A file that takes the process over still cannot make the server
-unpickle anything: see wire.py. The worker is not a jail, though. It runs as the same user as the server, without the variables
-of its environment that look like secrets.
+Both directions are lines of JSON, so a file that takes the process over still cannot make the server unpickle anything. If the
+process dies, hangs or takes too much memory, its jobs end with a sentence, and the next job starts another.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import ctypes
-import gc
-import importlib
+import json
 import os
-import queue
 import re
-import select
 import socket
 import subprocess
-import sys
-import threading
 import time
-import traceback
-from collections import deque
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from ..processes import start_python
-from . import wire
+from .tasks import main
 
-Progress = Callable[[float, str], object]
-"""Is called with the part that is done, 0 to 1, and what is being done."""
-_CHECK = 0.02  # seconds between two looks at the worker's memory
-_SPARE = 2**30  # bytes that RLIMIT_DATA allows above the limit, for what is reserved but not touched: stacks, arenas
+SILENCE = 120.0
+"""Seconds without a word from the process after which it is taken to hang."""
+ALONE = 20.0
+"""Seconds after which a job that nobody listens to is stopped: the page was closed."""
+_LONGEST_LINE = 2**26
 _SECRET = re.compile("TOKEN|SECRET|PASSW|KEY|CREDENTIAL", re.IGNORECASE)
+DIED = "The process that reads videos died and was replaced; the video may be damaged in a way that no check found."
+HUNG = f"Nothing came for {SILENCE:.0f} s, so the process that reads videos was replaced."
 
 
-class WorkerError(ValueError):
-    """The worker could not do what was asked; the text is a sentence for the person who asked."""
+class JobError(ValueError):
+    """A job failed; the text is a sentence for whoever asked."""
+
+
+class Job:
+    """Something the process does, and what it has said of it so far."""
+
+    def __init__(self, number: int, stop: Callable[[Job], None]) -> None:
+        self.number, self.events = number, list[str]()
+        self.error: str | None = None
+        self.ended = self.stopped = False
+        self.listeners = 0
+        self._stop, self._news = stop, asyncio.Event()
+
+    def tell(self, event: str) -> None:
+        """Adds an event, JSON as text."""
+        self.events.append(event)
+        self._news.set()
+
+    def end(self, error: str | None = None) -> None:
+        """Ends the job."""
+        self.ended, self.error = True, error
+        self._news.set()
+
+    def stop(self) -> None:
+        """Stops the job; what it has said stays."""
+        if not self.ended:
+            self.stopped = True
+            self._stop(self)
+
+    async def follow(self, first: int = 0) -> AsyncIterator[tuple[int, str]]:
+        """Yields (number, event), those that came already and those to come. Raises JobError if the job fails."""
+        self.listeners += 1
+        try:
+            while True:
+                self._news.clear()
+                while first < len(self.events):
+                    yield first, self.events[first]
+                    first += 1
+                if self.ended:
+                    break
+                await self._news.wait()
+            if self.error:
+                raise JobError(self.error)
+        finally:
+            self.listeners -= 1
+            if not self.ended:
+                asyncio.get_running_loop().call_later(ALONE, self._stop_if_alone)
+
+    def _stop_if_alone(self) -> None:
+        if not self.listeners:
+            self.stop()
+
+    async def result(self) -> dict[str, Any]:
+        """Returns the last event, when the job is done."""
+        events = [event async for _, event in self.follow()]
+        return json.loads(events[-1])
 
 
 class Worker:
-    """One process that runs functions, one after the other. It starts with the first call, and again after it was stopped.
+    """One process for all jobs. It starts with the first, and again after it was lost."""
 
-    Args:
-        memory: bytes of memory that the process may use; files that it maps do not count. Above that it is stopped.
-        mapped: bytes of files that it may map besides, as the rows of an index are.
-        seconds: time that a call may take, without the time that it waits for its turn.
-        waiting: calls that may wait for their turn; a further one is refused.
-    """
-
-    def __init__(self, *, memory: float = 1.5e9, mapped: float = 0.0, seconds: float = 120.0, waiting: int = 16) -> None:
-        if not memory >= 2e8:
-            raise ValueError(f"memory must be >= 2e8 bytes, and 1e9 to run encoders, got {memory:g}")
-        if not seconds > 0:
-            raise ValueError(f"seconds must be > 0, got {seconds}")
-        self.memory, self.mapped, self.seconds, self.waiting = memory, mapped, seconds, waiting
+    def __init__(self) -> None:
+        self.jobs: dict[int, Job] = {}
         self.starts = 0
         """How many processes were started so far."""
-        self.peak = 0
-        """Largest memory of any of them that was seen, in bytes."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
-        self._turns: deque[threading.Event] = deque()
-        self._lock = threading.Lock()
+        self._writer: asyncio.StreamWriter | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._starting = asyncio.Lock()
+        self._number = 0
+        self._heard = 0.0
 
-    def call(self, function: str, *args: object, progress: Progress | None = None, **kwargs: object) -> Any:
-        """Runs a function in the process and returns its result.
-
-        Args:
-            function: its module and name, as in "package.module:function".
-            args: plain data and arrays, as wire.py says; so is the result.
-            progress: where the function reports to. It gets a `progress` of its own to call, if this is given.
-
-        Raises:
-            WorkerError: the function raised an error, or took too much memory or time, or its process died, or too many wait.
-        """
-        with self._turn():
-            try:
-                self._start()
-                return self._run(
-                    {"function": function, "args": args, "kwargs": kwargs, "progress": progress is not None}, progress
-                )
-            except WorkerError:
-                raise
-            except BaseException:  # the caller was stopped, or its progress failed: the process is in the middle of something
-                self._stop()
-                raise
-
-    def start(self) -> None:
-        """Starts the process, if it does not run, to save the first call the time."""
-        with self._turn():
-            self._start()
-
-    def close(self) -> None:
-        """Stops the process."""
-        self._stop()
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    async def start(self) -> None:
+        """Starts the process, unless it runs."""
+        async with self._starting:
+            if self._process is not None:
+                return
+            environment = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
+            ours, theirs = socket.socketpair()
+            with theirs:
+                handle = theirs.fileno()
+                self._process = start_python(main, handle, pass_fds=[handle], environment=environment)
+            reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LONGEST_LINE)
+            self.starts += 1
+            self._heard = time.monotonic()
+            process = self._process
+            self._tasks = [asyncio.create_task(self._listen(process, reader)), asyncio.create_task(self._watch(process))]
 
     @property
     def pid(self) -> int | None:
         """The process's id, or None if there is none."""
         return self._process.pid if self._process else None
 
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Waits for those who came before."""
-        mine = threading.Event()
-        with self._lock:
-            if len(self._turns) > self.waiting:
-                raise WorkerError(f"{self.waiting} requests are waiting already; try again in a minute")
-            self._turns.append(mine)
-            self._turns[0].set()
-        mine.wait()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._turns.popleft()
-                if self._turns:
-                    self._turns[0].set()
+    async def do(self, what: str, **arguments: object) -> Job:
+        """Starts a job: a function of tasks.py with its arguments."""
+        await self.start()
+        self._number += 1
+        job = self.jobs[self._number] = Job(self._number, self._cancel)
+        self._heard = time.monotonic()
+        self._send({"job": job.number, "do": what, "arguments": arguments})
+        return job
 
-    def _start(self) -> None:
-        if self._process and self._process.poll() is None:
-            return
-        self._stop()
-        self._socket, theirs = socket.socketpair()
-        environment = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
-        with theirs:
-            handle = theirs.fileno()
-            self._process = start_python(serve, handle, self.memory + self.mapped, pass_fds=[handle], environment=environment)
-        self.starts += 1
+    def end(self) -> None:
+        """Ends the process and all jobs."""
+        self._lose("The server was stopped.")
 
-    def _stop(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-        if self._socket:
-            self._socket.close()
-        self._process = self._socket = None
+    async def close(self) -> None:
+        """Ends the process, and what listens to it."""
+        self.end()
+        for task in self._tasks:
+            task.cancel()
 
-    def _run(self, job: dict[str, object], progress: Progress | None) -> Any:
-        assert self._socket
-        end = time.monotonic() + self.seconds
-        pieces = wire.encode(job)
-        try:
-            self._socket.settimeout(min(self.seconds, 1e6))
-            for piece in pieces:
-                self._socket.sendall(piece)
-            while "result" not in (answer := self._answer(end)):
-                if "error" in answer:
-                    raise WorkerError(str(answer["error"]))
-                if progress:
-                    progress(min(max(float(answer["part"]), 0.0), 1.0), str(answer["text"]))
-            return answer["result"]
-        except (BrokenPipeError, ConnectionError, TimeoutError) as error:
-            raise self._died() from error
-        finally:
-            if self._memory() > 0.7 * self.memory:  # the next call should not be stopped for what this one left behind
-                self._stop()
+    def _cancel(self, job: Job) -> None:
+        self._send({"cancel": job.number})
 
-    def _answer(self, end: float) -> dict[str, Any]:
-        try:
-            answer = wire.decode(lambda size: self._receive(size, end))
-            if isinstance(answer, dict) and any(keys <= set(answer) for keys in ({"result"}, {"error"}, {"part", "text"})):
-                return answer
-        except (wire.WireError, EOFError, OSError) as error:
-            raise self._died() from error
-        raise self._died()
+    def _send(self, message: dict[str, object]) -> None:
+        if self._writer and not self._writer.is_closing():
+            self._writer.write(json.dumps(message).encode() + b"\n")
 
-    def _died(self) -> WorkerError:
-        self._stop()
-        return WorkerError("the process that reads videos died; the video may be damaged in a way that no check found")
+    async def _listen(self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(ValueError, OSError):  # a line too long or no JSON: it is not ours any more
+            while line := await reader.readline():
+                self._heard = time.monotonic()
+                number, _, text = line.decode().partition(" ")
+                job = self.jobs.get(int(number))
+                if job is None:
+                    continue
+                if text.startswith('{"end"'):
+                    del self.jobs[job.number]
+                    job.end(json.loads(text)["end"])
+                else:
+                    job.tell(text.rstrip())
+        if process is self._process:
+            self._lose(DIED)
 
-    def _receive(self, size: int, end: float) -> bytearray:
-        """Returns exactly so many bytes from the process, as long as it keeps to its limits."""
-        assert self._socket
-        buffer = bytearray(size)
-        view = memoryview(buffer)
-        while view:
-            while not select.select([self._socket], [], [], _CHECK)[0]:
-                self._check(end)
-            self._check(end)
-            count = self._socket.recv_into(view)
-            if not count:
-                raise EOFError("the process ended")
-            view = view[count:]
-        return buffer
+    async def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        while process is self._process:
+            await asyncio.sleep(1)
+            if self.jobs and time.monotonic() - self._heard > SILENCE and process is self._process:
+                self._lose(HUNG)
 
-    def _check(self, end: float) -> None:
-        if self._memory() > self.memory:
-            self._stop()
-            raise WorkerError(
-                f"this needs more than {self.memory / 1e6:.0f} MB of memory, and was stopped; try a video with smaller frames"
-            )
-        if time.monotonic() > end:
-            self._stop()
-            raise WorkerError(f"this took more than {self.seconds:g} s, and was stopped; try a shorter video")
-
-    def _memory(self) -> int:
-        """Returns the process's memory in bytes, and 0 if it has none or the system does not tell."""
-        if self._process is None:
-            return 0
-        memory = resident(self._process.pid)
-        self.peak = max(self.peak, memory)
-        return memory
-
-
-def resident(pid: int) -> int:
-    """Returns the resident memory of a process in bytes, or 0 if that cannot be found; on Linux without mapped files."""
-    try:
-        lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        return sum(int(lines[key].split()[0]) for key in ("RssAnon", "RssShmem")) * 1024
-    except (OSError, ValueError, KeyError, IndexError):
-        pass
-    if sys.platform.startswith("linux"):
-        return 0
-    told = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout.strip()
-    return int(told) * 1024 if told.isdigit() else 0
-
-
-def serve(handle: int, memory: float) -> NoReturn:
-    """Runs in the process: does what the server asks through a socket, until the server is gone.
-
-    `memory` are the bytes that it may reserve; files mapped for changes that stay in memory count.
-    """
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform.startswith("linux"):  # elsewhere the limit counts other things
-        limit = int(memory) + _SPARE
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    connection = socket.socket(fileno=handle)
-    jobs: queue.Queue[dict[str, Any]] = queue.Queue()
-
-    def listen() -> None:
-        """Ends the process as soon as the server is gone, even in the middle of a job."""
-        try:
-            while True:
-                jobs.put(wire.decode(lambda size: _exactly(connection, size)))
-        finally:
-            os._exit(0)
-
-    def send(value: object) -> None:
-        for piece in wire.encode(value):
-            connection.sendall(piece)
-
-    threading.Thread(target=listen, daemon=True).start()
-    said = 0.0
-
-    def progress(part: float, text: str = "") -> None:
-        nonlocal said
-        if time.monotonic() - said > 0.1 or part >= 1:
-            said = time.monotonic()
-            send({"part": float(part), "text": text})
-
-    while True:
-        job = jobs.get()
-        try:
-            module, _, name = job["function"].partition(":")
-            reports = {"progress": progress} if job["progress"] else {}
-            send({"result": getattr(importlib.import_module(module), name)(*job["args"], **job["kwargs"], **reports)})
-        except Exception as error:  # whatever it is, whoever asked is told; the process goes on
-            if not isinstance(error, (ValueError, OSError)):
-                traceback.print_exc()
-            send({"error": sentence(error)})
-        finally:
-            del job
-            _give_back()
-
-
-def _give_back() -> None:
-    """Gives memory that is not used any more back to the system, which the C library does not do by itself."""
-    gc.collect()
-    if sys.platform.startswith("linux"):
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
-
-
-def sentence(error: Exception) -> str:
-    """Returns the text of an error for a person who should not see this machine's folders."""
-    if isinstance(error, MemoryError) or "allocate memory" in str(error):
-        return "this needs more memory than is allowed, and was stopped; try a video with smaller frames"
-    if isinstance(error, (ValueError, OSError)):
-        path = getattr(error, "path", None) or getattr(error, "filename", None)
-        text = str(error)
-        return text.replace(str(path), Path(str(path)).name) if path else text
-    return f"something in this program failed, not in the video: {type(error).__name__}: {error}"
-
-
-def _exactly(connection: socket.socket, size: int) -> bytearray:
-    buffer = bytearray(size)
-    view = memoryview(buffer)
-    while view:
-        count = connection.recv_into(view)
-        if not count:
-            raise EOFError("the server ended")
-        view = view[count:]
-    return buffer
+    def _lose(self, why: str) -> None:
+        process, self._process = self._process, None
+        if process:
+            process.kill()
+            process.wait()
+        if self._writer:
+            self._writer.close()
+        for job in list(self.jobs.values()):
+            job.end(why)
+        self.jobs.clear()

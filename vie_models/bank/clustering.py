@@ -87,7 +87,7 @@ def kmeans(
         sums = world.sum(fixed.sums(labels, num_clusters))
         centroids = (sums.double() / counts[:, None] / fixed.scale).float()
     objective = float(world.sum(distances.double().sum()))
-    return KMeans(_whole(labels, num_rows, world), centroids, objective, done)
+    return KMeans(_of_all_ranks(labels, num_rows, world), centroids, objective, done)
 
 
 class _FixedPoint:
@@ -118,7 +118,7 @@ def _assign(rows: Tensor, centroids: Tensor, num_rows: int) -> tuple[Tensor, Ten
     across = torch.cat([centroids.T, -centroids.square().sum(1)[None] / 2])
     blocks = [part.contiguous() for part in across.split(block_columns, dim=1)]
     labels = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
-    nearness = torch.empty(len(rows), device=rows.device)
+    similarity = torch.empty(len(rows), device=rows.device)
     products = torch.empty(block_rows * block_columns, device=rows.device)
     for start in range(0, len(rows), block_rows):
         x = rows[start : start + block_rows]
@@ -130,13 +130,13 @@ def _assign(rows: Tensor, centroids: Tensor, num_rows: int) -> tuple[Tensor, Ten
             which = torch.where(largest > best, here + k * block_columns, which)
             best = torch.maximum(largest, best)
         left = min(block_rows, len(rows) - start)
-        nearness[start : start + left], labels[start : start + left] = best[:left], which[:left]
-    return labels, (rows.square().sum(1) - 2 * nearness).clamp(min=0)
+        similarity[start : start + left], labels[start : start + left] = best[:left], which[:left]
+    return labels, (rows.square().sum(1) - 2 * similarity).clamp(min=0)
 
 
 def _refilled(labels: Tensor, distances: Tensor, counts: Tensor, num_rows: int, world: World) -> tuple[Tensor, Tensor]:
     """Gives each empty cluster one of the rows farthest from their centroids, from clusters with more than one row."""
-    everyone, far = _whole(labels, num_rows, world).long(), _whole(distances, num_rows, world)
+    everyone, far = _of_all_ranks(labels, num_rows, world).long(), _of_all_ranks(distances, num_rows, world)
     counts = counts.clone()
     empties = (counts == 0).nonzero()[:, 0].tolist()
     for some in far.argsort(descending=True, stable=True).split(1 << 12):
@@ -158,7 +158,7 @@ def _rows_of(rows: Tensor, indices: Tensor, world: World) -> Tensor:
     return world.sum(found)
 
 
-def _whole(values: Tensor, num_rows: int, world: World) -> Tensor:
+def _of_all_ranks(values: Tensor, num_rows: int, world: World) -> Tensor:
     """Returns the values of all rows, [N], from this rank's values [n]. Integers become int32."""
     values = values if values.is_floating_point() else values.int()
     if world.size == 1:

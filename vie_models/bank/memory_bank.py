@@ -48,11 +48,11 @@ class MemoryBank:
         self.num_rows, self.dim, self.momentum, self.world = num_rows, dim, momentum, world or World()
         generator = torch.Generator().manual_seed(seed)
         bound = (3 / dim) ** 0.5
-        own = []
+        kept = []
         for start in range(0, num_rows, BLOCK):  # every rank draws all rows and keeps its own
             block = torch.rand(min(BLOCK, num_rows - start), dim, generator=generator, device="cpu") * (2 * bound) - bound
-            own.append(block[(self.world.rank - start) % self.world.size :: self.world.size])
-        self.rows = torch.cat(own).to(self.world.device)
+            kept.append(block[(self.world.rank - start) % self.world.size :: self.world.size])
+        self.rows = torch.cat(kept).to(self.world.device)
 
     def __len__(self) -> int:
         return self.num_rows
@@ -66,7 +66,7 @@ class MemoryBank:
         """Returns the bank rows, [b, D], of this rank's `indices` [b]."""
         ours, place = self._place(self.world.gather(indices))
         rows = self.rows[place] * ours[:, None] if len(self.rows) else self.rows.new_zeros(len(ours), self.dim)
-        return self.world.own(self.world.sum(rows))
+        return self.world.local(self.world.sum(rows))
 
     def dots(self, v: Tensor, indices: Tensor) -> Tensor:
         """Returns dot products of this rank's `v` [b, D] with rows `indices` [b, M]: float32 [b, M], differentiable in `v`."""
@@ -77,16 +77,16 @@ class MemoryBank:
         else:
             rows = self.rows
         dots = _RowDots.apply(v, rows, place)  # type: ignore[no-untyped-call]
-        return self.world.own(self.world.sum(dots * ours))  # one rank has each product; the others add zero
+        return self.world.local(self.world.sum(dots * ours))  # one rank has each product; the others add zero
 
     def all_dots(self, v: Tensor) -> Tensor:
         """Returns dot products of this rank's `v` [b, D] with every row of the bank: float32 [b, N], differentiable in `v`."""
         dots = self._of_all_ranks(v) @ self.rows.T
         if self.world.size == 1:
             return dots
-        whole = dots.new_zeros(len(dots), self.num_rows)
-        whole[:, self.world.rank :: self.world.size] = dots
-        return self.world.own(self.world.sum(whole))  # one rank has each product; the others add zero
+        all_dots = dots.new_zeros(len(dots), self.num_rows)
+        all_dots[:, self.world.rank :: self.world.size] = dots
+        return self.world.local(self.world.sum(all_dots))  # one rank has each product; the others add zero
 
     def _of_all_ranks(self, v: Tensor) -> Tensor:
         """The ranks' `v` [b, D], one after the other: float32 [B, D], differentiable in this rank's own."""
@@ -121,7 +121,7 @@ class MemoryBank:
         if size > 1:
             best = F.pad(best, (0, k - best.shape[1]), value=-(1 << 63))
             best = _largest(self.world.gather(best[None]).transpose(0, 1).flatten(1), k)
-        best = self.world.own(best)
+        best = self.world.local(best)
         return _dots_and_indices(best)
 
     @torch.no_grad()
@@ -138,7 +138,7 @@ class MemoryBank:
         place = place[which]
         self.rows[place] = F.normalize(self.momentum * self.rows[place] + (1 - self.momentum) * v[which], dim=1)
 
-    def whole(self) -> Tensor:
+    def all_rows(self) -> Tensor:
         """Returns all rows in order, [N, D], on the CPU of every rank."""
         return interleaved(self.world.gather_objects(self.rows.cpu()))
 
@@ -166,10 +166,10 @@ class MemoryBank:
 
 def interleaved(shards: list[Tensor]) -> Tensor:
     """Joins the shards [rows, ...] of n ranks into [N, ...]: row i is row i // n of shard i mod n."""
-    whole = shards[0].new_empty(sum(map(len, shards)), *shards[0].shape[1:])
+    rows = shards[0].new_empty(sum(map(len, shards)), *shards[0].shape[1:])
     for rank, shard in enumerate(shards):
-        whole[rank :: len(shards)] = shard
-    return whole
+        rows[rank :: len(shards)] = shard
+    return rows
 
 
 class _RowDots(torch.autograd.Function):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 class World:
-    """The processes of a run, and this one's rank among them. Methods are collective, except `own`: all ranks call them.
+    """The processes of a run, and this one's rank among them. Methods are collective, except `local`: all ranks call them.
 
     Args:
         rank: number of this process, from 0.
@@ -58,7 +58,7 @@ class World:
         if self.size > 1:
             dist.broadcast(x, 0)
 
-    def own(self, x: Tensor) -> Tensor:
+    def local(self, x: Tensor) -> Tensor:
         """Returns this rank's part, [b, ...], of [size * b, ...]. Inverts `gather`."""
         return x.chunk(self.size)[self.rank]
 

@@ -15,7 +15,7 @@ from .memory_bank import MemoryBank
 from .ranks import World
 
 BLOCK = 4096  # clips looked up at a time
-LEAST_TEMPERATURE = 0.002
+MIN_TEMPERATURE = 0.002
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +66,8 @@ def knn(
         raise ValueError(f"embeddings must be [videos, clips, {bank.dim}], got {list(embeddings.shape)}")
     if labels.shape != (bank.num_rows,):
         raise ValueError(f"labels must be [{bank.num_rows}], one for each row of the bank, got {list(labels.shape)}")
-    if not temperature >= LEAST_TEMPERATURE:
-        raise ValueError(f"temperature must be >= {LEAST_TEMPERATURE}, or the votes overflow, got {temperature}")
+    if not temperature >= MIN_TEMPERATURE:
+        raise ValueError(f"temperature must be >= {MIN_TEMPERATURE}, or the votes overflow, got {temperature}")
     device = bank.world.device
     labels = labels.to(device)
     num_classes = int(labels.max()) + 1 if num_classes is None else num_classes

@@ -1,9 +1,8 @@
-"""`vie data`: writes list files for datasets that you have, and renders videos."""
+"""`vie data`: writes list files for data sets that you have, and packs of decoded frames."""
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -149,33 +148,6 @@ class Folder(_Lists):
         return folder(self.videos, self.val_share, self.seed, self.group_regex), self.videos
 
 
-@command(out="OUT")
-@dataclasses.dataclass(kw_only=True)
-class MovingTextures:
-    """Renders videos of moving objects to train on: `vie data moving-textures OUT --videos 2000`.
-
-    There are forty objects (eight of them held out), twelve motions and two backgrounds. OUT/object and OUT/motion hold lists
-    with these labels: train.txt, val.txt and held_out.txt (videos of the held-out objects).
-    """
-
-    out: Path
-    """Folder to write to. Paths in the lists are relative to it, so train with --root OUT."""
-    videos: int = 2000
-    """Number of training videos. Half as many are rendered for validation, and half as many of the held-out objects."""
-    seed: int = 0
-    """Seed that decides what the videos show."""
-    workers: int = 2
-    """Number of processes that render."""
-
-    def run(self) -> int:
-        from ..datasets.moving_textures import make_videos
-
-        sizes = make_videos(self.out, self.videos, self.seed, workers=self.workers, progress=True)
-        counts = ", ".join(f"{split}: {size}" for split, size in sizes.items())
-        print(f"{counts} videos; lists in {self.out / 'object'} and {self.out / 'motion'}; use --root {self.out}")
-        return 0
-
-
 @command(list="LIST", out="OUT")
 @dataclasses.dataclass(kw_only=True)
 class Pack:
@@ -234,73 +206,12 @@ class Pack:
         return exit_code(len(failed) + len(damaged))
 
 
-@command(photos="PHOTOS", out="OUT")
-@dataclasses.dataclass(kw_only=True)
-class PhotoMotion:
-    """Renders videos from photographs, to train on without any real video: `vie data photo-motion PHOTOS OUT`.
-
-    OUT is a pack, as `vie data pack` writes it: `vie train ... --train-list OUT` trains on it. A video's label is the folder
-    that its photograph lies in. You can stop the job at any time; the same command continues it. The command says first how
-    large OUT will be. Exit code 3: some photographs cannot be read; OUT/pack.jsonl says which.
-    """
-
-    photos: Path
-    """Folder of photographs (.jpg, .jpeg, .png; subfolders are searched), or a list file with one path per line."""
-    out: Path
-    """Folder to write to."""
-    root: Path = Path()
-    """Folder that the paths of a list file are relative to."""
-    videos: int = 1
-    """Number of videos per photograph."""
-    frames: int = 75
-    """Frames per video, 25 per second. A path lasts as long as the video, so in a short one all is quick."""
-    size: int = 91
-    """Side of the square frames in pixels."""
-    level: int = 5
-    """What moves: 0 nothing; 1 the camera, at constant speed; 2 it also accelerates, turns and shakes; 3 cut-outs of other
-    photographs also move; 4 they also change shape and light; 5 with motion blur."""
-    seed: int = 0
-    """Seed that decides what the videos show."""
-    workers: int = 2
-    """Number of processes that render."""
-    max_failed: float = MAX_FAILED
-    """Largest share of the photographs that may be unreadable, from 0 to 1."""
-
-    def run(self) -> int:
-        from ..datasets import photo_motion
-
-        check_max_failed(self.max_failed)
-        settings = photo_motion.PhotoMotion(
-            videos=self.videos, frames=self.frames, size=self.size, level=self.level, seed=self.seed
-        )
-        photos = photo_motion.find_photos(self.photos, self.root)
-        there = next(folder for folder in (self.out, *self.out.absolute().parents) if folder.exists())
-        print(
-            f"{len(photos.names)} photographs in {len(photos.classes)} folders, {self.videos} videos of each: "
-            f"{photo_motion.pack_size(photos, settings) / 1e9:.3g} GB; {shutil.disk_usage(there).free / 1e9:.3g} GB are free"
-        )
-        rows = photo_motion.make_pack(
-            photos, self.out, settings, workers=self.workers, max_failed=self.max_failed, progress=True
-        )
-        failed = {row.path.rpartition("#")[0]: row.damage for row in rows if row.damage}
-        for path, reason in failed.items():
-            print(f"failed: {path}: {reason}", file=sys.stderr)
-        print(
-            f"{sum(row.frames > 0 for row in rows)} videos, {sum(row.size for row in rows) / 1e9:.3g} GB; {len(failed)} "
-            f"photographs skipped: `vie train ... --train-list {self.out}`"
-        )
-        return exit_code(len(failed))
-
-
 DATASETS = Group(
     "dataset",
-    """Writes list files for a dataset from your copy of its videos, decodes videos once (pack), or renders some.
+    """Writes list files for a dataset from your copy of its videos, or decodes videos once (pack).
 
     Nothing is downloaded: `vie data DATASET --help` says what a dataset needs. Exit code 3 means that some videos are missing
     or unreadable. They are named in left_out.txt.
     """,
-    {
-        **{"kinetics": Kinetics, "ucf101": UCF101, "hmdb51": HMDB51, "imagenet": ImageNet, "folder": Folder, "pack": Pack},
-        **{"moving-textures": MovingTextures, "photo-motion": PhotoMotion},
-    },
+    {"kinetics": Kinetics, "ucf101": UCF101, "hmdb51": HMDB51, "imagenet": ImageNet, "folder": Folder, "pack": Pack},
 )

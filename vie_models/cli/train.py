@@ -32,8 +32,7 @@ class Train(TrainConfig):
 
     def run(self) -> int:
         from ..evaluate.results import RESULTS, summary, unread_of
-        from ..train.loop import pretrain
-        from ..train.state import count_failed
+        from ..train import count_failed, pretrain
 
         config = TrainConfig(**{field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)})
         if config.objective == "readout" and config.weights is None and config.resume is None:
@@ -112,9 +111,9 @@ class Plot:
     """PNG file to write. Default: curves.png in the first run folder."""
 
     def run(self) -> int:
-        from ..train.plot import plot
+        from ..train import plot_runs
 
         out = self.out or self.runs[0] / "curves.png"
-        plot(list(self.runs), out)
+        plot_runs(list(self.runs), out)
         print(out)
         return 0

@@ -156,9 +156,9 @@ class Export:
     def run(self) -> int:
         import torch
 
-        from ..train.export import export
+        from ..train import export_run
 
-        print_weights(export(self.run_folder, self.out, getattr(torch, self.dtype)), self.out)
+        print_weights(export_run(self.run_folder, self.out, getattr(torch, self.dtype)), self.out)
         return 0
 
 

@@ -61,7 +61,7 @@ def hold_out(labels: Sequence[int], groups: Sequence[Hashable], share: float, se
         off = (held - share * every) ** 2 / every
         return float((off + every * (held == 0) + 1000 * every * (held == every)).sum())
 
-    random, best, least = np.random.default_rng(seed), np.zeros(len(counts), bool), np.inf
+    random, best, lowest = np.random.default_rng(seed), np.zeros(len(counts), bool), np.inf
     for _ in range(_DRAWS):
         out, held = np.zeros(len(counts), bool), np.zeros_like(totals)
         changed = True
@@ -74,7 +74,7 @@ def hold_out(labels: Sequence[int], groups: Sequence[Hashable], share: float, se
                 if cost(classes, new) < cost(classes, now) - 1e-9:
                     held[classes], out[i], changed = new, ~out[i], True
         found = cost(np.arange(len(totals))[totals > 0], held[totals > 0])
-        if found < least:
-            best, least = out, found
+        if found < lowest:
+            best, lowest = out, found
     chosen = {group for group, is_out in zip(members, best, strict=True) if is_out}
     return [group in chosen for group in groups]

@@ -25,9 +25,9 @@ from ..video.remote import is_url
 from ..video.sources import IMAGE_SUFFIXES, open_video
 
 NO_LABEL = -1
-_MANY = 100_000  # classes, of which a score and a row of weights are kept each
+_MAX_CLASSES = 100_000  # classes, of which a score and a row of weights are kept each
 _SHORT = 1000  # frames; longer videos are not opened to check the number
-_SOME = 100  # lines that are looked up on disk where no suffix says where paths end
+_SAMPLE = 100  # lines that are looked up on disk where no suffix says where paths end
 _START = 4096  # bytes that tell text from other files
 _INTEGER = re.compile("-?[0-9]+")
 _NUMBERS = re.compile(r"(?P<path>.*?)(?P<numbers>(?:\s+-?[0-9]+){0,2})")
@@ -175,7 +175,7 @@ def _columns(lines: Sequence[Line], file: Path, root: str | os.PathLike[str]) ->
     columns = Counter(len(line.numbers) for line in clear or lines).most_common(1)[0][0]
     if not clear:
         for fewer in range(columns - 1, -1, -1):
-            longer = [line for line in lines if len(line.numbers) > fewer][:_SOME]
+            longer = [line for line in lines if len(line.numbers) > fewer][:_SAMPLE]
             if any(is_there(line.cut(fewer), root) and not is_there(line.cut(len(line.numbers)), root) for line in longer):
                 columns = fewer
                 break
@@ -195,17 +195,17 @@ def _columns(lines: Sequence[Line], file: Path, root: str | os.PathLike[str]) ->
 
 def _check_numbers(lines: Sequence[Line], file: Path, root: str | os.PathLike[str]) -> None:
     """Raises ValueError where a label or a number of frames cannot be one."""
-    most = max(_MANY, 10 * len(lines))
+    max_label = max(_MAX_CLASSES, 10 * len(lines))
     for line in lines:
         *frames, label = line.numbers
         if label < NO_LABEL:
             raise ValueError(
                 f"{file}, line {line.number}: label {label}: labels must be 0 or more, or {NO_LABEL} for a video without one"
             )
-        if label >= most:
+        if label >= max_label:
             raise ValueError(
                 f"{file}, line {line.number}: label {label}: labels number the classes 0, 1, 2 and so on, and those of a "
-                f"list of {len(lines)} videos must be below {most}"
+                f"list of {len(lines)} videos must be below {max_label}"
             )
         if frames and frames[0] < 1 and INDEX not in Path(line.path).parts:  # a pack lists videos that could not be read
             raise ValueError(f"{file}, line {line.number}: {_not_frames(line)}")

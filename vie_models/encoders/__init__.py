@@ -6,14 +6,14 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .load import as_encoder, load_encoder
-    from .protocol import VideoEncoder
+    from .protocol import OUTPUT, VideoEncoder
     from .wrapped import Layout, WrappedModule
 
 __getattr__, __all__ = lazy_names(
     __name__,
     {
         ".load": ["as_encoder", "load_encoder"],
-        ".protocol": ["VideoEncoder"],
+        ".protocol": ["OUTPUT", "VideoEncoder"],
         ".wrapped": ["Layout", "WrappedModule"],
     },
 )

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from ..models import Encoder, list_models
-from ..video.transforms import clip_transform
-from ..weights import create_model
-from ..weights.card import CITATION
+from ..video import clip_transform
+from ..weights import CITATION, create_model
 from .layers import NamedLayers
 from .windows import EMBEDDING
 
@@ -38,13 +37,13 @@ def activations_model(model: Encoder, identifier: str | None = None, **settings:
     except ImportError as error:
         raise ImportError("needs Brain-Score: pip install brainscore_vision, in an environment with numpy < 2") from error
     spec, layers = model.clip_spec, NamedLayers(model)
-    own = {
+    defaults = {
         "inferencer_cls": BlockInferencer,
         "fps": spec.fps / spec.frame_interval,
         "num_frames": spec.num_frames,
         "layer_activation_format": {name: "C" if name == EMBEDDING else "CTHW" for name in layers.layer_names},
     }
-    return PytorchWrapper(identifier or model.model_name, layers, preprocessing(model), **{**own, **settings})
+    return PytorchWrapper(identifier or model.model_name, layers, preprocessing(model), **{**defaults, **settings})
 
 
 def preprocessing(model: Encoder) -> Callable[[Any], torch.Tensor]:

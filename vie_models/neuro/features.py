@@ -16,13 +16,11 @@ from torch import Tensor
 
 from ..encoders import VideoEncoder
 from ..failures import check_failures
-from ..features.extractor import Extractor
+from ..features import Extractor
 from ..files import replacing
-from ..models.cost import layer_shapes, output_size
+from ..models import layer_shapes, output_size
 from ..progress import Progress
-from ..video.frames import VideoError
-from ..video.reader import VideoReader
-from ..video.sampling import VideoRead
+from ..video import VideoError, VideoRead, VideoReader
 from .projection import SparseProjection
 from .stimuli import PresentationReading, PresentedClip, bin_start, read_stimuli
 from .table import Block, TableWriter, write_parquet
@@ -132,13 +130,13 @@ def stimulus_features(
     about = {**extractor.settings(), "layers": layers, "pool": pool, "project": project, "seed": seed}
     ends = [presentation.grid(spec.fps) for presentation in presentations]
     longest = max(end - first for first, end in ends)
-    most = None if longest == math.inf else max(int(longest / (stride * spec.fps)) + 1, 1)
+    max_bins = None if longest == math.inf else max(int(longest / (stride * spec.fps)) + 1, 1)
     out.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(replacing(out))
         netcdf = target if out.suffix == ".nc" else stack.enter_context(_beside(out))
         blocks = [block for reducer in reducers for block in reducer.blocks]
-        writer = TableWriter(netcdf, presentations, blocks, most, about)
+        writer = TableWriter(netcdf, presentations, blocks, max_bins, about)
         stack.callback(writer.close)
         _fill(writer, extractor, reading, reducers, records, progress)
         if all(record.status == "failed" for record in records):

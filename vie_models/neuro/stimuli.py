@@ -16,9 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..failures import NothingReadError
-from ..video.clips import Clip, window_offsets
-from ..video.frames import Video
-from ..video.sampling import ClipRead, Sampling, cropping
+from ..video import Clip, ClipRead, Sampling, Video, cropping, window_offsets
 
 _NEVER = 2**60  # a grid index that no video reaches
 

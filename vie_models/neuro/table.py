@@ -59,7 +59,7 @@ class TableWriter:
         path: the file.
         presentations: the rows of the stimulus table.
         blocks: the neuroids.
-        most_bins: largest number of bins that a presentation can have, if known.
+        max_bins: largest number of bins that a presentation can have, if known.
         about: written as attributes.
     """
 
@@ -68,7 +68,7 @@ class TableWriter:
         path: Path,
         presentations: Sequence[Presentation],
         blocks: Sequence[Block],
-        most_bins: int | None,
+        max_bins: int | None,
         about: dict[str, Any],
     ) -> None:
         self._file = _import("netCDF4").Dataset(path, "w")
@@ -77,7 +77,7 @@ class TableWriter:
         self._presentations = presentations
         for name, length in (("presentation", len(presentations)), ("neuroid", size), ("time_bin", None)):
             self._file.createDimension(name, length)
-        steps = max(min(_CHUNK // size, 64, most_bins or 64), 1)
+        steps = max(min(_CHUNK // size, 64, max_bins or 64), 1)
         chunks = (1, min(size, 4 * _CHUNK), steps)
         self._features = self._file.createVariable(
             "features", "f4", ("presentation", "neuroid", "time_bin"), fill_value=np.float32("nan"), chunksizes=chunks

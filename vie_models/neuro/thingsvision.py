@@ -9,7 +9,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ..models import Encoder
-from ..video.transforms import clip_transform
+from ..video import clip_transform
 from .layers import NamedLayers
 
 

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..encoders import VideoEncoder, WrappedModule
-from ..encoders.protocol import OUTPUT
+from ..encoders import OUTPUT, VideoEncoder, WrappedModule
 from ..models import Encoder
-from ..video.clips import window_offsets
+from ..video import window_offsets
 
 EMBEDDING = "embedding"
 """Name of the model's output among the layers of a table."""

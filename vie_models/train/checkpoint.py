@@ -141,7 +141,7 @@ class Checkpoints:
         return None if found is None else Checkpoint(found)
 
 
-def named(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path) -> Checkpoint:
     """Returns the checkpoint in the folder `path`, verified.
 
     Raises:
@@ -149,8 +149,8 @@ def named(path: Path) -> Checkpoint:
         DamagedCheckpointError: the checkpoint differs from what was written.
     """
     if not path.is_dir():
-        there = ", ".join(other.name for other in sorted(path.parent.glob("step-*"))) or "none"
-        raise FileNotFoundError(f"there is no checkpoint {path}; its folder has: {there}")
+        known = ", ".join(other.name for other in sorted(path.parent.glob("step-*"))) or "none"
+        raise FileNotFoundError(f"there is no checkpoint {path}; its folder has: {known}")
     if damage := _damage(path):
         raise DamagedCheckpointError(f"{path} is damaged ({damage}): continue from another checkpoint of that run")
     return Checkpoint(path)

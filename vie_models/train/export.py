@@ -15,14 +15,14 @@ from ..models.weight_folder import BANK, write_tensors
 from ..weights import save_pretrained
 from .checkpoint import CHECKPOINTS, Checkpoints
 from .logs import read_metrics
-from .objectives.choose import encoder_of, make_network
+from .objectives.factory import encoder_of, make_network
 from .recipes import RECIPES, command_line, without_places
 from .settings import TrainConfig
 
 TRAINING = "training.json"
 
 
-def export(run: Path, out: Path, dtype: torch.dtype = torch.float32) -> Encoder:
+def export_run(run: Path, out: Path, dtype: torch.dtype = torch.float32) -> Encoder:
     """Writes the last checkpoint of a run as a weight folder and returns its encoder, in evaluation mode.
 
     The folder has config.json, model.safetensors and training.json (settings, command, step, last validation). If the run has a

@@ -170,7 +170,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             order = torch.randperm(self.num_videos, generator=generator(self.seed, epoch), device="cpu")
             for k in range(step, self.steps_per_epoch):
                 batch = order[k * self.batch_size : (k + 1) * self.batch_size]
-                yield [(epoch, i) for i in self.world.own(batch).tolist()]
+                yield [(epoch, i) for i in self.world.local(batch).tolist()]
             epoch, step = epoch + 1, 0
 
 
@@ -181,7 +181,7 @@ def before_training(num_videos: int, batch_size: int, world: World) -> Iterator[
     """
     order = torch.arange(-(-num_videos // batch_size) * batch_size, device="cpu") % num_videos
     for batch in order.split(batch_size):
-        yield [(_BEFORE, i) for i in world.own(batch).tolist()]
+        yield [(_BEFORE, i) for i in world.local(batch).tolist()]
 
 
 def loader(

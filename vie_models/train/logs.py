@@ -1,4 +1,4 @@
-"""Logs of a run: a progress bar with the loss, metrics.jsonl, and TensorBoard curves. Only rank 0 writes."""
+"""What a run reports: a progress bar with the loss, metrics.jsonl, TensorBoard curves, and what limits its speed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from typing import Any
 
 from ..files import replacing
 from ..progress import Progress
+from .loading import Batch
 
 METRICS = "metrics.jsonl"
+FIRST, LAST = 5, 55
+"""The steps whose pace is measured. The first few wait for workers to start."""
+_FREE = 0.1  # share of waiting below which reading is not what limits a run
 _SHOWN = ("loss", "clips_per_s", "data_wait", "knn_top1", "top1")
 
 
@@ -73,7 +77,7 @@ class RunLog:
         self._waited += self.last_wait
 
     @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Leaves the time inside out of the rates, for work that is not training."""
         began = time.monotonic()
         yield
@@ -115,3 +119,50 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / METRICS
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+class Pace:
+    """Says once, after a run's first steps, what limits their speed: the network, reading, or augmentation.
+
+    Args:
+        clips: clips of this process per step.
+        workers: processes that read.
+        packed: whether frames come from a pack.
+        on_gpu: whether a GPU trains.
+        pack_command: what writes a pack of the videos.
+    """
+
+    def __init__(self, *, clips: int, workers: int, packed: bool, on_gpu: bool, pack_command: str) -> None:
+        self.clips, self.workers, self.packed, self.on_gpu, self.pack_command = clips, workers, packed, on_gpu, pack_command
+        self._steps = 0
+        self._since = self._waited = self._reading = self._augmenting = 0.0
+
+    def step(self, batch: Batch, waited: float) -> str | None:
+        """Counts a step that waited so many seconds for its batch. Returns the message when it is due, once."""
+        self._steps += 1
+        if self._steps == FIRST:
+            self._since = time.monotonic()
+        elif FIRST < self._steps <= LAST:
+            self._waited += waited
+            self._reading += batch.reading
+            self._augmenting += batch.augmenting
+        return self._message(time.monotonic() - self._since) if self._steps == LAST else None
+
+    def _message(self, seconds: float) -> str:
+        clips = self.clips * (LAST - FIRST)
+        work = self._reading + self._augmenting
+        cores = work / max(seconds - self._waited, 1e-9)
+        share = f"{self._waited / seconds:.0%} of the time went by waiting for clips ({clips / seconds:.0f} clips/s)"
+        if self._waited < _FREE * seconds:
+            return f"the network sets the pace: {share}; faster reading would not help"
+        reading = self._reading >= self._augmenting
+        read, augment = (1000 * value / clips for value in (self._reading, self._augmenting))
+        limit = (
+            f"{'reading' if reading else 'augmentation'} sets the pace: {share}. Reading takes {read:.2f} ms per clip, and "
+            f"augmentation {augment:.2f} ms: {cores:.1f} cores would keep this network busy, {self.workers or 'no'} workers run"
+        )
+        if reading and not self.packed:
+            return f"{limit}. Decode the videos once: {self.pack_command}"
+        if not reading and self.on_gpu:
+            return f"{limit}. Use --augment device, or more --workers if there are cores for them"
+        return f"{limit}. Use more --workers if there are cores for them"

@@ -9,14 +9,14 @@ from typing import Any
 from ..evaluate.figure import new_figure
 from .logs import read_metrics
 from .recipes import recipe
+from .run import CONFIG
 from .settings import FIXED, TrainConfig
-from .state import CONFIG
 
 PUBLISHED = Path(__file__).with_name("vie_3dresnet_trajectories.json")
 """kNN top-1 of VIE-3DResNet on Kinetics-400, one value every 5000 steps, from the original release."""
 
 
-def plot(runs: list[Path], out: Path) -> None:
+def plot_runs(runs: list[Path], out: Path) -> None:
     """Draws the metrics of training runs and writes them as a PNG.
 
     Raises:
@@ -56,8 +56,8 @@ def _curve(panel: Any, lines: list[dict[str, Any]], key: str, label: str, **styl
 
 def _is_published(config: TrainConfig) -> bool:
     """Returns whether the authors published the curve of this recipe. The videos may differ."""
-    theirs = recipe("vie_3dresnet", out=config.out, train_list=config.train_list)
-    return all(getattr(config, name) == getattr(theirs, name) for name in FIXED if name not in ("seed", "dtype"))
+    published = recipe("vie_3dresnet", out=config.out, train_list=config.train_list)
+    return all(getattr(config, name) == getattr(published, name) for name in FIXED if name not in ("seed", "dtype"))
 
 
 def _published(panel: Any) -> None:

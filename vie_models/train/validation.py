@@ -23,7 +23,7 @@ from .loading import ClipDataset, loader
 from .objectives.instance import InstanceObjective
 from .objectives.objective import Objective
 from .objectives.pretext import PretextObjective
-from .objectives.readouts import LinearReadouts
+from .objectives.supervised import LinearReadouts
 from .settings import TrainConfig
 
 
@@ -65,15 +65,15 @@ def validate(
         ranks: the processes of the run.
     """
     began = time.monotonic()
-    mine = list(range(len(videos)))[ranks.rank :: ranks.size]
+    local = list(range(len(videos)))[ranks.rank :: ranks.size]
     if isinstance(objective, PretextObjective):
-        which, own = _of_views(config, network, objective, videos, mine, ranks)
+        which, scores = _of_views(config, network, objective, videos, local, ranks)
         truth = torch.arange(len(videos), device="cpu") % objective.num_views
         truth = objective.classes(truth)
     else:
-        which, own = _of_clips(config, network, objective, videos, labels, mine, ranks)
+        which, scores = _of_clips(config, network, objective, videos, labels, local, ranks)
         truth = videos.labels
-    top = gather_top(which, own, len(videos), ranks)
+    top = gather_top(which, scores, len(videos), ranks)
     about = {
         "task": config.objective,
         "model": config.model,
@@ -99,14 +99,14 @@ def _of_clips(
     objective: Objective,
     videos: VideoList,
     labels: Tensor,
-    mine: list[int],
+    local: list[int],
     ranks: World,
 ) -> tuple[list[int], dict[str, Tensor]]:
     """Returns which of this rank's videos could be read, and their scores [V, K] by each protocol."""
     outputs = clip_outputs(
         network,
         videos,
-        mine,
+        local,
         clips=config.val_clips,
         placement=config.val_placement,
         workers=config.workers,
@@ -129,13 +129,13 @@ def _of_clips(
 
 
 def _of_views(
-    config: TrainConfig, network: Encoder, objective: PretextObjective, videos: VideoList, mine: list[int], ranks: World
+    config: TrainConfig, network: Encoder, objective: PretextObjective, videos: VideoList, local: list[int], ranks: World
 ) -> tuple[list[int], dict[str, Tensor]]:
     """Returns the same for pretext tasks. The network sees video i in view i modulo the number of views."""
     dataset = ClipDataset(videos, network.clip_spec, recipe=config.augmentation, seed=config.seed)
     normalize = clip_transform(network).normalize
     size = config.batch_size // ranks.size
-    batches = [[(0, i) for i in mine[start : start + size]] for start in range(0, len(mine), size)]
+    batches = [[(0, i) for i in local[start : start + size]] for start in range(0, len(local), size)]
     which, scores = [], [torch.zeros(0, network.num_classes or 0, device="cpu")]
     network.eval()
     for batch in loader(dataset, batches, clips=size, workers=min(config.workers, 4), device=ranks.device):

@@ -9,6 +9,7 @@ from .catalog import CATALOG, Metric, WeightRecord, list_weights
 if TYPE_CHECKING:
     from ..models import hash_of_weights, save_pretrained
     from .cache import load_memory_bank
+    from .card import CITATION
     from .programs import export_model
     from .store import create_model, from_pretrained
     from .tensorflow.bundle import CheckpointError, read_checkpoint
@@ -18,6 +19,7 @@ __getattr__, _lazy = lazy_names(
     __name__,
     {
         ".cache": ["load_memory_bank"],
+        ".card": ["CITATION"],
         "..models": ["hash_of_weights", "save_pretrained"],
         ".programs": ["export_model"],
         ".store": ["create_model", "from_pretrained"],

@@ -143,7 +143,7 @@ class InstanceObjective(Objective):
             noise = torch.randint(
                 self.bank.num_rows, (batch_size, self.noise), generator=generator(self.seed, step), device="cpu"
             )
-            self._noise = self.world.own(noise)
+            self._noise = self.world.local(noise)
         elif self.clusters is None or (step - self.ir_steps) % self.recluster_every == 0:
             self.recluster()
 

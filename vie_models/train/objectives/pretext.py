@@ -45,7 +45,7 @@ class PretextObjective(Objective):
         self._drawn = torch.zeros(0, dtype=torch.int64, device="cpu")
 
     def begin_step(self, step: int, batch_size: int) -> None:
-        self._drawn = self.world.own(
+        self._drawn = self.world.local(
             torch.randint(self.num_views, (batch_size,), generator=generator(self.seed, step), device="cpu")
         )
 
