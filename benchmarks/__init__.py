@@ -1,4 +1,4 @@
-"""Measures speed on your machine: `python -m benchmarks forward|extract|train|load|decode|kmeans`, from a clone.
+"""Measures speed on your machine: `python -m benchmarks forward|extract|encoders|train|load|decode|kmeans`, from a clone.
 
 Each benchmark prints tables and writes them to --out as JSON and Markdown, some with a picture. Jobs that are compared take
 turns within one run; the tables give medians. docs/performance.md shows our results. Accuracy is measured in reproduce/.

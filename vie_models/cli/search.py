@@ -307,9 +307,9 @@ def _moment(word: str) -> tuple[str, float | None]:
 
 
 def _encoder(name: str, weights: Path | None) -> Any:
-    from ..weights import create_model
+    from ..encoders import load_encoder
 
-    return create_model(name, pretrained=weights is None, checkpoint_path=weights).eval()
+    return load_encoder(name, weights)
 
 
 def _percentile(found: float | None) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..clip_spec import ClipSpec, Placement
+from ..encoders import VideoEncoder, load_encoder
 from ..features import Extractor
-from ..models import Encoder
 from ..video import GRID_FPS, Clip, Video, VideoError, cropping, decoding, open_video, path_or_url, regular_clip, window_offsets
-from ..weights import create_model, hash_of_weights
+from ..weights import hash_of_weights
 from .index import Hit, Index, Pathway
 
 _MAX_CLIPS = 32  # of a long moment
@@ -60,7 +60,7 @@ def find(
     examples: Sequence[Example] | Example,
     k: int = 20,
     *,
-    model: Encoder | None = None,
+    model: VideoEncoder | None = None,
     pathway: Pathway | None = None,
     keep_own: bool = False,
     overlaps: bool = False,
@@ -95,7 +95,7 @@ def find(
         raise ValueError("at least one example must be given that is not subtracted")
     if k < 1:
         raise ValueError(f"k must be >= 1, got {k}")
-    model = model or load_encoder(index)
+    model = model or encoder_of(index)
     vectors = {example: embed_example(index, example, model) for example in examples}
     query = np.mean([vectors[example] for example in examples if not example.minus], 0)
     if any(example.minus for example in examples):
@@ -157,7 +157,7 @@ def best_of_each_video(hits: Iterable[Hit]) -> list[Hit]:
     return list(best.values())
 
 
-def load_encoder(index: Index) -> Encoder:
+def encoder_of(index: Index) -> VideoEncoder:
     """Loads the encoder that made the features of an index, by its name.
 
     Raises:
@@ -169,11 +169,11 @@ def load_encoder(index: Index) -> Encoder:
 
 
 @functools.lru_cache(maxsize=2)
-def _load(name: str) -> Encoder:
-    return create_model(name, pretrained=True)
+def _load(name: str) -> VideoEncoder:
+    return load_encoder(name)
 
 
-def embed_example(index: Index, example: Example, model: Encoder | None = None) -> np.ndarray:
+def embed_example(index: Index, example: Example, model: VideoEncoder | None = None) -> np.ndarray:
     """Embeds an example as the features of an index were made: a unit vector, float32 [D].
 
     Args:
@@ -186,7 +186,7 @@ def embed_example(index: Index, example: Example, model: Encoder | None = None) 
         VideoError: the video cannot be read.
         ValueError: the moment does not lie in the video, or the model or its weights are others than the features'.
     """
-    model = model or load_encoder(index)
+    model = model or encoder_of(index)
     _check_weights(model, index)
     extractor = Extractor(
         model,
@@ -248,7 +248,7 @@ def _clips(example: Example, extractor: Extractor, num_frames: int) -> list[tupl
     return [Clip.of([start + offset for offset in offsets], num_frames).indices for start in starts]
 
 
-def _check_weights(model: Encoder, index: Index) -> None:
+def _check_weights(model: VideoEncoder, index: Index) -> None:
     made_by = index.settings["model"]
     if model.model_name != made_by or hash_of_weights(model) != index.settings["weights"]:
         raise ValueError(
