@@ -1,5 +1,6 @@
-"""Measures speed on your machine: `python -m benchmarks forward|extract|train|load|decode|kmeans|search|gpu`, from a clone.
+"""Measures speed on your machine: `python -m benchmarks forward|extract|encoders|train|load|decode|kmeans|search|gpu`.
 
-Each benchmark prints tables and writes them to --out as JSON and Markdown, some with a picture. Jobs that are compared take
-turns within one run; the tables give medians. docs/performance.md shows our results. Accuracy is measured in reproduce/.
+Run it in a clone. Each benchmark prints tables and writes them to --out as JSON and Markdown, some with a picture. Jobs that
+are compared take turns within one run; the tables give medians. docs/performance.md shows our results. Accuracy is measured in
+reproduce/.
 """

@@ -3,13 +3,13 @@ from __future__ import annotations
 import argparse
 
 from . import __doc__ as about
-from . import decode, extract, forward, gpu, kmeans, load, search, train
+from . import decode, encoders, extract, forward, gpu, kmeans, load, search, train
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=about, formatter_class=_Raw)
     commands = parser.add_subparsers(required=True)
-    for module in (forward, extract, train, load, decode, kmeans, search, gpu):
+    for module in (forward, extract, encoders, train, load, decode, kmeans, search, gpu):
         name = module.__name__.split(".")[-1]
         command = commands.add_parser(
             name, help=module.__doc__.splitlines()[0], description=module.__doc__, formatter_class=_Raw

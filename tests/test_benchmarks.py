@@ -95,6 +95,14 @@ def test_train_and_kmeans(tmp_path, corpus):
     assert table["rows"][0][0] == "vie_models"
 
 
+def test_encoders(tmp_path, corpus):
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    flags = ("--copies", 2, "--clips", 1, "--workers", 1, "--models", "timm:test_vit,untrained,frames=2", "hf:videomae")
+    (table,) = run(tmp_path, "encoders", corpus / "0.mp4", *flags)
+    assert [len(row) for row in table["rows"]] == [4, 4]
+    assert all(row[3] > 0 for row in table["rows"])
+
+
 def test_search(tmp_path):
     pytest.importorskip("faiss", reason="faiss is not installed")
     speed, size = run(tmp_path, "search", "--rows", 3000, "--kinds", "exact", "ivf")

@@ -160,6 +160,7 @@ BEFORE = {
     "features.md": ["extract vie_3dresnet_tiny videos/ --layers encode_6 encode_10 -o features/"],
     "weights.md": ["convert vie_3dresnet checkpoint-1450000.tar weights/"],
     "fine-tuning.md": [],
+    "compare.md": [],
 }
 """Pages whose Python runs here, and the commands of theirs that it needs. Other pages have a test of their own."""
 

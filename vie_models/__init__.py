@@ -17,6 +17,7 @@ from .lazy import lazy_names
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from .encoders import VideoEncoder, WrappedModule, load_encoder
     from .features import Extractor, Features, extract_ray, load_features
     from .models import Encoder, list_models, two_pathway
     from .video import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __getattr__, _lazy = lazy_names(
     __name__,
     {
+        ".encoders": ["VideoEncoder", "WrappedModule", "load_encoder"],
         ".features": ["Extractor", "Features", "extract_ray", "load_features"],
         ".models": ["Encoder", "list_models", "two_pathway"],
         ".video": [

@@ -90,7 +90,7 @@ def _overlaid(spec: ClipSpec, overlay: dict[str, Any]) -> ClipSpec:
     """Returns `spec` with what timm's caller changes of how frames are prepared."""
     changes = {key: overlay[key] for key in ("mean", "std", "interpolation") if key in overlay}
     crop = overlay["input_size"][-1] if "input_size" in overlay else spec.crop
-    resize = round(crop / overlay.get("crop_pct", spec.crop / spec.resize))
+    resize = round(crop / overlay.get("crop_pct", spec.crop / spec.short_side))
     return dataclasses.replace(spec, crop=crop, resize=resize, **changes)
 
 

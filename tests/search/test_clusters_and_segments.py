@@ -41,6 +41,23 @@ def test_clusters_are_the_groups_of_rows(tmp_path):
             cluster(index, k)
 
 
+def test_a_long_video_has_no_more_say_than_a_short_one(tmp_path):
+    """Three directions in one long video, four short videos with a direction each: the five clusters are these videos."""
+    draws = np.random.default_rng(0)
+    axes = np.eye(8, dtype=np.float32)
+    near = [axes[0] + 0.4 * axes[5 + part] for part in range(3)]
+    long = np.concatenate([center + 0.02 * draws.normal(size=(100, 8)) for center in near])
+    write_features(tmp_path, ["long.mp4"], arrays={"embedding": long.astype(np.float32)})
+    for number in range(1, 5):
+        rows = axes[number] + 0.02 * draws.normal(size=(6, 8))
+        write_features(tmp_path, [f"{number}.mp4"], arrays={"embedding": rows.astype(np.float32)})
+    index = build_index(tmp_path)
+    found = [found for seed in range(20) if (found := cluster(index, 5, seed=seed)).sizes.tolist() == [300, 6, 6, 6, 6]]
+    assert found
+    assert np.isnan(found[0].likeness).all(), "each has one video"
+    assert cluster(index, 1).likeness[0] < 0.1
+
+
 def test_the_command_writes_a_table_and_sheets(library, tmp_path, capsys):
     assert main(["cluster", str(library / "features"), "-k", "4", "-o", str(tmp_path / "out")]) == 0
     assert "cluster  clips  videos" in capsys.readouterr().out
@@ -48,9 +65,14 @@ def test_the_command_writes_a_table_and_sheets(library, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert len(rows) == 42
     assert {row["cluster"] for row in rows} == set("0123")
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [f"cluster-00{i}.png" for i in range(4)]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
+        *(f"cluster-00{i}.png" for i in range(4)),
+        "clusters.png",
+        "map.png",
+    ]
     assert main(["cluster", str(library / "features"), "-k", "1", "-o", str(tmp_path / "out")]) == 0
-    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["cluster-000.png"]  # none of another clustering is left
+    left = sorted(path.name for path in (tmp_path / "out").glob("cluster*.png"))
+    assert left == ["cluster-000.png", "clusters.png"]  # none of another clustering is left
 
 
 def naive_novelty(similarity, radius):

@@ -164,6 +164,20 @@ def test_what_cannot_be_searched(index, library, model, tmp_path):
         find(index, Example(tmp_path / "none.mp4"), model=model)
 
 
+def test_unlike_clips_are_left_out(index, library, model):
+    example = Example(library / "videos" / "scene02.mp4", at=1.8)
+    every = find(index, example, 42, model=model, overlaps=True)
+    percentiles = [hit.percentile for hit in every]
+    assert percentiles == sorted(percentiles, reverse=True)
+    assert percentiles == index.percentiles([hit.similarity for hit in every]).tolist()
+    middle = percentiles[len(every) // 2]
+    cut = find(index, example, 42, model=model, overlaps=True, percentile=middle)
+    assert cut == [hit for hit in every if hit.percentile >= middle]
+    assert 0 < len(cut) < len(every)
+    with pytest.raises(ValueError, match="from 0 to 100, got 101"):
+        find(index, example, model=model, percentile=101)
+
+
 def test_pictures(index, library, tmp_path, model):
     video = library / "videos" / "scene02.mp4"
     picture = thumbnail(video, 1.0, 48)
@@ -179,6 +193,10 @@ def test_pictures(index, library, tmp_path, model):
     one = Image.open(contact_sheet(hits[:1], tmp_path / "one.png", columns=3))
     assert sheet.size[0] == 3 * (one.size[0] - 8) + 8
     assert sheet.size[1] > 3 * (one.size[1] - 8)
+    framed = Image.open(contact_sheet(hits[:1], tmp_path / "framed.png", query=hits[1])).convert("RGB")
+    assert framed.size[0] == 2 * (one.size[0] - 8) + 8
+    assert (214, 39, 40) in {color for _, color in framed.getcolors(1 << 20)}
+    assert one.convert("RGB").getpixel((10, 50)) == (255, 255, 255), "no pillars beside pictures of 4:3"
     with pytest.raises(ValueError, match="there are no clips to draw"):
         contact_sheet([], tmp_path / "none.png")
 
@@ -202,14 +220,14 @@ def test_the_command(library, two_scenes, tmp_path, capsys):
         == 0
     )
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[0].split() == ["cosine", "start,", "s", "end,", "s", "video"]
+    assert printed.out.splitlines()[0].split() == ["cosine", "percentile", "start,", "s", "end,", "s", "video"]
     assert [line.split()[-1] for line in printed.out.splitlines()[1:]] == ["scene03.mp4"] * 3
     assert (tmp_path / "s.png").exists()
     minus = ["--minus", str(library / "videos" / "scene08.mp4"), "--and", f"{two_scenes}@2.0"]
     assert main(["search", features, str(two_scenes), *minus, "--json", "-k", "1", "--pathway", "static"]) == 0
     hit = json.loads(capsys.readouterr().out)
     assert hit["similarity"] > 0
-    assert set(hit) == {"row", "name", "path", "start", "end", "similarity"}
+    assert set(hit) == {"row", "name", "path", "start", "end", "similarity", "percentile"}
 
 
 def test_names_that_look_like_something_else(tmp_path, model, capsys):
@@ -235,6 +253,8 @@ def test_the_command_says_what_is_wrong(library, tmp_path, capsys):
         (["search", features, video, "-k", "0"], "k must be >= 1, got 0"),
         (["search", features, str(tmp_path / "none.mp4")], "none.mp4"),
         (["search", features, video, "--model", "vie_single_tiny"], "with other weights than these of vie_single_tiny"),
+        (["search", features, video, "--percentile", "101"], "percentile must be from 0 to 100, got 101"),
+        (["duplicates", features, "--percentile", "-1"], "percentile must be from 0 to 100, got -1"),
         (["duplicates", features, "--threshold", "2"], "threshold must be in (0, 1], got 2"),
         (["cluster", features, "-k", "1000", "-o", str(tmp_path)], "k must be from 1 to the 42 rows"),
         (["segment", "vie_twopathway_tiny", video, "--kernel", "0.1"], "kernel must be at least the stride"),

@@ -47,7 +47,11 @@ def predictor(name: str) -> BankPredictor:
 
 def encoder(name: str) -> Encoder:
     """Loads an encoder of `names()`, or returns the loaded one."""
-    return predictor(name).model.eval()
+    from ..models import Encoder
+
+    model = predictor(name).model.eval()
+    assert isinstance(model, Encoder)  # all that come with the package are
+    return model
 
 
 def extractor(name: str) -> Extractor:

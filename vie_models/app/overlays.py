@@ -107,7 +107,7 @@ def moment_frames(source: str | Path, second: float, spec: ClipSpec) -> tuple[np
     """Reads a moment: small frames to show, uint8 [T, h, w, 3], and those to crop for the encoder, uint8 [T, H, W, 3]."""
 
     def read(video: Video) -> tuple[np.ndarray, np.ndarray]:
-        (clip,) = video.read([indices_at(second, video.num_frames, spec)], lambda frame: shrink(frame, 2 * spec.resize))
+        (clip,) = video.read([indices_at(second, video.num_frames, spec)], lambda frame: shrink(frame, 2 * spec.short_side))
         return np.stack([shrink(frame, SHORT_SIDE) for frame in clip]), clip
 
     with open_video(source, spec.fps, threads=THREADS) as video:
@@ -146,5 +146,5 @@ def overlaid(frames: np.ndarray, heat: np.ndarray, spec: ClipSpec, most: int = P
 def crop_of(size: Sequence[int], spec: ClipSpec) -> tuple[int, int, int]:
     """Returns (top, left, side) of what an encoder sees of a frame of `size` (height, width), in pixels."""
     height, width = size
-    side = max(round(min(height, width) * spec.crop / spec.resize), 1)
+    side = max(round(min(height, width) * spec.crop / spec.short_side), 1)
     return (height - side) // 2, (width - side) // 2, side

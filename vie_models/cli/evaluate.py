@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..evaluate.settings import Evaluation, Probing
+from ..evaluate.settings import Comparison, Evaluation, Probing
 from ..failures import MAX_FAILED, check_failures, check_max_failed
 from ..models import list_models
 from .arguments import Group, command
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..evaluate.logistic import Fit
 
 
-@command(model="MODEL", models=list_models())
+@command(model="MODEL")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Knn(Evaluation):
     """Classifies videos by their nearest neighbors in a train list, or in the memory bank of the weights (--bank).
@@ -32,14 +32,14 @@ class Knn(Evaluation):
         from ..evaluate.protocols import evaluate_knn
         from ..evaluate.results import summary, unread_of
 
-        if self.weights is None:
+        if self.weights is None and self.model in list_models():
             print("no --weights given: evaluating an untrained encoder", file=sys.stderr)
         evaluate_knn(self)
         print(summary(self.out))
         return exit_code(unread_of(self.out))
 
 
-@command(model="MODEL", models=list_models(), hidden=("bank", "neighbors", "temperature"))
+@command(model="MODEL", hidden=("bank", "neighbors", "temperature"))
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Logistic(Probing):
     """Fits a logistic regression to pooled features, for small datasets. `vie probe` is the same, and keeps it.
@@ -53,7 +53,7 @@ class Logistic(Probing):
         from ..evaluate.probe import fit_probe
         from ..evaluate.results import summary, unread_of
 
-        if self.weights is None:
+        if self.weights is None and self.model in list_models():
             print("no --weights given: evaluating an untrained encoder", file=sys.stderr)
         _, found = fit_probe(self, save=self.keeps)
         print(fit_summary(found))
@@ -63,10 +63,25 @@ class Logistic(Probing):
         return exit_code(unread_of(self.out))
 
 
+@command(encoders="MODEL ...")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compare(Comparison):
+    """Compares encoders of any package by kNN and logistic regression on the same videos, for each model and layer.
+
+    Writes a table (report.md) with 95 % intervals, and its picture.
+    """
+
+    def run(self) -> int:
+        from ..evaluate.compare import compare
+
+        print(compare(self))
+        return 0
+
+
 PROTOCOLS = Group(
     "protocol",
     """Evaluates an encoder: `vie eval PROTOCOL MODEL --weights W --train-list L --val-list L -o OUT`.""",
-    {"knn": Knn, "linear": LINEAR, "logistic": Logistic},
+    {"knn": Knn, "linear": LINEAR, "logistic": Logistic, "compare": Compare},
 )
 
 

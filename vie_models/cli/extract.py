@@ -77,10 +77,9 @@ class Extract:
     def run(self) -> int:
         import torch
 
+        from ..encoders import load_encoder
         from ..features.folder import MANIFEST, check_records
         from ..video.remote import is_url
-        from ..weights import create_model
-        from ..weights.store import create_outline
 
         check_max_failed(self.max_failed)
         listed = list(self._listed())
@@ -94,9 +93,9 @@ class Extract:
             raise FileNotFoundError(f"no such file or folder: {', '.join(missing)}")
         shard = self._shard()
         if self.dry_run:
-            outline = create_outline(self.model, checkpoint_path=self.weights)
+            outline = load_encoder(self.model, self.weights, outline=True)
             return self._estimate(self._extractor(outline, dtype=torch.float32), videos, shard)
-        model = create_model(self.model, pretrained=self.weights is None, checkpoint_path=self.weights)
+        model = load_encoder(self.model, self.weights)
         extractor = self._extractor(
             model, dtype=getattr(torch, self.dtype), device=self.device or default_device(), compile=self.compile
         )

@@ -35,7 +35,8 @@ class Info:
     """Describes a model: clip, size, cost, layers, weight sets and where they are."""
 
     name: str
-    """Name of a model ("vie_3dresnet") or of one of its weight sets ("vie_3dresnet.k400")."""
+    """Name of a model ("vie_3dresnet"), of one of its weight sets ("vie_3dresnet.k400"), or of another package's model
+    ("timm:resnet18")."""
 
     def run(self) -> int:
         from .describe import describe

@@ -59,11 +59,11 @@ class Features:
     def run(self) -> int:
         import torch
 
+        from ..encoders import load_encoder
         from ..neuro import stimulus_features
-        from ..weights import create_model
 
         check_max_failed(self.max_failed)
-        model = create_model(self.model, pretrained=self.weights is None, checkpoint_path=self.weights)
+        model = load_encoder(self.model, self.weights)
         records = stimulus_features(
             self.table,
             model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -68,6 +69,9 @@ class Search:
     """Examples that the clips should be unlike: their embedding is subtracted."""
     k: int = 20
     """Number of clips to find."""
+    percentile: float | None = None
+    """Leave out clips that are less alike than this percentage of random pairs of the index. 0 keeps all.
+    Default: 99; with --minus, which makes all cosines low, 0."""
     pathway: Literal["static", "dynamic"] | None = None
     """Compare only the appearance (static) or only the motion (dynamic). For embeddings of two-pathway models."""
     keep_own: bool = False
@@ -89,6 +93,8 @@ class Search:
 
     def run(self) -> int:
         from ..search import Example, contact_sheet, find, open_index
+        from ..search.examples import shown
+        from ..search.likeness import LEAST
 
         examples = [Example(self.video, at=self.at, window=self.window)]
         examples += [Example(*_moment(word), window=None) for word in self.and_]
@@ -104,6 +110,7 @@ class Search:
             keep_own=self.keep_own,
             overlaps=self.overlaps,
             videos=self.videos,
+            percentile=(0 if self.minus else LEAST) if self.percentile is None else self.percentile,
         )
         if self.json:
             for hit in hits:
@@ -111,12 +118,16 @@ class Search:
         else:
             print(
                 format_table(
-                    ["cosine", "start, s", "end, s", "video"],
-                    [[f"{h.similarity:.3f}", _s(h.start), _s(h.end), h.name] for h in hits],
+                    ["cosine", "percentile", "start, s", "end, s", "video"],
+                    [[f"{h.similarity:.3f}", _percentile(h.percentile), _s(h.start), _s(h.end), h.name] for h in hits],
                 )
             )
+        if not hits:
+            print("nothing is as much alike: --percentile 0 shows the nearest clips all the same", file=sys.stderr)
         if self.sheet and hits:
-            print(f"wrote {contact_sheet(hits, self.sheet, title=f'most like {self.video}')}", file=sys.stderr)
+            title = "most like the first; below each its cosine, and the percentage of random pairs that are less alike"
+            drawn = contact_sheet(hits, self.sheet, title=title, query=shown(index, examples[0]))
+            print(f"wrote {drawn}", file=sys.stderr)
         return 0
 
 
@@ -138,6 +149,8 @@ class Duplicates:
     Default: 0.2, chosen in the same way; 1 leaves only the threshold."""
     matches: int = 2
     """Least number of clips that must match; of videos with fewer clips, all."""
+    percentile: float = 99.0
+    """Leave out pairs that are less alike than this percentage of random pairs of the index. 0 keeps all."""
     array: str | None = None
     """Which of the features' indexes to search. Default: that of the embedding, or the only one."""
     json: bool = False
@@ -149,11 +162,13 @@ class Duplicates:
         from ..search import contact_sheet, find_duplicates, open_index
         from ..search.duplicates import RATIO, THRESHOLD
 
+        index = open_index(self.index, self.array)
         pairs = find_duplicates(
-            open_index(self.index, self.array),
+            index,
             THRESHOLD if self.threshold is None else self.threshold,
             ratio=RATIO if self.ratio is None else self.ratio,
             matches=self.matches,
+            percentile=self.percentile,
             progress=True,
         )
         if self.json:
@@ -163,17 +178,22 @@ class Duplicates:
             rows = [
                 [
                     f"{p.similarity:.3f}",
+                    _percentile(p.percentile),
                     str(p.matches),
                     f"{p.speed:.2f}",
                     *(f"{h.name} {_s(h.start)}-{_s(h.end)}" for h in (p.first, p.second)),
                 ]
                 for p in pairs
             ]
-            print(format_table(["cosine", "matches", "speed", "first, s", "second, s"], rows))
+            print(format_table(["cosine", "percentile", "matches", "speed", "first, s", "second, s"], rows))
         found = "1 pair of videos has" if len(pairs) == 1 else f"{len(pairs)} pairs of videos have"
         print(f"{found} near-duplicate clips", file=sys.stderr)
         if self.sheet and pairs:
-            hits = [dataclasses.replace(hit, similarity=p.similarity) for p in pairs[:50] for hit in (p.first, p.second)]
+            hits = [
+                dataclasses.replace(hit, similarity=p.similarity, percentile=p.percentile)
+                for p in pairs[:50]
+                for hit in (p.first, p.second)
+            ]
             print(f"wrote {contact_sheet(hits, self.sheet, columns=4, title='near-duplicates, side by side')}", file=sys.stderr)
         return 0
 
@@ -183,8 +203,9 @@ class Duplicates:
 class Cluster:
     """Groups the clips of an index by likeness, and draws the middle of each group.
 
-    Writes clusters.csv, with the cluster of every clip, and a sheet of pictures for each cluster: the clips nearest to its
-    center, of different videos if there are.
+    Every video has the same say, however long it is. Writes clusters.csv, with the cluster of every clip; a sheet of pictures
+    for each cluster: the clips nearest to its center, of different videos if there are; clusters.png, with a row for each
+    cluster; and map.png, with a point for each clip. The cosine that is printed is the mean of pairs of different videos.
     """
 
     index: Path
@@ -206,12 +227,13 @@ class Cluster:
         index = open_index(self.index, self.array)
         found = cluster(index, self.k, seed=self.seed)
         path = write_clusters(index, found, self.out, pictures=self.pictures)
-        rows = [
-            [str(i), str(found.sizes[i]), str(found.videos[i]), hits[0].name if hits else ""]
-            for i, hits in enumerate(found.medoids)
-        ]
-        print(format_table(["cluster", "clips", "videos", "nearest to the center"], rows))
-        print(f"wrote {path}{' and a sheet for each cluster' * self.pictures}", file=sys.stderr)
+        rows = []
+        for i, hits in enumerate(found.medoids):
+            cosine = float(found.likeness[i])
+            alike = ["", ""] if math.isnan(cosine) else [f"{cosine:.3f}", _percentile(float(index.percentiles(cosine)))]
+            rows.append([str(i), str(found.sizes[i]), str(found.videos[i]), *alike, hits[0].name if hits else ""])
+        print(format_table(["cluster", "clips", "videos", "cosine", "percentile", "nearest to the center"], rows))
+        print(f"wrote {path}{', clusters.png, map.png and a sheet for each cluster' * self.pictures}", file=sys.stderr)
         return 0
 
 
@@ -285,9 +307,15 @@ def _moment(word: str) -> tuple[str, float | None]:
 
 
 def _encoder(name: str, weights: Path | None) -> Any:
-    from ..weights import create_model
+    from ..encoders import load_encoder
 
-    return create_model(name, pretrained=weights is None, checkpoint_path=weights).eval()
+    return load_encoder(name, weights)
+
+
+def _percentile(found: float | None) -> str:
+    from ..search.likeness import in_words
+
+    return "" if found is None else in_words(found)
 
 
 def _s(seconds: float) -> str:

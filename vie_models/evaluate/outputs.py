@@ -14,14 +14,14 @@ from torch import Tensor
 from ..bank.ranks import World
 from ..clip_spec import Placement
 from ..datasets.lists import VideoList
+from ..encoders import VideoEncoder
 from ..evaluate.results import UNREAD
 from ..features.extractor import Extractor
-from ..models import Encoder
 from ..progress import Progress
 
 
 def clip_outputs(
-    network: Encoder,
+    network: VideoEncoder,
     videos: VideoList,
     which: Sequence[int],
     *,
@@ -33,17 +33,47 @@ def clip_outputs(
     device: torch.device | None = None,
     progress: bool = False,
 ) -> dict[int, Tensor]:
-    """Returns the outputs of the network for some videos, [C, ...] for each video that can be read, by its index.
+    """Returns one of `layer_outputs`: that of the network, or of `layer`."""
+    found = layer_outputs(
+        network,
+        videos,
+        which,
+        [] if layer is None else [layer],
+        clips=clips,
+        placement=placement,
+        workers=workers,
+        dtype=dtype,
+        device=device,
+        progress=progress,
+    )
+    return {i: outputs[layer or "embedding"] for i, outputs in found.items()}
 
+
+def layer_outputs(
+    network: VideoEncoder,
+    videos: VideoList,
+    which: Sequence[int],
+    layers: Sequence[str] = (),
+    *,
+    clips: int = 5,
+    placement: Placement = "even",
+    workers: int = 0,
+    dtype: str = "float32",
+    device: torch.device | None = None,
+    progress: bool = False,
+) -> dict[int, dict[str, Tensor]]:
+    """Returns outputs of the network for some videos, for each video that can be read, by its index.
+
+    They are "embedding", the network's output, and the layers, averaged over space and time, each [C, ...].
     Says on stderr which videos cannot be read, and why. The network is in evaluation mode afterwards.
 
     Args:
         network: the encoder, or a network around one.
         videos: the list.
         which: indices of the videos to read.
+        layers: names of layers.
         clips: C, number of clips per video.
         placement: where they lie, as in `Extractor`.
-        layer: name of a layer whose averages over space and time are returned instead.
         workers: number of processes that read videos.
         dtype: precision of the network's arithmetic, "float32" or "bfloat16".
         device: device of the network.
@@ -51,8 +81,7 @@ def clip_outputs(
     """
     extractor = Extractor(
         network,
-        layers=[] if layer is None else [layer],
-        pool=None if layer is None else "avg",
+        layers=layers,
         clips=clips,
         placement=placement,
         workers=workers,
@@ -66,7 +95,7 @@ def clip_outputs(
             if arrays is None:
                 failed.append(f"failed: {record.path}: {record.reason}")
             else:
-                found[which[number]] = torch.from_numpy(arrays[layer or "embedding"])
+                found[which[number]] = {name: torch.from_numpy(arrays[name]) for name in ("embedding", *layers)}
     for line in failed:
         print(line, file=sys.stderr)
     return {i: found[i] for i in sorted(found)}

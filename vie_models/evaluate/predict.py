@@ -21,9 +21,10 @@ from torch import Tensor
 from ..bank.voting import knn_of_rows
 from ..clip_spec import Placement
 from ..datasets.lists import CLASSES
+from ..encoders import VideoEncoder
 from ..features.extractor import Extractor
 from ..files import replacing
-from ..models import Encoder, list_models
+from ..models import list_models
 from ..models.weight_folder import BANK, load_folder, read_bank
 from ..video.sources import path_or_url
 from ..weights import list_weights
@@ -74,7 +75,7 @@ class Prediction:
 class Predictor(abc.ABC):
     """An encoder, and what gives names for its outputs."""
 
-    model: Encoder
+    model: VideoEncoder
     names: list[str]
     """K names."""
     layer: str | None = None
@@ -159,7 +160,7 @@ class Predictor(abc.ABC):
 class BankPredictor(Predictor):
     """An encoder and its memory bank with named rows. The rows nearest to a clip vote, also those without a name."""
 
-    model: Encoder
+    model: VideoEncoder
     rows: Tensor
     """Unit embeddings of the training videos, float32 [N, D]."""
     labels: Tensor
@@ -242,7 +243,7 @@ class ProbePredictor(Predictor):
 class ClassifierPredictor(Predictor):
     """A fine-tuned encoder. The probabilities of a video are the means over its clips, as in the validation of a run."""
 
-    model: Encoder
+    model: VideoEncoder
     names: list[str]
 
     @property

@@ -2,7 +2,8 @@
 
     PROBE/  probe.json          classes, layer, clips and the least confidence
             probe.safetensors   mean and scale of the features [D], weight [K, D] and bias [K]
-            encoder/            the encoder, as `vie export` writes it: config.json (with its clip spec), model.safetensors
+            encoder/            a VIE encoder, as `vie export` writes it: config.json (with its clip spec), model.safetensors;
+                                one of another package is loaded again by its name, and its weights must be the same
 
 V videos, C clips each, D features, K classes.
 """
@@ -22,12 +23,13 @@ from ..bank.ranks import world
 from ..clip_spec import Placement
 from ..datasets.groups import UCF, groups_of
 from ..datasets.lists import VideoList, class_names
+from ..encoders import VideoEncoder, load_encoder
 from ..models import Encoder
 from ..models.weight_folder import hash_of_weights, load_folder, read_tensors, save_pretrained, write_json, write_tensors
 from ..weights import WeightsError
 from .logistic import Fit, Linear, Threshold, fit
 from .outputs import clip_outputs
-from .protocols import encoder, finished, labeled, means, reading, share_of, train_videos
+from .protocols import Reader, encoder, finished, labeled, means, reading, share_of, train_videos
 from .results import Results, Withheld
 from .settings import Probing
 
@@ -38,7 +40,7 @@ PROBE, TENSORS, ENCODER = "probe.json", "probe.safetensors", "encoder"
 class Probe:
     """A frozen encoder with a linear classifier of its features."""
 
-    model: Encoder
+    model: VideoEncoder
     line: Linear
     classes: list[str]
     """K names; label i is the i-th."""
@@ -58,7 +60,8 @@ class Probe:
     def save(self, folder: Path) -> None:
         """Writes the probe to a folder. Each file is replaced atomically, probe.json last."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_pretrained(self.model, folder / ENCODER)
+        if isinstance(self.model, Encoder):
+            save_pretrained(self.model, folder / ENCODER)
         tensors = {name: torch.from_numpy(value).float() for name, value in vars(self.line).items()}
         write_tensors(folder / TENSORS, tensors)
         fields = ("classes", "layer", "clips", "placement")
@@ -81,7 +84,7 @@ def load_probe(folder: Path) -> Probe:
     """
     try:
         content = json.loads((folder / PROBE).read_text())
-        model = load_folder(folder / ENCODER)
+        model = load_folder(folder / ENCODER) if (folder / ENCODER).is_dir() else load_encoder(content["model"])
         if hash_of_weights(model) != content["encoder"]:
             raise WeightsError(
                 f"{folder / ENCODER} is not the encoder that {folder / PROBE} was fitted with: make the probe again"
@@ -99,7 +102,9 @@ def load_probe(folder: Path) -> Probe:
         raise WeightsError(f"{folder / PROBE} does not describe a probe ({error!r}): make it again with `vie probe`") from error
 
 
-def fit_probe(config: Probing, *, save: bool = True) -> tuple[Results, Fit]:
+def fit_probe(
+    config: Probing, model: VideoEncoder | None = None, read: Reader = clip_outputs, *, save: bool = True
+) -> tuple[Results, Fit]:
     """Fits a logistic regression to features of train_list, and classifies the videos of val_list. Writes results.json.
 
     Features are averaged over a video's clips and standardized. `logistic.fit` says how the penalty and the least confidence
@@ -107,6 +112,8 @@ def fit_probe(config: Probing, *, save: bool = True) -> tuple[Results, Fit]:
 
     Args:
         config: the settings.
+        model: the encoder, if it is loaded already; its output is read as it is.
+        read: called as `clip_outputs`.
         save: also write the probe, to `config.out`.
 
     Raises:
@@ -116,16 +123,18 @@ def fit_probe(config: Probing, *, save: bool = True) -> tuple[Results, Fit]:
         ImportError: scikit-learn is not installed.
     """
     with world(config.device) as ranks:
-        model = encoder(config.model, config.weights, config.seed)
+        given, model = model, encoder(config.model, config.weights, config.seed) if model is None else model
         weights = hash_of_weights(model)
         val = labeled(config.val_list, config.root, config.max_failed)
         train = train_videos(config, val, ranks)
         groups = groups_of_list(train, config.root, config.group_regex)
-        _read_out(model)
-        which, rows = means(model, train, config, ranks, layer=config.layer)
+        if given is None:
+            _read_out(model)
+        which, rows = means(model, train, config, ranks, read)
         labels = train.labels[which].numpy()
         num_classes = int(max(labels.max(), val.labels.max())) + 1
-        found = fit(rows.numpy(), labels, [groups[i] for i in which], num_classes, config.precision)
+        known = [groups[i] for i in which]
+        found = ranks.from_first(fit(rows.numpy(), labels, known, num_classes, config.precision) if ranks.is_first else None)
         names = class_names(config.train_list) if config.train_list else None
         classes = [names[i] if names and i < len(names) else str(i) for i in range(num_classes)]
         probe = Probe(
@@ -149,7 +158,7 @@ def fit_probe(config: Probing, *, save: bool = True) -> tuple[Results, Fit]:
         )
         if save and ranks.is_first:
             probe.save(config.out)
-        outputs = clip_outputs(model, val, share_of(val, ranks), layer=config.layer, **reading(config, ranks))
+        outputs = read(model, val, share_of(val, ranks), **reading(config, ranks))
         blank = torch.zeros(0, num_classes, device="cpu")
         scores = torch.stack([probe.probabilities(x.mean(0)) for x in outputs.values()]) if outputs else blank
         withheld = Withheld(found.threshold.confidence, np.unique(labels).tolist())
@@ -178,7 +187,8 @@ def groups_of_list(videos: VideoList, root: Path, pattern: str | None = None) ->
     return groups
 
 
-def _read_out(model: Encoder) -> Encoder:
-    """Makes the output of the encoder the features that its head reads."""
-    model.reset_classifier(0)
+def _read_out(model: VideoEncoder) -> VideoEncoder:
+    """Makes the output of a VIE encoder the features that its head reads."""
+    if isinstance(model, Encoder):
+        model.reset_classifier(0)
     return model

@@ -6,6 +6,7 @@ N training videos, V test videos, C clips each, D dimensions.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from ..bank.ranks import World, world
 from ..bank.voting import knn_of_rows
 from ..datasets.lists import VideoList, class_names, read_list, warn_of_shared
 from ..datasets.readable import check_readable
+from ..encoders import VideoEncoder, load_encoder
 from ..failures import check_failures
-from ..models import Encoder
+from ..models import MODELS
 from ..models.weight_folder import BANK, hash_of_weights, read_bank
 from ..weights import create_model, list_weights, load_memory_bank
 from ..weights.store import load_weights
@@ -26,13 +28,17 @@ from .outputs import clip_outputs, gather_top
 from .results import Results, Withheld, write_results
 from .settings import Evaluation
 
+Reader = Callable[..., dict[int, Tensor]]
+"""Called as `clip_outputs`."""
 
-def evaluate_knn(config: Evaluation) -> Results:
+
+def evaluate_knn(config: Evaluation, model: VideoEncoder | None = None, read: Reader = clip_outputs) -> Results:
     """Classifies the videos of val_list by kNN and writes results.json. Under torchrun, all processes call it.
 
     The neighbors are rows of the memory bank that came with the weights, or the videos of train_list. The embedding of a
     training video is the mean over its clips, normalized to unit length. An unreadable training video is left out; an
-    unreadable test video counts as wrong. results.json counts both, as `train_unread` and `unread`.
+    unreadable test video counts as wrong. results.json counts both, as `train_unread` and `unread`. `model` and `read` are for
+    `compare`, which loads a model once and reads videos once for several evaluations.
 
     Raises:
         TooManyFailuresError: a larger share of a list than `max_failed` is unreadable, or all of it.
@@ -40,29 +46,31 @@ def evaluate_knn(config: Evaluation) -> Results:
         FileNotFoundError: a list, the weights or their memory bank does not exist.
     """
     with world(config.device) as ranks:
-        model = encoder(config.model, config.weights, config.seed)
+        model = encoder(config.model, config.weights, config.seed) if model is None else model
         val = labeled(config.val_list, config.root, config.max_failed)
         if config.bank:
             rows, labels = memory_bank(config.model, config.weights)
             unread = 0
         else:
             train = train_videos(config, val, ranks)
-            which, rows = means(model, train, config, ranks)
+            which, rows = means(model, train, config, ranks, read, unit=True)
             rows, labels = F.normalize(rows, dim=1), train.labels[which]
             unread = len(train) - len(rows)
-        outputs = clip_outputs(model, val, share_of(val, ranks), **reading(config, ranks))
+        outputs = read(model, val, share_of(val, ranks), **reading(config, ranks))
         blank = torch.zeros(0, config.clips, rows.shape[1], device="cpu")
-        values = torch.stack(list(outputs.values())) if outputs else blank
+        values = F.normalize(torch.stack(list(outputs.values())), dim=-1) if outputs else blank
         num_classes = int(max(labels.max(), val.labels.max())) + 1
         found = knn_of_rows(values, rows, labels, config.neighbors, config.temperature, num_classes, ranks)
         return finished(config, "knn", hash_of_weights(model), val, list(outputs), found.scores, ranks, unread)
 
 
-def encoder(name: str, weights: Path | None, seed: int = 0) -> Encoder:
-    """Returns a model by name, in evaluation mode, with weights as in `Evaluation`, or untrained if `weights` is None."""
+def encoder(name: str, weights: Path | None, seed: int = 0) -> VideoEncoder:
+    """Returns an encoder by name, in evaluation mode, with weights as in `Evaluation`. A VIE model without any is untrained."""
     with torch.device("cpu"):  # whatever the default device is
         if weights is not None:
             return load_weights(name, weights)
+        if name not in MODELS:
+            return load_encoder(name)
         torch.manual_seed(seed)
         return create_model(name).eval()
 
@@ -112,19 +120,20 @@ def reading(config: Evaluation, ranks: World) -> dict[str, Any]:
         "workers": config.workers,
         "dtype": config.dtype,
         "device": ranks.device,
+        "layer": config.layer,
         "progress": ranks.is_first,
     }
 
 
 def means(
-    model: Encoder, videos: VideoList, config: Evaluation, ranks: World, layer: str | None = None
+    model: VideoEncoder, videos: VideoList, config: Evaluation, ranks: World, read: Reader = clip_outputs, unit: bool = False
 ) -> tuple[list[int], Tensor]:
     """Returns which videos could be read, and the model's outputs (or a layer) averaged over the clips of each, [N, D].
 
-    Collective: all ranks call it.
+    With `unit`, outputs of clips are normalized to unit length before. Collective: all ranks call it.
     """
-    outputs = clip_outputs(model, videos, share_of(videos, ranks), layer=layer, **reading(config, ranks))
-    own = {i: x.mean(0) for i, x in outputs.items()}
+    outputs = read(model, videos, share_of(videos, ranks), **reading(config, ranks))
+    own = {i: (F.normalize(x, dim=-1) if unit else x).mean(0) for i, x in outputs.items()}
     found = {i: x for part in ranks.gather_objects(own) for i, x in part.items()}
     check_failures(len(videos) - len(found), len(videos), config.max_failed, **_list_of(config, config.train_list))
     which = sorted(found)

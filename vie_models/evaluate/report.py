@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from ..encoders.pixels import PIXELS
 from ..failures import NothingReadError
 from ..files import replacing
+from ..models import MODELS
 from ..weights.card import Measured
 from ..weights.catalog import CATALOG
 from .figure import new_figure
@@ -116,10 +119,14 @@ def _row(result: dict[str, Any], protocol: str) -> Row:
     settings = result["settings"]
     name = {"supervised": "fine-tuned" if settings.get("weights") else "from scratch"}.get(protocol, protocol)
     untrained = "trained on the list" if result["task"] in ("vie", "rotation", "order") else "untrained"
+    if result["task"] in ("knn", "logistic") and result["model"] not in MODELS:
+        untrained = "random" if ",untrained" in result["model"] else "none" if result["model"] == PIXELS else "published"
     width = settings.get("width")
     model = result["model"] + (f" (width {width})" if width else "")
     given = settings.get("weights")
     shared = {key: value for key, value in settings.items() if key not in _NO_MATTER}
+    if "layer" in shared:
+        shared["layer"] = shared["layer"] or "output"
     if given and (training := _training(Path(given))):
         shared |= {"weights": _start(given), **{f"weights: {key}": value for key, value in training.items()}}
     return Row(model, _dataset(result), name, _start(given or untrained), settings=shared)
@@ -188,7 +195,7 @@ def _picture(rows: list[Row], out: Path) -> None:
     for axes, (dataset, group) in zip(
         figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0], panels.items(), strict=True
     ):
-        names = [f"{row.protocol}: {row.model}, {_label(row, rows)}" for row in group]
+        names = [textwrap.fill(f"{row.protocol}: {row.model}, {_label(row, rows)}", 60) for row in group]
         means = [100 * statistics.mean(row.top1) for row in group]
         spreads = [100 * statistics.stdev(row.top1) if len(row.top1) > 1 else 0 for row in group]
         axes.barh(names, means, xerr=spreads, color="tab:blue", height=0.7)

@@ -15,12 +15,15 @@ class Evaluation:
     """The settings of an evaluation: model, weights, videos and protocol."""
 
     model: str
-    """Name of the model to evaluate."""
+    """Name of the model to evaluate: of VIE, or "timm:NAME", "torchvision:NAME", "hf:NAME" (see docs/compare.md)."""
     weights: Path | None = None
-    """Weights of the model. Default: an untrained encoder, for comparison.
+    """Weights of a VIE model. Default: an untrained encoder, for comparison.
     Give the name of a published weight set, a weight folder, .safetensors file, PyTorch state_dict or TensorFlow checkpoint."""
     seed: int = 0
     """Seed for the weights of an untrained encoder."""
+    layer: str | None = None
+    """Layer whose features are read, averaged over space and time; `vie info MODEL` lists them.
+    Default: the model's output for kNN, and what its own head reads for logistic regression."""
     train_list: Path | None = None
     """List file of labeled training videos, one per line: `path frames label` or `path label`."""
     bank: bool = False
@@ -40,7 +43,7 @@ class Evaluation:
     temperature: float = 0.07
     """kNN: temperature of the votes."""
     workers: int = 4
-    """Number of processes that read videos, at most 4."""
+    """Number of processes that read videos."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the encoder's arithmetic."""
     device: Literal["cpu", "cuda"] | None = None
@@ -56,9 +59,6 @@ class Evaluation:
 class Probing(Evaluation):
     """The settings of a probe."""
 
-    layer: str | None = None
-    """Layer whose features are read, averaged over space and time; `vie info MODEL` lists them.
-    Default: the features that the model's own head reads."""
     group_regex: str | None = None
     r"""Regular expression that finds in a training video's path, from ROOT, the recording or person that it belongs to, as in
     `vie data folder`. Cross-validation holds out whole groups. Default: '_g\d+_', if all names have it, or else no groups."""
@@ -70,3 +70,31 @@ class Probing(Evaluation):
         super().__post_init__()
         if not 0 <= self.precision <= 1:
             raise ValueError(f"precision must be a share of the names, from 0 to 1, got {self.precision}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The settings of a comparison of encoders: models, layers and videos."""
+
+    encoders: tuple[str, ...]
+    """Names of models: of VIE, "timm:NAME", "torchvision:NAME", "hf:NAME", "FILE.pt2", or "pixels" (see docs/compare.md)."""
+    layers: tuple[str, ...] = ()
+    """Layers to evaluate besides each model's output, averaged over space and time. Each model takes those that it has."""
+    train_list: Path
+    """List file of labeled training videos, one per line: `path frames label` or `path label`."""
+    val_list: Path
+    """List file of labeled test videos, in the same format."""
+    root: Path = Path()
+    """Folder that the paths in the lists are relative to."""
+    out: Path
+    """Folder for the table (report.md), its picture, and a folder of results for each model, layer and protocol."""
+    clips: int = 5
+    """Number of clips per video."""
+    workers: int = 4
+    """Number of processes that read videos."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the encoders' arithmetic."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Device to evaluate on. Default: cuda if there is a GPU, or else cpu."""
+    max_failed: float = MAX_FAILED
+    """Largest share of the videos of each list that may be unreadable, from 0 to 1. With more, there is no result."""

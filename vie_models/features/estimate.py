@@ -96,7 +96,7 @@ def _clips(extractor: Extractor, path: PathOrURL) -> int:
 
 def _clip_bytes(extractor: Extractor) -> int:
     """Returns the bytes of one clip's features: float32 arrays, three numbers and its frame times."""
-    shapes = layer_shapes(extractor.model)
+    shapes = layer_shapes(extractor.model, extractor.layers)
     sizes = [output_size(extractor.model)]
     for layer in extractor.layers:
         channels, *rest = shapes[layer]

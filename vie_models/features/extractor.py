@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,12 +17,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..clip_spec import Placement
+from ..clip_spec import ClipSpec, Placement
+from ..encoders.load import as_encoder
+from ..encoders.protocol import OUTPUT, VideoEncoder, device_of
 from ..files import identity
-from ..models import Encoder
-from ..models.encoder import OUTPUT
 from ..models.precision import WrongArithmeticError, check_convolutions
 from ..models.weight_folder import hash_of_weights
 from ..progress import Progress
@@ -43,8 +44,12 @@ class Extractor:
     """Extracts embeddings and layer activations of videos with an encoder.
 
     Args:
-        model: the encoder. It is set to evaluation mode, and moved to `device` if that is given.
-        layers: names of layers to extract besides the embedding (see `model.layer_names`).
+        model: the encoder: one of VIE, any other with what `VideoEncoder` lists, the name of one (see `load_encoder`), or any
+            module that takes clips [B, 3, T, H, W] (see `WrappedModule`), with its `clip_spec`. It is set to evaluation mode,
+            and moved to `device` if that is given.
+        clip_spec: the clips of a module that has no `clip_spec` of its own.
+        layers: names of layers to extract besides the embedding (see `model.layer_names`; those of a module are the names that
+            `named_modules()` gives).
         pool: "avg" averages each layer over space and time, [C]; None keeps whole feature maps, [C, T, H, W].
         clips: number of clips per video (default: 5, or sliding windows if `stride` is given).
         placement: where the clips lie: "even", evenly spaced from the start of the video to its end; "paper", as in the paper's
@@ -67,8 +72,9 @@ class Extractor:
 
     def __init__(
         self,
-        model: Encoder,
+        model: VideoEncoder | nn.Module | str,
         *,
+        clip_spec: ClipSpec | None = None,
         layers: Sequence[str] = (),
         pool: Literal["avg"] | None = "avg",
         clips: int | None = None,
@@ -85,8 +91,9 @@ class Extractor:
     ) -> None:
         if clips is None and stride is None:
             clips = 5
-        if unknown := sorted(set(layers) - set(model.layer_names)):
-            raise ValueError(f"{model.model_name} has no layer {', '.join(unknown)}; it has {', '.join(model.layer_names)}")
+        model = as_encoder(model, clip_spec)
+        if OUTPUT in model.check_layers(layers):
+            raise ValueError(f'layers must not have "{OUTPUT}", the embedding, which is always there; leave it out')
         if pool not in ("avg", None):
             raise ValueError(f"pool must be 'avg' or None, got {pool!r}")
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
@@ -100,7 +107,7 @@ class Extractor:
         self.model, self.layers, self.pool = model.eval(), list(dict.fromkeys(layers)), pool
         if device is not None:
             self.model.to(device)
-        self.device = next(model.parameters()).device
+        self.device = device_of(model)
         self.dtype, self.time_limit, self.threads = dtype, time_limit, threads
         self.batch_size = batch_size or (4 if self.device.type == "cpu" else 32)
         share = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's processes share the machine's cores
@@ -196,11 +203,7 @@ class Extractor:
         """Returns the settings without the hash of the weights."""
         return {
             "model": self.model.model_name,
-            "clip_spec": {
-                **self.sampling.spec.to_dict(),
-                "mean": list(self.sampling.spec.mean),
-                "std": list(self.sampling.spec.std),
-            },
+            "clip_spec": json.loads(json.dumps(self.sampling.spec.to_dict())),
             "clips": self.sampling.clips,
             "placement": None if self.sampling.clips is None else self.sampling.placement,
             "window": self.sampling.window,
@@ -215,7 +218,7 @@ class Extractor:
 
         The arrays are None if the video failed.
         """
-        settings, versions = self.settings(), _versions()
+        settings, versions = self.settings(), {**_versions(), **self.model.source}
         with VideoReader(
             paths,
             self.sampling,

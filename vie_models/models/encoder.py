@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -77,6 +78,8 @@ class Encoder(
     """"avg", or "" for a model without a head that returns its last maps unpooled."""
     weights: Any = None
     """Catalog record of the loaded weight set, or None."""
+    source: Mapping[str, str] = MappingProxyType({})
+    """Versions of other packages that it comes from: none."""
     model_name: str
     """Registered name under which the encoder was built."""
     fused: bool = False

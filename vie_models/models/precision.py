@@ -16,8 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .encoder import Encoder
-
 TOLERANCE = 0.05
 """Largest relative error allowed in half precision. Rounding alone gives about 0.003 in bfloat16."""
 
@@ -33,9 +31,7 @@ PASSED: set[Any] = set()
 """The convolutions that were compared and are right. A run's validations do not compare them again."""
 
 
-def check_convolutions(
-    model: Encoder, clips: int, dtype: torch.dtype, gradients: bool = True, channels_last: bool = False
-) -> None:
+def check_convolutions(model: Any, clips: int, dtype: torch.dtype, gradients: bool = True, channels_last: bool = False) -> None:
     """Compares each kind of convolution in the model with float32: its result and, unless it is frozen, its gradients.
 
     A convolution that passed is not compared again by this process in the same layout.
@@ -52,7 +48,7 @@ def check_convolutions(
     """
     spec = model.clip_spec
     generator = torch.Generator().manual_seed(0)
-    weight = next(model.parameters())
+    weight = next(model.parameters(), torch.empty(0))
     x = torch.randn(clips, 3, spec.num_frames, spec.crop, spec.crop, generator=generator, device="cpu").to(weight.device)
     for (name, conv), shape in _kinds(model, x).items():
         learns = gradients and conv.weight.requires_grad
@@ -107,7 +103,7 @@ def times_of_float32(dtype: torch.dtype) -> float:
     return seconds[dtype] / seconds[torch.float32]
 
 
-def _kinds(model: Encoder, x: Tensor) -> dict[tuple[str, Any], torch.Size]:
+def _kinds(model: Any, x: Tensor) -> dict[tuple[str, Any], torch.Size]:
     """Returns one convolution of each kind, with the shape of its input."""
     seen: dict[Any, tuple[tuple[str, Any], torch.Size]] = {}
     handles = []
@@ -115,7 +111,7 @@ def _kinds(model: Encoder, x: Tensor) -> dict[tuple[str, Any], torch.Size]:
         if isinstance(module, nn.Conv2d | nn.Conv3d):
 
             def record(module: Any, inputs: tuple[Tensor, ...], name: str = name) -> None:
-                kind = (inputs[-1].shape, module.weight.shape, module.stride)
+                kind = (inputs[-1].shape, module.weight.shape, module.stride, module.dilation, module.groups)
                 seen.setdefault(kind, ((name, module), inputs[-1].shape))  # a lateral convolves its last input
 
             handles.append(module.register_forward_pre_hook(record))
@@ -136,7 +132,8 @@ def _results(conv: Any, inputs: Tensor, dtype: torch.dtype, gradients: bool) -> 
     x, weight = inputs.detach().to(dtype), conv.weight.detach().to(dtype)
     convolve = F.conv2d if weight.ndim == 4 else F.conv3d
     with torch.set_grad_enabled(gradients):
-        y = convolve(x.requires_grad_(gradients), weight.requires_grad_(gradients), None, conv.stride, conv.padding)
+        settings = (None, conv.stride, conv.padding, conv.dilation, conv.groups)
+        y = convolve(x.requires_grad_(gradients), weight.requires_grad_(gradients), *settings)
     if not gradients:
         return {"result": y}
     noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), device="cpu").to(y)

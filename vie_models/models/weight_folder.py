@@ -83,7 +83,7 @@ def timm_config(model: Encoder) -> dict[str, Any]:
     spec = model.clip_spec
     return {
         "input_size": [3, spec.crop, spec.crop],
-        "crop_pct": spec.crop / spec.resize,
+        "crop_pct": spec.crop / spec.short_side,
         "interpolation": spec.interpolation,
         "mean": list(spec.mean),
         "std": list(spec.std),
@@ -238,7 +238,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         save_file({k: t.detach().contiguous() for k, t in tensors.items()}, temporary, metadata={"format": "pt"})
 
 
-def hash_of_weights(model: Encoder) -> str:
+def hash_of_weights(model: Any) -> str:
     """Returns the SHA-256 of a model's state_dict (names, types, shapes, values), in hexadecimal; equal on all devices."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..encoders import VideoEncoder
 from ..failures import check_failures
 from ..features import Extractor
 from ..files import replacing
-from ..models import Encoder, layer_shapes, output_size
+from ..models import layer_shapes, output_size
 from ..progress import Progress
 from ..video import VideoError, VideoRead, VideoReader
 from .projection import SparseProjection
@@ -46,7 +47,7 @@ class PresentationRecord:
 
 def stimulus_features(
     table: str | os.PathLike[str],
-    model: Encoder,
+    model: VideoEncoder,
     out: str | os.PathLike[str],
     *,
     layers: Sequence[str] = (EMBEDDING,),
@@ -260,9 +261,9 @@ class _Reducer:
 
 
 def _reducers(
-    model: Encoder, layers: Sequence[str], window: float | None, pool: Pool | None, project: int | None, seed: int
+    model: VideoEncoder, layers: Sequence[str], window: float | None, pool: Pool | None, project: int | None, seed: int
 ) -> list[_Reducer]:
-    shapes = {**layer_shapes(model), EMBEDDING: [output_size(model)]}
+    shapes = {**layer_shapes(model, [layer for layer in layers if layer != EMBEDDING]), EMBEDDING: [output_size(model)]}
     windows = layer_windows(model, layers, window=window)
     reducers = []
     for layer in layers:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..encoders import OUTPUT, VideoEncoder, WrappedModule
 from ..models import Encoder
 from ..video import window_offsets
 
@@ -20,11 +21,12 @@ EMBEDDING = "embedding"
 _SIDE = 32  # pixels: what a layer sees in time does not depend on the size of the frames
 
 
-def frames_seen(model: Encoder, layers: Sequence[str]) -> dict[str, np.ndarray]:
+def frames_seen(model: VideoEncoder, layers: Sequence[str]) -> dict[str, np.ndarray]:
     """Returns, for each layer, bool [T', T]: whether a step of its map depends on a frame of the clip.
 
     A copy of the model gets positive weights only, so nothing cancels. Its input is T clips, in each of which one frame is 1
-    and the others are 0. An output above 0 then means that the frame reaches that step.
+    and the others are 0. An output above 0 then means that the frame reaches that step. Other packages' encoders keep their
+    weights: in each of T clips one frame of noise is another, and what differs from the clip as it was depends on that frame.
 
     Args:
         layers: names of layers, or "embedding" for the output, which has one step.
@@ -32,6 +34,8 @@ def frames_seen(model: Encoder, layers: Sequence[str]) -> dict[str, np.ndarray]:
     Raises:
         ValueError: the model has no such layer.
     """
+    if not isinstance(model, Encoder):
+        return _frames_that_matter(model, layers)
     twin = copy.deepcopy(model).cpu().double().eval()
     for module in twin.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
@@ -55,7 +59,27 @@ def frames_seen(model: Encoder, layers: Sequence[str]) -> dict[str, np.ndarray]:
     return seen
 
 
-def layer_windows(model: Encoder, layers: Sequence[str], *, window: float | None = None) -> dict[str, np.ndarray]:
+def _frames_that_matter(model: VideoEncoder, layers: Sequence[str]) -> dict[str, np.ndarray]:
+    spec = model.clip_spec
+    dtype = torch.float64 if isinstance(model, WrappedModule) else torch.float32  # a program has the type it was written with
+    twin = copy.deepcopy(model).to("cpu", dtype).eval()
+    draws = torch.Generator().manual_seed(0)
+    clip = torch.rand(2, 3, spec.num_frames, spec.crop, spec.crop, generator=draws, device="cpu").to(dtype)
+    names = [OUTPUT if layer == EMBEDDING else layer for layer in layers]
+    seen: dict[str, list[torch.Tensor]] = {layer: [] for layer in layers}
+    with torch.no_grad():
+        for frame in range(spec.num_frames):
+            changed = torch.stack([clip[0], clip[0]])  # in one batch, for the same arithmetic
+            changed[1, :, frame] = clip[1, :, frame]
+            maps = twin.forward_layers(changed, names)
+            for layer, name in zip(layers, names, strict=True):
+                found = maps[name] if maps[name].ndim == 5 else maps[name][:, :, None, None, None]
+                change = (found[1] - found[0]).abs().amax((0, 2, 3))  # [T']
+                seen[layer].append(change > torch.finfo(dtype).eps ** 0.6 * found[0].abs().max())
+    return {layer: torch.stack(rows, 1).numpy() for layer, rows in seen.items()}
+
+
+def layer_windows(model: VideoEncoder, layers: Sequence[str], *, window: float | None = None) -> dict[str, np.ndarray]:
     """Returns the window of time that each step of each layer sees: [T', 2], from and to, in ms after the start of the clip.
 
     A window lasts from the earliest frame that the step depends on to the end of the last one's place on the time grid.

@@ -7,7 +7,7 @@ from ..lazy import lazy_names
 if TYPE_CHECKING:
     from .clusters import Clusters, cluster, write_clusters
     from .duplicates import Duplicate, find_duplicates
-    from .examples import Example, embed_example, find, load_encoder
+    from .examples import Example, embed_example, encoder_of, find
     from .index import Hit, Index, Pathway, build_index, open_index
     from .likeness import percentile_of, random_cosines
     from .pictures import contact_sheet, thumbnail
@@ -19,7 +19,7 @@ __getattr__, __all__ = lazy_names(
     {
         ".clusters": ["Clusters", "cluster", "write_clusters"],
         ".duplicates": ["Duplicate", "find_duplicates"],
-        ".examples": ["Example", "embed_example", "find", "load_encoder"],
+        ".examples": ["Example", "embed_example", "encoder_of", "find"],
         ".index": ["Hit", "Index", "Pathway", "build_index", "open_index"],
         ".likeness": ["percentile_of", "random_cosines"],
         ".pictures": ["contact_sheet", "thumbnail"],

@@ -43,10 +43,18 @@ class Duplicate:
     """Number of clips that match."""
     speed: float
     """Seconds of the second stretch for a second of the first, one of `SPEEDS`."""
+    percentile: float
+    """Percentage of random pairs of the index that are less alike."""
 
 
 def find_duplicates(
-    index: Index, threshold: float = THRESHOLD, *, ratio: float = RATIO, matches: int = 2, progress: bool = False
+    index: Index,
+    threshold: float = THRESHOLD,
+    *,
+    ratio: float = RATIO,
+    matches: int = 2,
+    percentile: float = 0,
+    progress: bool = False,
 ) -> list[Duplicate]:
     """Finds stretches of different videos that are near-duplicates.
 
@@ -56,6 +64,7 @@ def find_duplicates(
         ratio: most that the distance (1 - cosine similarity) of clips that match may be, as a part of their mean distance to
             the tenth most similar other video; in (0, 1]. With fewer videos or a ratio of 1, only the threshold counts.
         matches: least number of clips that match, in order; or all, of a video with fewer.
+        percentile: leave out pairs that are less alike than this percentage of random pairs of the index.
         progress: show a progress bar.
 
     Returns:
@@ -67,6 +76,8 @@ def find_duplicates(
     for name, number in (("threshold", threshold), ("ratio", ratio)):
         if not 0 < number <= 1:
             raise ValueError(f"{name} must be in (0, 1], got {number}")
+    if not 0 <= percentile <= 100:
+        raise ValueError(f"percentile must be from 0 to 100, got {percentile}")
     if matches < 1:
         raise ValueError(f"matches must be >= 1, got {matches}")
     rows, values = _links(index, threshold, ratio, progress)
@@ -83,7 +94,10 @@ def find_duplicates(
         )
         if len(kept) >= min(matches, *(index.videos[number].rows for number in (one, two))):
             first, second = (_stretch(index, rows[links[kept], side]) for side in (0, 1))
-            found.append(Duplicate(first, second, float(values[links[kept]].mean()), len(kept), speed))
+            similarity = float(values[links[kept]].mean())
+            pair_percentile = float(index.percentiles(similarity))
+            if pair_percentile >= percentile:
+                found.append(Duplicate(first, second, similarity, len(kept), speed, pair_percentile))
     return sorted(found, key=lambda pair: (-pair.similarity, pair.first.name, pair.second.name))
 
 

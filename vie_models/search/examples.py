@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..clip_spec import ClipSpec, Placement
+from ..encoders import VideoEncoder, load_encoder
 from ..features import Extractor
-from ..models import Encoder
-from ..video import Clip, Video, VideoError, cropping, decoding, open_video, path_or_url, regular_clip, window_offsets
-from ..weights import create_model, hash_of_weights
+from ..video import GRID_FPS, Clip, Video, VideoError, cropping, decoding, open_video, path_or_url, regular_clip, window_offsets
+from ..weights import hash_of_weights
 from .index import Hit, Index, Pathway
 
 _MAX_CLIPS = 32  # of a long moment
@@ -60,11 +60,12 @@ def find(
     examples: Sequence[Example] | Example,
     k: int = 20,
     *,
-    model: Encoder | None = None,
+    model: VideoEncoder | None = None,
     pathway: Pathway | None = None,
     keep_own: bool = False,
     overlaps: bool = False,
     videos: bool = False,
+    percentile: float = 0,
 ) -> list[Hit]:
     """Finds the clips most like the examples: like the mean of all of them, minus the mean of those with `minus`.
 
@@ -77,9 +78,11 @@ def find(
         keep_own: do not leave out the clips that overlap the examples themselves.
         overlaps: do not leave out clips that overlap a better one of the same video, as windows of one moment do.
         videos: only the best clip of each video, and none of the examples' own videos; `overlaps` changes nothing then.
+        percentile: leave out clips that are less alike than this percentage of random pairs of the index. With examples that
+            are subtracted, all cosines are low: leave it at 0.
 
     Returns:
-        At most k hits, the most similar first.
+        At most k hits, the most similar first, with their percentiles.
 
     Raises:
         FileNotFoundError: a video does not exist.
@@ -92,7 +95,7 @@ def find(
         raise ValueError("at least one example must be given that is not subtracted")
     if k < 1:
         raise ValueError(f"k must be >= 1, got {k}")
-    model = model or load_encoder(index)
+    model = model or encoder_of(index)
     vectors = {example: embed_example(index, example, model) for example in examples}
     query = np.mean([vectors[example] for example in examples if not example.minus], 0)
     if any(example.minus for example in examples):
@@ -112,8 +115,9 @@ def find(
         hits = index.nearest(query, min(asked, len(index)), exclude, pathway=pathway)
         kept = hits if keep_all else best_of_each_video(hits) if videos else without_overlaps(hits)
         if len(kept) >= enough or asked >= len(index) or keep_all:
-            return kept[:k]
+            break
         asked *= 4
+    return index.with_percentiles(kept[:k], least=percentile, pathway=pathway)
 
 
 def _own_span(index: Index, path: str | os.PathLike[str], example: Example, clip: float) -> tuple[float, float]:
@@ -125,6 +129,15 @@ def _own_span(index: Index, path: str | os.PathLike[str], example: Example, clip
     if start < 0:
         return 0.0, end - start
     return start - max(end - float(ends.max()), 0), end
+
+
+def shown(index: Index, example: Example) -> Hit:
+    """Describes an example for a sheet of pictures: its video and the seconds that are compared, as far as the video goes."""
+    path = path_or_url(example.path)
+    with decoding(path), open_video(path, GRID_FPS, threads=_THREADS) as video:
+        start, end = example.span(clip_seconds(index.settings))
+        end = min(end, video.num_frames / GRID_FPS)
+        return Hit(-1, str(video.name), str(path), max(start, 0.0), end, 1.0)
 
 
 def without_overlaps(hits: Sequence[Hit]) -> list[Hit]:
@@ -144,7 +157,7 @@ def best_of_each_video(hits: Iterable[Hit]) -> list[Hit]:
     return list(best.values())
 
 
-def load_encoder(index: Index) -> Encoder:
+def encoder_of(index: Index) -> VideoEncoder:
     """Loads the encoder that made the features of an index, by its name.
 
     Raises:
@@ -156,11 +169,11 @@ def load_encoder(index: Index) -> Encoder:
 
 
 @functools.lru_cache(maxsize=2)
-def _load(name: str) -> Encoder:
-    return create_model(name, pretrained=True)
+def _load(name: str) -> VideoEncoder:
+    return load_encoder(name)
 
 
-def embed_example(index: Index, example: Example, model: Encoder | None = None) -> np.ndarray:
+def embed_example(index: Index, example: Example, model: VideoEncoder | None = None) -> np.ndarray:
     """Embeds an example as the features of an index were made: a unit vector, float32 [D].
 
     Args:
@@ -173,7 +186,7 @@ def embed_example(index: Index, example: Example, model: Encoder | None = None) 
         VideoError: the video cannot be read.
         ValueError: the moment does not lie in the video, or the model or its weights are others than the features'.
     """
-    model = model or load_encoder(index)
+    model = model or encoder_of(index)
     _check_weights(model, index)
     extractor = Extractor(
         model,
@@ -235,7 +248,7 @@ def _clips(example: Example, extractor: Extractor, num_frames: int) -> list[tupl
     return [Clip.of([start + offset for offset in offsets], num_frames).indices for start in starts]
 
 
-def _check_weights(model: Encoder, index: Index) -> None:
+def _check_weights(model: VideoEncoder, index: Index) -> None:
     made_by = index.settings["model"]
     if model.model_name != made_by or hash_of_weights(model) != index.settings["weights"]:
         raise ValueError(

@@ -30,6 +30,7 @@ from ..files import identity, locked, replacing
 from ..models import MODELS
 from ..progress import Progress
 from ..video import is_url, path_or_url
+from .likeness import percentile_of, random_cosines
 from .neighbors import MAX_EXACT, SLACK, FaissIndex, Kind, exact_ranked, rank
 
 FOLDER = "index"
@@ -55,6 +56,8 @@ class Hit:
     """Its end."""
     similarity: float
     """Cosine similarity to the query."""
+    percentile: float | None = None
+    """Percentage of random pairs of the index that are less alike; None where nothing was compared with them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,6 +111,7 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._random: dict[Pathway | None, np.ndarray] = {}
         try:
             self._read()
         except (OSError, ValueError):  # a build that ended just now removed the files that it replaced
@@ -211,6 +215,35 @@ class Index:
         kth = dots[min(k, len(dots)) - 1]
         hits = [self.hit(row, dot) for row, dot in zip(rows.tolist(), dots.tolist(), strict=True) if row >= 0 and dot >= kth]
         return sorted(hits, key=lambda hit: (-hit.similarity, hit.name, hit.start))[:k]
+
+    def percentiles(self, similarities: np.ndarray | float, pathway: Pathway | None = None) -> np.ndarray:
+        """Returns the percentage of random pairs of clips of different videos that are less alike, 0 to 100.
+
+        Args:
+            similarities: cosine similarities, of any shape.
+            pathway: they compare only this pathway's part of two-pathway embeddings.
+
+        Raises:
+            ValueError: the index has one row, and so no pairs.
+        """
+        if pathway not in self._random:
+            part = self.pathways[pathway] if pathway else slice(None)
+            self._random[pathway] = random_cosines(self.rows[:, part], self.video)
+        return percentile_of(similarities, self._random[pathway])
+
+    def with_percentiles(self, hits: Iterable[Hit], *, least: float = 0, pathway: Pathway | None = None) -> list[Hit]:
+        """Fills in the percentiles of hits, and leaves out those below `least`. An index of one row has no pairs: None.
+
+        Raises:
+            ValueError: `least` is not from 0 to 100.
+        """
+        if not 0 <= least <= 100:
+            raise ValueError(f"percentile must be from 0 to 100, got {least}")
+        hits = list(hits)
+        if len(self) < 2:
+            return hits
+        found = self.percentiles(np.array([hit.similarity for hit in hits]), pathway).tolist()
+        return [dataclasses.replace(hit, percentile=p) for hit, p in zip(hits, found, strict=True) if p >= least]
 
     def hit(self, row: int, similarity: float = 1.0) -> Hit:
         """Describes a row."""

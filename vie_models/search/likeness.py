@@ -5,10 +5,14 @@ N rows, D dimensions.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 PAIRS = 20_000
 """Random pairs that are drawn."""
+LEAST = 99.0
+"""Percentile below which the commands cut their lists: of N unrelated clips, N / 100 are above it by chance."""
 QUANTILES = 1001
 """Cosines that are kept of them: every tenth of a percent."""
 
@@ -47,6 +51,11 @@ def percentile_of(cosine: np.ndarray | float, random: np.ndarray) -> np.ndarray:
         random: what `random_cosines` returned.
     """
     return np.asarray(np.interp(cosine, random, np.linspace(0, 100, len(random))))
+
+
+def in_words(percentile: float) -> str:
+    """Returns a percentile with a decimal, rounded down, at most 99.9: random pairs that were drawn are not all there are."""
+    return f"{math.floor(10 * min(percentile, 99.9) + 1e-9) / 10:.1f}"
 
 
 def _cosines(rows: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..files import replacing
 from ..video import GRID_FPS, Video, VideoError, decoding, open_video, path_or_url
+from .likeness import in_words
 
 if TYPE_CHECKING:
     from .index import Hit
@@ -20,6 +21,8 @@ WIDTH, HEIGHT, GAP = 192, 108, 8
 """Sizes of a tile and the space between tiles, in pixels."""
 TEXT = 13
 """Height of the letters, in pixels."""
+_FRAME = (214, 39, 40)
+_WIDEST = 1000  # up to which a sheet is widened for its title
 
 
 def thumbnail(path: str | os.PathLike[str], at: float, height: int = HEIGHT) -> Image.Image:
@@ -69,6 +72,7 @@ def contact_sheet(
     columns: int = 5,
     caption: Callable[[Hit], str] | None = None,
     title: str | None = None,
+    query: Hit | None = None,
 ) -> Path:
     """Writes a sheet of pictures of clips as a PNG: the middle frame of each, with its video's name, time and similarity below.
 
@@ -78,6 +82,7 @@ def contact_sheet(
         columns: pictures in a row.
         caption: two lines of text for each clip (default: name; time and similarity).
         title: a line above the pictures.
+        query: what was searched for: it stands first, framed, with its name and time.
 
     Returns:
         The path.
@@ -89,39 +94,74 @@ def contact_sheet(
         raise ValueError("there are no clips to draw")
     if columns < 1:
         raise ValueError(f"columns must be >= 1, got {columns}")
+    tiles = [(picture, (caption or _about)(hit)) for picture, hit in zip(_middles(hits), hits, strict=True)]
+    if query is not None:
+        (picture,) = _middles([query])
+        tiles.insert(0, (picture, f"{query.name}\nsearched: {clock(query.start)} to {clock(query.end)}"))
+    return save(sheet(tiles, columns, title, framed=int(query is not None)), path)
+
+
+def contact_rows(rows: Sequence[tuple[str, Sequence[Hit]]], path: str | os.PathLike[str], *, columns: int = 8) -> Path:
+    """Writes one picture with a row of clips for each of several groups, which have a title and at least one clip each.
+
+    Raises:
+        ValueError: there are no groups.
+    """
+    if not rows:
+        raise ValueError("there are no groups to draw")
+    parts = []
+    for title, hits in rows:
+        shown = hits[:columns]
+        parts.append(
+            sheet([(picture, _about(hit)) for picture, hit in zip(_middles(shown), shown, strict=True)], columns, title)
+        )
+    canvas = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
+    y = 0
+    for part in parts:
+        canvas.paste(part, (0, y))
+        y += part.height
+    return save(canvas, path)
+
+
+def _middles(hits: Sequence[Hit]) -> list[Image.Image]:
+    """Reads the middle frame of each clip, in one pass of each video."""
     times: dict[str, list[float]] = {}
     for hit in hits:
         times.setdefault(hit.path, []).append((hit.start + hit.end) / 2)
     read = {video: iter(thumbnails(video, seconds)) for video, seconds in times.items()}
-    tiles = [(next(read[hit.path]), (caption or _about)(hit)) for hit in hits]
-    return save(sheet(tiles, columns, title), path)
+    return [next(read[hit.path]) for hit in hits]
 
 
-def sheet(tiles: Sequence[tuple[Image.Image, str]], columns: int, title: str | None = None) -> Image.Image:
-    """Arranges pictures with captions of at most two lines in rows."""
+def sheet(tiles: Sequence[tuple[Image.Image, str]], columns: int, title: str | None = None, framed: int = 0) -> Image.Image:
+    """Arranges pictures with captions of at most two lines in rows; the first `framed` have a frame."""
     columns = min(columns, len(tiles))
     below = 2 * (TEXT + 3) + GAP
     top = GAP + (TEXT + 10 if title else 0)
     size = (GAP + columns * (WIDTH + GAP), top + -(-len(tiles) // columns) * (HEIGHT + below))
+    title = title or ""
+    size = (max(size[0], min(int(letters(TEXT + 2).getlength(title)) + 2 * GAP, _WIDEST)), size[1])
     canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
-    if title:
-        draw.text((GAP, GAP), fitting(title, size[0] - 2 * GAP, TEXT + 2), fill="black", font=letters(TEXT + 2))
+    draw.text((GAP, GAP), fitting(title, size[0] - 2 * GAP, TEXT + 2), fill="black", font=letters(TEXT + 2))
     for i, (picture, text) in enumerate(tiles):
         x, y = GAP + i % columns * (WIDTH + GAP), top + i // columns * (HEIGHT + below)
-        paste(canvas, picture, (x, y), (WIDTH, HEIGHT))
+        box = paste(canvas, picture, (x, y), (WIDTH, HEIGHT))
+        if i < framed:
+            draw.rectangle(box, outline=_FRAME, width=4)
         lines = [fitting(line, WIDTH) for line in text.splitlines()[:2]]
         draw.multiline_text((x, y + HEIGHT + 2), "\n".join(lines), fill="black", font=letters(), spacing=2)
     return canvas
 
 
-def paste(canvas: Image.Image, picture: Image.Image, place: tuple[int, int], size: tuple[int, int]) -> None:
-    """Puts a picture into the middle of a black box of a size, whole."""
-    box = Image.new("RGB", size, (24, 24, 24))
+def paste(
+    canvas: Image.Image, picture: Image.Image, place: tuple[int, int], size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Puts a picture into the middle of a space, whole, and returns its corners: the first and the last pixel."""
     scale = min(size[0] / picture.width, size[1] / picture.height)
     fitted = picture.resize((max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)))
-    box.paste(fitted, ((size[0] - fitted.width) // 2, (size[1] - fitted.height) // 2))
-    canvas.paste(box, place)
+    x, y = place[0] + (size[0] - fitted.width) // 2, place[1] + (size[1] - fitted.height) // 2
+    canvas.paste(fitted, (x, y))
+    return x, y, x + fitted.width - 1, y + fitted.height - 1
 
 
 def fitting(text: str, width: int, size: int = TEXT) -> str:
@@ -159,4 +199,5 @@ def save(picture: Image.Image, path: str | os.PathLike[str]) -> Path:
 
 
 def _about(hit: Hit) -> str:
-    return f"{hit.name}\n{clock(hit.start)} to {clock(hit.end)}, {hit.similarity:.3f}"
+    likeness = f"{hit.similarity:.3f}" if hit.percentile is None else f"{hit.similarity:.2f}: {in_words(hit.percentile)} %"
+    return f"{hit.name}\n{clock(hit.start)} to {clock(hit.end)}, {likeness}"

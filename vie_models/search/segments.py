@@ -14,8 +14,9 @@ import os
 
 import numpy as np
 
+from ..encoders import VideoEncoder
 from ..features import Extractor
-from ..models import Encoder, model_entry
+from ..models import MODELS
 from ..video import path_or_url
 
 THRESHOLD = 0.1
@@ -59,7 +60,7 @@ class Segmentation:
 
 def segment(
     video: str | os.PathLike[str],
-    model: Encoder,
+    model: VideoEncoder,
     *,
     window: float | None = None,
     stride: float = 0.5,
@@ -92,7 +93,7 @@ def segment(
     rows /= np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-30)
     similarity = _cosines(rows)
     pathways = {}
-    if model_entry(model.model_name).two_pathway:
+    if model.model_name in MODELS and MODELS[model.model_name].two_pathway:
         half = rows.shape[1] // 2
         for name, part in (("static", rows[:, :half]), ("dynamic", rows[:, half:])):
             units = part / np.linalg.norm(part, axis=1, keepdims=True).clip(1e-30)

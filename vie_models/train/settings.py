@@ -195,7 +195,7 @@ class TrainConfig:
 
         spec = model_entry(self.model).clip_spec
         if self.crop is not None:
-            spec = dataclasses.replace(spec, crop=self.crop, resize=round(spec.resize * self.crop / spec.crop))
+            spec = dataclasses.replace(spec, crop=self.crop, resize=round(spec.short_side * self.crop / spec.crop))
         model = build_model(self.model, clip_spec=spec, num_classes=num_classes, **self.sizes)
         for module in model.modules():
             if isinstance(module, NormAct):

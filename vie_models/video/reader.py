@@ -231,7 +231,7 @@ class _Worker:
                     continue
                 message = received
                 if isinstance(received, _Header):
-                    pixels = np.frombuffer(self._connection.recv_bytes(), np.uint8).reshape(received.shape)
+                    pixels = np.frombuffer(self._connection.recv_bytes(), received.dtype).reshape(received.shape)
                     message = dataclasses.replace(received.clip, pixels=pixels)
                 yield message
         except (EOFError, OSError) as error:
@@ -252,6 +252,7 @@ class _Header:
 
     clip: ClipRead
     shape: tuple[int, ...]
+    dtype: np.dtype
 
 
 def _serve(connection: Connection) -> NoReturn:
@@ -273,7 +274,7 @@ def _serve(connection: Connection) -> NoReturn:
             for message in read_video(path, sampling, threads=threads, progress=progress):
                 if isinstance(message, ClipRead):
                     pixels = np.ascontiguousarray(message.pixels)
-                    connection.send(_Header(dataclasses.replace(message, pixels=_NO_PIXELS), pixels.shape))
+                    connection.send(_Header(dataclasses.replace(message, pixels=_NO_PIXELS), pixels.shape, pixels.dtype))
                     connection.send_bytes(pixels.reshape(-1).data)
                 else:
                     connection.send(message)

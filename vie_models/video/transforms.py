@@ -6,12 +6,15 @@ T time, H height, W width.
 from __future__ import annotations
 
 import functools
-from typing import get_args
+from collections.abc import Callable
+from typing import Any, get_args
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
+from torchvision.transforms import Resize, v2
+from torchvision.transforms import functional as functional_v1
 from torchvision.transforms.v2 import functional
 
 from ..clip_spec import Augmentation, ClipSpec, HasClipSpec, spec_of
@@ -32,13 +35,12 @@ COLOR_CHANGES = {
 class ClipTransform:
     """The evaluation transform: uint8 [T, H, W, 3] or [T, 3, H, W] -> float32 [3, T, crop, crop], normalized. Picklable.
 
-    Resizes the short side to `spec.resize` pixels and crops a center square of `spec.crop` pixels. Channels are the axis of
+    Resizes frames as `spec.resize` says and crops a center square of `spec.crop` pixels. Channels are the axis of
     length 3, the last one if both are (frames 3 pixels wide). Input of another shape or type raises ValueError.
     """
 
     def __init__(self, spec: ClipSpec) -> None:
         self.spec = spec
-        self._crop = v2.Compose([v2.Resize(spec.resize, self._interpolation, antialias=True), v2.CenterCrop(spec.crop)])
 
     @property
     def _interpolation(self) -> v2.InterpolationMode:
@@ -49,13 +51,20 @@ class ClipTransform:
         return self.normalize(self.crop(clip))
 
     def crop(self, clip: Tensor | np.ndarray) -> Tensor:
-        """uint8 [T, H, W, 3] or [T, 3, H, W] -> uint8 [T, 3, crop, crop]: the first half, on each frame separately."""
-        return self._crop(self._frames(clip))
+        """uint8 [T, H, W, 3] or [T, 3, H, W] -> [T, 3, crop, crop]: the first half, on each frame separately.
+
+        The result is uint8; float32, from 0 to 255, if the resampler is "unrounded".
+        """
+        frames, spec = self._frames(clip), self.spec
+        frames = RESAMPLERS[spec.resampler](frames, list(spec.sides), self._interpolation, antialias=spec.antialias)
+        margins = [length - spec.crop for length in frames.shape[-2:]]
+        top, left = (margin // 2 if spec.center == "floor" else round(margin / 2) for margin in margins)
+        return frames[..., top : top + spec.crop, left : left + spec.crop]
 
     def normalize(
         self, frames: Tensor, dtype: torch.dtype = torch.float32, memory_format: torch.memory_format = torch.contiguous_format
     ) -> Tensor:
-        """uint8 [..., T, 3, H, W] -> [..., 3, T, H, W] of a type and layout: the second half, for one clip or a batch.
+        """[..., T, 3, H, W], 0 to 255 -> [..., 3, T, H, W] of a type and layout: the second half, for one clip or a batch.
 
         On a GPU it is one pass, a product and a sum in float32, which may differ from the CPU's in the last bit.
         """
@@ -172,6 +181,25 @@ def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.de
         m, s = (torch.tensor(values, dtype=torch.float64, device="cpu") for values in (mean, std))
         each = torch.stack([m, s, -m / s, 1 / (255 * s)]).float()[..., None, None, None]
         return to_device(each, device).unbind()
+
+
+def _resized_by_pillow(frames: Tensor, sides: list[int], interpolation: v2.InterpolationMode, *, antialias: bool) -> Tensor:
+    resize = Resize(sides, interpolation)
+    images = (Image.fromarray(np.ascontiguousarray(frame)) for frame in frames.permute(0, 2, 3, 1).numpy())
+    return torch.from_numpy(np.stack([np.asarray(resize(image)) for image in images])).permute(0, 3, 1, 2)
+
+
+def _unrounded(frames: Tensor, *sizes: Any, antialias: bool) -> Tensor:
+    return functional.resize(frames.float(), *sizes, antialias=antialias)
+
+
+RESAMPLERS: dict[str, Callable[..., Tensor]] = {
+    "torch": functional.resize,
+    "torch_float": functional_v1.resize,
+    "unrounded": _unrounded,
+    "pillow": _resized_by_pillow,
+}
+"""What resizes frames [T, 3, H, W], for each `ClipSpec.resampler`."""
 
 
 def short_sides(spec: ClipSpec) -> tuple[int, int]:
