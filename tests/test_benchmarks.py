@@ -1,12 +1,15 @@
 """Runs the benchmarks and checks what they compare and write, not the times they measure."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+import torch
 from support import ROOT
+from support.fake_cuda import fake_cuda
 from support.ffmpeg import path_with_ffmpeg
 
 from benchmarks.__main__ import main
@@ -61,6 +64,17 @@ def here(tmp_path, monkeypatch, *arguments):
     """Runs a benchmark in this process."""
     monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments, "--out", str(tmp_path)])
     main()
+
+
+def test_gpu_on_a_cuda_device_that_is_not_there(tmp_path, monkeypatch):
+    """No tensors of two devices mix, and the results are the CPU's. The device knows no autocast and no inference tensors."""
+    monkeypatch.setattr(torch, "inference_mode", lambda on=True: torch.no_grad() if on else contextlib.nullcontext())
+    parts = ("forward", "reference", "bank", "train", "augment", "fed", "extract")
+    with fake_cuda():
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 5))  # no bfloat16
+        here(tmp_path, monkeypatch, "gpu", "--device", "cuda", "--dry", "--minutes", "60", "--parts", *parts)
+    *_, wrong = json.loads((tmp_path / "gpu.json").read_text())["tables"]
+    assert wrong["rows"] == []
 
 
 def test_gpu_says_what_it_had_no_time_for(tmp_path, monkeypatch):
