@@ -1,5 +1,6 @@
 """Runs the benchmarks and checks what they compare and write, not the times they measure."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -13,6 +14,7 @@ from support.fake_cuda import fake_cuda
 from support.ffmpeg import path_with_ffmpeg
 
 from benchmarks.__main__ import main
+from benchmarks.train import clips_in_memory, make_run
 
 
 def run(tmp_path, name, *arguments):
@@ -75,6 +77,14 @@ def test_gpu_on_a_cuda_device_that_is_not_there(tmp_path, monkeypatch):
         here(tmp_path, monkeypatch, "gpu", "--device", "cuda", "--dry", "--minutes", "60", "--parts", *parts)
     *_, wrong = json.loads((tmp_path / "gpu.json").read_text())["tables"]
     assert wrong["rows"] == []
+
+
+def test_training_steps_run_on_the_gpu_that_is_asked_for(tmp_path):
+    options = argparse.Namespace(device="cuda", rows=5000, batch=2, dtype="float32", channels_last=False, compile=False)
+    with fake_cuda():
+        run = make_run("vie_single_tiny", tmp_path, options)
+        assert {parameter.device.type for parameter in run.model.parameters()} == {"cuda"}
+        assert clips_in_memory(run).frames.is_pinned()
 
 
 def test_gpu_says_what_it_had_no_time_for(tmp_path, monkeypatch):
