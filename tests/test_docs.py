@@ -28,7 +28,8 @@ README = (ROOT / "README.md").read_text()
 PAGES = {"README.md": README, "CONTRIBUTING.md": (ROOT / "CONTRIBUTING.md").read_text()}
 PAGES |= {file.relative_to(ROOT / "docs").as_posix(): file.read_text() for file in sorted((ROOT / "docs").rglob("*.md"))}
 SMALL = "--steps 2 --ir-steps 1 --lr-boundaries --batch-size 4 --clusters 2 --background 2 --workers 0 --validate-every 2"
-SHORT = {"train": SMALL, "finetune": "--epochs 1 --batch-size 4 --workers 0", "eval": "--workers 0", "probe": "--workers 0 --clips 1"}
+SHORT = {"train": SMALL, "finetune": "--epochs 1 --batch-size 4 --workers 0", "eval": "--workers 0"}
+SHORT["probe"] = "--workers 0 --clips 1"
 """Flags that keep a command of the README to a few seconds."""
 
 
