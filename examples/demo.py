@@ -68,9 +68,10 @@ def main(video: Path, out: Path) -> None:
     """Segments a video, says which segments return, and draws them."""
     out.mkdir(parents=True, exist_ok=True)
     found = segment(video, vie.create_model(MODEL, pretrained=True))
-    random = random_cosines(vie.load_memory_bank(MODEL)["memory_bank"].numpy())
+    bank = vie.load_memory_bank(MODEL)["memory_bank"].numpy()
+    random = random_cosines(bank)
     pairs, spans = returning(found, random), found.segments
-    picture = draw_segments(found, out / "moments.png")
+    picture = draw_segments(found, out / "moments.png", bank)
     add_matches(picture, video, spans, pairs)
     moments = f"{len(found.times)} moments seen by {MODEL}, an encoder that learned without labels"
     print(f"{video.name} lasts {clock(found.duration)}: {moments}.")

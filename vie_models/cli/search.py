@@ -269,9 +269,11 @@ class Segment:
 
     def run(self) -> int:
         from ..features.inputs import feature_name
+        from ..models import list_models
         from ..search import draw_segments, segment
         from ..search.segments import KERNEL, THRESHOLD
         from ..video.sources import path_or_url
+        from ..weights import list_weights, load_memory_bank
 
         model = _encoder(self.model, self.weights).to(self.device or default_device())
         found = segment(
@@ -291,7 +293,9 @@ class Segment:
             shown = [[_s(start), _s(end), f"{strength:.2f}" if start else ""] for start, end, strength in rows]
             print(format_table(["start, s", "end, s", "novelty at its start"], shown))
         out = self.out or Path(f"{Path(feature_name(path_or_url(self.video))).name}.segments.png")
-        print(f"wrote {draw_segments(found, out)}", file=sys.stderr)
+        published = self.weights is None and self.model in {*list_models(), *list_weights()}
+        bank = load_memory_bank(self.model)["memory_bank"].numpy() if published else None
+        print(f"wrote {draw_segments(found, out, bank)}", file=sys.stderr)
         return 0
 
 

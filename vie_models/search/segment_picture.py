@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..colors import viridis
+from .likeness import LEAST, random_cosines
 from .pictures import GAP, TEXT, clock, fitting, letters, paste, save, thumbnails
 from .segments import Segmentation
 
@@ -22,18 +23,25 @@ _BARS = ((205, 218, 238), (238, 222, 196))
 _TITLES = {"all": "all moments", "static": "appearance (static pathway)", "dynamic": "motion (dynamic pathway)"}
 
 
-def draw_segments(found: Segmentation, path: str | os.PathLike[str]) -> Path:
+def draw_segments(found: Segmentation, path: str | os.PathLike[str], bank: np.ndarray | None = None) -> Path:
     """Writes a picture of a segmentation as a PNG and returns its path.
 
     From top to bottom, all over time: a strip of frames; a bar with the number of each segment; and novelty, with the
     boundaries as red lines. Below, how alike all moments are, for the whole embedding and for each pathway.
+
+    Args:
+        found: the segmentation.
+        path: the file to write.
+        bank: memory bank of the encoder, [N, D]. With it, the scale of likeness begins at the median of random pairs of its
+            rows, and a line says what 99 % of them have. Default: it begins at the least likeness in the video.
     """
     matrices = {"all": found.similarity, **found.pathways}
+    random = {} if bank is None else _random(bank, list(found.pathways))
     width = 3 * (_SIDE + GAP) + GAP
     left, right = GAP, width - GAP
     strip = (right - left) // _FRAMES
     tall = strip * 9 // 16
-    height = GAP + _LINE + tall + _LINE + _LINE + _CURVE + _LINE + GAP + _LINE + _SIDE + _LINE + GAP
+    height = GAP + _LINE + tall + _LINE + _LINE + _CURVE + _LINE + GAP + _LINE + _SIDE + _LINE * (2 if random else 1) + GAP
     canvas = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(canvas)
 
@@ -74,8 +82,14 @@ def draw_segments(found: Segmentation, path: str | os.PathLike[str]) -> Path:
             last = x + length + 6
     y += _LINE + GAP
     for i, (name, similarity) in enumerate(matrices.items()):
-        _draw_matrix(canvas, found, similarity, _TITLES[name], (left + i * (_SIDE + GAP), y))
+        _draw_matrix(canvas, found, similarity, _TITLES[name], (left + i * (_SIDE + GAP), y), random.get(name))
     return save(canvas, path)
+
+
+def _random(bank: np.ndarray, pathways: list[str]) -> dict[str, np.ndarray]:
+    """Returns `random_cosines` of the whole rows, and of each pathway's part of them, static before dynamic."""
+    parts = np.split(bank, len(pathways), axis=1) if pathways else []
+    return {"all": random_cosines(bank)} | {name: random_cosines(part) for name, part in zip(pathways, parts, strict=True)}
 
 
 def _draw_novelty(draw: ImageDraw.ImageDraw, found: Segmentation, across: Callable[[float], float], y: int) -> None:
@@ -97,11 +111,21 @@ def _draw_novelty(draw: ImageDraw.ImageDraw, found: Segmentation, across: Callab
     draw.text((across(0) + 4, level - TEXT - 4), words, fill=(90, 90, 90), font=letters())
 
 
-def _draw_matrix(canvas: Image.Image, found: Segmentation, similarity: np.ndarray, title: str, place: tuple[int, int]) -> None:
+def _draw_matrix(
+    canvas: Image.Image,
+    found: Segmentation,
+    similarity: np.ndarray,
+    title: str,
+    place: tuple[int, int],
+    random: np.ndarray | None,
+) -> None:
     """Draws how alike all moments are: time runs to the right and down."""
     x, y = place
     draw = ImageDraw.Draw(canvas)
-    low = float(similarity.min())
+    low = round(float(similarity.min() if random is None else np.median(random)), 2) + 0.0  # not -0.00
+    if random is not None:
+        words = f"of random pairs, half are below {low:.2f}, and {LEAST:g} % below {np.interp(LEAST, *_quantiles(random)):.2f}"
+        draw.text((x, y + _LINE + _SIDE + _LINE), words, fill=(90, 90, 90), font=letters())
     draw.text((x, y), f"{title}: cosine {low:.2f} (dark) to 1 (bright)", fill="black", font=letters())
     y += _LINE
     canvas.paste(_heat(similarity, low), (x, y))
@@ -113,6 +137,10 @@ def _draw_matrix(canvas: Image.Image, found: Segmentation, similarity: np.ndarra
     first, last = clock(float(found.times[0])), clock(float(found.times[-1]))
     draw.text((x, y + _SIDE + 2), f"{first}, time to the right and down", fill="black", font=letters())
     draw.text((x + _SIDE - letters().getlength(last), y + _SIDE + 2), last, fill="black", font=letters())
+
+
+def _quantiles(random: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.linspace(0, 100, len(random)), random
 
 
 def _heat(similarity: np.ndarray, low: float) -> Image.Image:
