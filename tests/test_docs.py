@@ -314,7 +314,7 @@ def test_the_page_about_search_runs(clone):
     assert len(namespace["hits"]) == 10
     assert (clone / "found.png").exists()
     assert (clone / "segments.png").exists()
-    assert len(list((clone / "clusters").glob("*.png"))) == 4
+    assert len(list((clone / "clusters").glob("*.png"))) == 6
 
 
 def _python(page: str) -> dict:

@@ -148,7 +148,7 @@ def test_cosines_by_time_and_kin():
 
 def test_pairs_of_one_source_are_counted_apart():
     def pair(one, two, start=0.0):
-        return Duplicate(Hit(0, one, one, start, start + 3, 1.0), Hit(1, two, two, 1.5, 4.5, 1.0), 0.9, 3, 1.0)
+        return Duplicate(Hit(0, one, one, start, start + 3, 1.0), Hit(1, two, two, 1.5, 4.5, 1.0), 0.9, 3, 1.0, 99.0)
 
     ucf = [f"ucf101_subset20/Biking/v_Biking_g0{group}_c0{clip}.mp4" for group in (1, 2) for clip in (1, 2)]
     fight = "footage/fights/a_000.mp4"

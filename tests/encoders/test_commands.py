@@ -47,7 +47,7 @@ def test_extract_index_search_and_segment(folder, name, tmp_path, capsys):
     assert (line["settings"]["model"], line["settings"]["clip_spec"]["num_frames"]) == (name, 2)
     assert main(["index", out]) == 0
     capsys.readouterr()
-    assert main(["search", out, videos[3], "--json", "-k", "1", "--keep-own"]) == 0
+    assert main(["search", out, videos[3], "--json", "-k", "1", "--keep-own", "--percentile", "0"]) == 0
     hit = json.loads(capsys.readouterr().out)
     assert hit["name"] == "3.mp4"
     assert hit["similarity"] == pytest.approx(1, abs=1e-3)

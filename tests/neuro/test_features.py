@@ -193,7 +193,7 @@ def test_bad_settings(folder, model):
     for settings, message in (
         ({"pool": "max"}, "pool must be 'avg', 'space' or None"),
         ({"project": 0}, "project must be >= 1"),
-        ({"layers": ["encode_99"]}, "no layer encode_99"),
+        ({"layers": ["encode_99"]}, "encode_99"),
         ({"stride": 0.0}, "stride must be > 0 seconds"),
     ):
         with pytest.raises(ValueError, match=message):

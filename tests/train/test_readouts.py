@@ -239,7 +239,7 @@ def test_the_commands(corpus, tmp_path, pretrained, capsys):
     names = ("finetuned", "linear", "knn", "logistic")
     settings_of = {name: json.loads((tmp_path / name / "results.json").read_text()) for name in names}
     assert settings_of["logistic"]["weights"] == settings_of["knn"]["weights"]
-    assert settings_of["finetuned"]["settings"]["lr"] == 0.0005
+    assert settings_of["finetuned"]["settings"]["lr"] == 0.005
     assert settings_of["linear"]["settings"]["lr"] == 0.01
     assert set(settings_of["linear"]["protocols"]) == {"encode_6", "encode_8", "encode_10"}
     assert (tmp_path / "linear" / "confusion-encode_6.png").stat().st_size > 1000

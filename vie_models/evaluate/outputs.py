@@ -82,6 +82,7 @@ def layer_outputs(
     extractor = Extractor(
         network,
         layers=layers,
+        pool="avg" if layers else None,  # a readout's output has more axes
         clips=clips,
         placement=placement,
         workers=workers,

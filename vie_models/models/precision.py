@@ -48,7 +48,7 @@ def check_convolutions(model: Any, clips: int, dtype: torch.dtype, gradients: bo
     """
     spec = model.clip_spec
     generator = torch.Generator().manual_seed(0)
-    weight = next(model.parameters(), torch.empty(0))
+    weight = next(model.parameters(), torch.empty(0, device="cpu"))
     x = torch.randn(clips, 3, spec.num_frames, spec.crop, spec.crop, generator=generator, device="cpu").to(weight.device)
     for (name, conv), shape in _kinds(model, x).items():
         learns = gradients and conv.weight.requires_grad
