@@ -119,6 +119,7 @@ def test_train_and_kmeans(tmp_path, corpus):
     assert table["rows"][0][0] == "vie_models"
 
 
+@pytest.mark.slow
 def test_encoders(tmp_path, corpus):
     pytest.importorskip("transformers", reason="transformers is not installed")
     flags = ("--copies", 2, "--clips", 1, "--workers", 1, "--models", "timm:test_vit,untrained,frames=2", "hf:videomae")
