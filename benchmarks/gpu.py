@@ -476,30 +476,29 @@ def _backend(day: Day, mode: str = "default") -> dict[str, Any]:
 
 def extract(day: Day) -> None:
     """Extraction: clips from memory, the model alone, and one video beside the CPU."""
-    columns = ["model", "precision", "clips at a time", "fused", "clips/s", "the model alone: clips/s"]
+    columns = ["model", "precision", "clips at a time", "clips/s", "the model alone: clips/s"]
     add = day.table("extract", "Extraction, clips in memory", columns)
     for name in day.models(["vie_3dresnet", "vie_slowfast", "vie_single", "vie_3dresnet_tiny"]):
         spec = model_entry(name).clip_spec
         for dtype in (torch.float32, torch.bfloat16)[: 1 if day.dry else 2]:
-            for size, fuse in ((2, True),) if day.dry else ((32, False), (128, False), (128, True)):
+            for size in (2,) if day.dry else (32, 128):
                 model = build_model(name).eval()
-                model = model.fuse() if fuse else model
                 with unchecked():
                     extractor = Extractor(model, clips=5, device=day.device, dtype=dtype, batch_size=size, workers=0)
                 pixels = np.random.default_rng(0).integers(0, 256, (size, spec.num_frames, 3, spec.crop, spec.crop), np.uint8)
                 clips = list(pixels)
-                x = vie.clip_transform(spec).normalize(torch.from_numpy(pixels).to(day.device))
+                x = vie.clip_transform(spec).normalize(torch.from_numpy(pixels).to(day.device), memory_format=extractor.layout)
 
                 def alone(extractor: Extractor = extractor, x: Tensor = x) -> None:
                     with (
                         torch.inference_mode(),
                         torch.autocast(day.device, extractor.dtype, enabled=extractor.dtype != torch.float32),
                     ):
-                        extractor.model(x)
+                        extractor.network(x)
 
                 jobs = {"whole": lambda e=extractor, clips=clips: e.forward(clips)["output"].cpu(), "alone": alone}
                 seconds = medians(turns(jobs, day.options.rounds, day.device))
-                add(name, str(extractor.dtype)[6:], size, fuse, size / seconds["whole"], size / seconds["alone"])
+                add(name, str(extractor.dtype)[6:], size, size / seconds["whole"], size / seconds["alone"])
     name = "vie_slowfast_tiny"
     video = np.random.default_rng(0).integers(0, 256, (60, 90, 120, 3), np.uint8)
     torch.manual_seed(0)

@@ -201,6 +201,41 @@ def test_extraction_and_prediction(corpus, pretrained):
     assert named.confidence == pytest.approx(on_cpu.confidence)
 
 
+@pytest.mark.parametrize("name", ["vie_single_tiny", "vie_3dresnet_tiny", "vie_slowfast_tiny"])
+def test_a_gpu_extracts_with_a_fused_copy_and_channels_last(name):
+    model = vie.create_model(name, pretrained=True).eval()
+    layers = [*model.layer_names[:2], model.layer_names[-1]]
+    spec, draws = model.clip_spec, np.random.default_rng(0)
+    clip = draws.integers(0, 256, (spec.num_frames, 3, spec.crop, spec.crop), np.uint8)
+
+    def outputs(device: str):
+        extractor = vie.Extractor(
+            vie.create_model(name, pretrained=True), layers=layers, pool=None, device=device, batch_size=1
+        )
+        seen, maps = [], extractor.network.forward_layers
+        extractor.network.forward_layers = lambda x, names: seen.append(x) or maps(x, names)
+        found = {key: value.inner if value.is_cuda else value for key, value in extractor.forward([clip]).items()}
+        return extractor, found, seen[0]
+
+    on_cpu, expected, _ = outputs("cpu")
+    assert on_cpu.network is on_cpu.model  # nothing is made for the CPU: its features stay the same to the last bit
+    with fake_cuda():
+        on_gpu, found, x = outputs("cuda")
+        ran, given = on_gpu.network, on_gpu.model
+        assert (ran.fused, given.fused) == (True, False)
+        assert x.is_contiguous(memory_format=torch.channels_last_3d)
+        convs = [m.weight for m in ran.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Conv3d)]
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+        assert all(weight.is_contiguous(memory_format=formats[weight.ndim]) for weight in convs)
+        assert on_gpu.settings() == on_cpu.settings()
+        with torch.no_grad():
+            next(given.parameters()).add_(1)
+        assert on_gpu.settings() == on_cpu.settings()  # the weights that run, not the model's new ones
+    assert set(found) == {*layers, "output"}
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=0, atol=1e-4 * float(value.abs().max()))
+
+
 def agreements(ranks: World, corpus, out) -> tuple[list[int], dict]:
     """Returns in which of 20 steps the run should stop: its rank 1 reads no video in step 3, and is told to stop in step 12."""
     run = Run(config(corpus, out, steps=100, log_every=1000, save_every=1000), ranks)

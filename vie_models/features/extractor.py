@@ -18,11 +18,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
 from ..clip_spec import ClipSpec, Placement
 from ..encoders.load import as_encoder
 from ..encoders.protocol import OUTPUT, VideoEncoder, device_of
 from ..files import identity
+from ..models import Encoder
 from ..models.precision import WrongArithmeticError, check_convolutions
 from ..models.weight_folder import hash_of_weights
 from ..progress import Progress
@@ -46,7 +48,8 @@ class Extractor:
     Args:
         model: the encoder: one of VIE, any other with what `VideoEncoder` lists, the name of one (see `load_encoder`), or any
             module that takes clips [B, 3, T, H, W] (see `WrappedModule`), with its `clip_spec`. It is set to evaluation mode,
-            and moved to `device` if that is given.
+            and moved to `device` if that is given. On a GPU, a VIE encoder runs as a copy with the weights that it has now:
+            fused (see `Encoder.fuse`), with channels last.
         clip_spec: the clips of a module that has no `clip_spec` of its own.
         layers: names of layers to extract besides the embedding (see `model.layer_names`; those of a module are the names that
             `named_modules()` gives).
@@ -108,13 +111,20 @@ class Extractor:
         if device is not None:
             self.model.to(device)
         self.device = device_of(model)
+        self.network, self.layout = model, torch.contiguous_format
+        self._weights: str | None = None
+        """The hash of the weights of a copy, because the model's may change after it was made."""
+        if self.device.type == "cuda" and isinstance(model, Encoder):
+            self.network, self.layout = _for_gpu(model), torch.channels_last_3d
+            self._weights = hash_of_weights(model)
         self.dtype, self.time_limit, self.threads = dtype, time_limit, threads
         self.batch_size = batch_size or (4 if self.device.type == "cpu" else 32)
         share = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's processes share the machine's cores
         self.workers = max(min(_cores() // share, 16), 1) if workers is None else workers
         if dtype != torch.float32:
             try:
-                check_convolutions(model, self.batch_size, dtype, gradients=False)
+                last = self.layout == torch.channels_last_3d
+                check_convolutions(self.network, self.batch_size, dtype, gradients=False, channels_last=last)
             except WrongArithmeticError as error:
                 warnings.warn(f"computing features in float32: {error}", stacklevel=2)
                 self.dtype = torch.float32
@@ -197,7 +207,7 @@ class Extractor:
 
     def settings(self) -> dict[str, Any]:
         """Returns everything that the features depend on, as values that JSON can hold."""
-        return {"weights": hash_of_weights(self.model), **self.options()}
+        return {"weights": self._weights or hash_of_weights(self.model), **self.options()}
 
     def options(self) -> dict[str, Any]:
         """Returns the settings without the hash of the weights."""
@@ -269,7 +279,8 @@ class Extractor:
         # without freezing, compiled code converts the layout of every weight at every call
         freezing = torch._inductor.config.patch(freezing=True) if self._frozen else contextlib.nullcontext()
         with torch.inference_mode(), half, freezing:
-            return self._run(self._normalize(pixels.to(self.device, non_blocking=True)))
+            clips = pixels.to(self.device, non_blocking=True)
+            return self._run(self._normalize(clips, memory_format=self.layout))
 
     def outputs(self, clips: Iterable[np.ndarray], name: str = OUTPUT) -> Iterator[np.ndarray]:
         """Yields what `forward` returns by a name for clips, each uint8 [T, 3, crop, crop]: float32 [n, ...] for each batch."""
@@ -278,10 +289,18 @@ class Extractor:
             yield self.forward(batch)[name][: len(batch)].float().cpu().numpy()
 
     def _maps(self, x: Tensor) -> dict[str, Tensor]:
-        maps = self.model.forward_layers(x, [*self.layers, OUTPUT])
+        maps = self.network.forward_layers(x, [*self.layers, OUTPUT])
         if self.pool is None:
             return maps
         return {name: value if value.ndim == 2 else value.mean((2, 3, 4)) for name, value in maps.items()}
+
+
+def _for_gpu(model: Encoder) -> Encoder:
+    """Returns a copy, fused and with weights in channels last, that gives the same numbers to rounding."""
+    fused = model.fuse()
+    convert_conv2d_weight_memory_format(fused, torch.channels_last)
+    convert_conv3d_weight_memory_format(fused, torch.channels_last_3d)
+    return fused
 
 
 def fill_folder(
