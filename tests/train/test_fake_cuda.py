@@ -181,6 +181,24 @@ def test_a_gpu_trains_in_bfloat16_unless_the_run_began_otherwise(corpus, tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("changes", "mode"),
+    [
+        ({}, "reduce-overhead"),
+        ({"accumulate": 2}, None),
+        ({"device": "cpu"}, None),
+        ({"model": "vie_single", "width": 64}, None),
+    ],
+)
+def test_small_encoders_compile_into_cuda_graphs(corpus, tmp_path, monkeypatch, changes, mode):
+    modes = []
+    monkeypatch.setattr(torch, "compile", lambda network, mode=None: modes.append(mode) or network)
+    settings = dict(model="vie_single_tiny", device="cuda", dtype="float32", compile=True) | changes
+    with fake_cuda():
+        Run(config(corpus, tmp_path, **settings), World(device=settings["device"]))
+    assert modes == [mode]
+
+
+@pytest.mark.parametrize(
     ("version", "named"), [(90701, None), (90800, "9.8.0"), (91002, "9.10.2"), (91500, None), (8902, None)]
 )
 def test_faulty_releases_of_cudnn_are_named(version, named):

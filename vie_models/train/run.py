@@ -40,6 +40,7 @@ from .validation import validate, validation_videos
 
 FAILED = "failed_videos.jsonl"
 _AGREE_EVERY = 10  # steps
+_SMALL = 5_000_000  # parameters: more than any tiny encoder has, fewer than one with 64 channels
 _NONE_READ = 100  # videos in a row that cannot be read: then none can
 
 
@@ -190,7 +191,13 @@ class Run:
                 gradient_as_bucket_view=True,
                 static_graph=config.accumulate == 1,  # with parts that do not exchange gradients, the graph is not static
             )
-        return torch.compile(network) if config.compile else network  # type: ignore[return-value]
+        if not config.compile:
+            return network
+        # A CUDA graph saves launches, which count in small encoders. Its next run overwrites what the last one returned, so no
+        # part of a step may need an earlier part's.
+        small = sum(p.numel() for p in self.model.parameters()) < _SMALL
+        graphs = self._on_gpu and small and self.ranks.size == 1 and config.accumulate == 1
+        return torch.compile(network, mode="reduce-overhead" if graphs else None)  # type: ignore[return-value]
 
     def _advise(self) -> None:
         """Says so if this processor is slower in half precision, or this GPU's cuDNN has known faults in it."""

@@ -128,7 +128,7 @@ class TrainConfig:
     channels_last: bool = False
     """Store clips and activations with channels last in memory. On a GPU, a run always does."""
     compile: bool = False
-    """Compile the encoder with torch.compile."""
+    """Compile the encoder with torch.compile; small ones, on one GPU and with accumulate=1, into CUDA graphs."""
     accumulate: int = 1
     """Number of parts that each process's batch is split into.
     The parts go through the encoder one after another, which saves memory. Batch norms see one part at a time."""
