@@ -89,8 +89,6 @@ class FakeCuda(TorchDispatchMode):
                     raise RuntimeError("params, grads and momentum_buffer_list must have same dtype, device, and layout")
         if to_us:
             kwargs["device"] = CPU
-            if (generator := kwargs.get("generator")) is not None and generator.device.type == "cpu":
-                raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
         if ours:
             masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)] if name in _INDEXING else []
             if name in _WAIT or masks:
@@ -200,12 +198,32 @@ class _Arguments(TorchFunctionMode):
         if name in ("tensor", "as_tensor") and _named(kwargs.get("device")) == META:
             del kwargs["device"]
             return func(*args, **kwargs).to(META)
+        if (generator := kwargs.get("generator")) is not None and "device" in kwargs:
+            expected, found = (
+                "cuda" if x else "cpu" for x in (_named(kwargs["device"]) == META, type(generator) is _Generator)
+            )
+            if expected != found:
+                raise RuntimeError(f"Expected a '{expected}' device type for generator but found '{found}'")
         return func(*map(_named, args), **{key: _named(value) for key, value in kwargs.items()})
 
 
 def _named(x):
     is_cuda = (isinstance(x, torch.device) and x.type == "cuda") or (isinstance(x, str) and x.split(":")[0] == "cuda")
     return META if is_cuda else x
+
+
+class _Generator(torch.Generator):
+    """torch.Generator, which can also be of the fake device. There it draws the CPU's numbers."""
+
+    def __new__(cls, device="cpu"):
+        return super().__new__(cls) if _named(device) == META else _CPU_GENERATOR(device)
+
+    def __init__(self, device) -> None: ...
+
+    device = property(lambda self: CUDA)  # type: ignore[assignment]
+
+
+_CPU_GENERATOR = torch.Generator
 
 
 class _Stream:
@@ -238,6 +256,7 @@ def fake_cuda() -> Iterator[FakeCuda]:
         patch.setattr(torch.cuda, "Event", _Event)
         patch.setattr(torch.accelerator, "is_available", lambda *_, **__: True)
         patch.setattr(torch.accelerator, "current_accelerator", lambda *_, **__: torch.device("cuda"))
+        patch.setattr(torch, "Generator", _Generator)
         patch.setattr(torch.amp.autocast_mode, "_cuda_available", True, raising=False)
         patch.setattr(torch.Tensor, "pin_memory", lambda self, *_: device.pin(self))
         patch.setattr(torch.Tensor, "is_pinned", lambda self, *_: device.is_pinned(self))

@@ -12,7 +12,8 @@ from support.runs import assert_same_end, config, losses, newest, transfer_confi
 import vie_models as vie
 from vie_models.bank import MemoryBank, World, kmeans, knn
 from vie_models.evaluate.predict import load_predictor
-from vie_models.models.precision import cudnn_fault
+from vie_models.models import precision
+from vie_models.models.precision import check_convolutions, cudnn_fault
 from vie_models.train import Run, pretrain
 from vie_models.train.loading import Batch
 from vie_models.video.color_jitter import change_colors, change_colors_affinely, draw_colors
@@ -196,6 +197,17 @@ def test_small_encoders_compile_into_cuda_graphs(corpus, tmp_path, monkeypatch, 
     with fake_cuda():
         Run(config(corpus, tmp_path, **settings), World(device=settings["device"]))
     assert modes == [mode]
+
+
+def test_the_precision_check_draws_its_noise_on_the_device(monkeypatch):
+    monkeypatch.setattr(precision, "PASSED", set())
+    model = vie.create_model("vie_3dresnet_tiny")
+    with fake_cuda() as device:
+        model.to(CUDA)
+        device.reset()
+        check_convolutions(model, 2, torch.bfloat16, channels_last=True)
+        assert device.copied == 0
+    assert len(precision.PASSED) > 5
 
 
 @pytest.mark.parametrize(

@@ -47,15 +47,15 @@ def check_convolutions(model: Any, clips: int, dtype: torch.dtype, gradients: bo
         WrongArithmeticError: a result or gradient is wrong. The message says which.
     """
     spec = model.clip_spec
-    generator = torch.Generator().manual_seed(0)
-    weight = next(model.parameters(), torch.empty(0, device="cpu"))
-    x = torch.randn(clips, 3, spec.num_frames, spec.crop, spec.crop, generator=generator, device="cpu").to(weight.device)
+    device = next(model.parameters(), torch.empty(0, device="cpu")).device
+    generator = torch.Generator(device).manual_seed(0)  # a GPU would wait for noise of the CPU
+    x = torch.randn(clips, 3, spec.num_frames, spec.crop, spec.crop, generator=generator, device=device)
     for (name, conv), shape in _kinds(model, x).items():
         learns = gradients and conv.weight.requires_grad
-        kind = (shape, conv.weight.shape, conv.weight.stride(), conv.stride, dtype, weight.device, channels_last)
+        kind = (shape, conv.weight.shape, conv.weight.stride(), conv.stride, dtype, device, channels_last)
         if (kind, True) in PASSED or (kind, learns) in PASSED:
             continue
-        inputs = torch.randn(shape, generator=generator, device="cpu").to(weight.device)
+        inputs = torch.randn(shape, generator=generator, device=device)
         if channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last if inputs.ndim == 4 else torch.channels_last_3d)
         expected = _results(conv, inputs, torch.float32, learns)
@@ -136,6 +136,6 @@ def _results(conv: Any, inputs: Tensor, dtype: torch.dtype, gradients: bool) -> 
         y = convolve(x.requires_grad_(gradients), weight.requires_grad_(gradients), *settings)
     if not gradients:
         return {"result": y}
-    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), device="cpu").to(y)
+    noise = torch.randn(y.shape, generator=torch.Generator(y.device).manual_seed(1), device=y.device).to(y)
     dx, dweight = torch.autograd.grad(y, (x, weight), noise)
     return {"result": y.detach(), "input's gradient": dx, "weight's gradient": dweight}
