@@ -51,7 +51,7 @@ class ModelEntry:
     @property
     def parameters(self) -> dict[str, Any]:
         """The sizes that `build` takes, with their defaults."""
-        build = self.build.__init__ if isinstance(self.build, type) else self.build  # a class shows that of its mixin
+        build = vars(self.build).get("__init__", self.build)  # on Python 3.10, a class shows the signature of its mixin
         parameters = inspect.signature(build).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "num_classes"}
         return {**defaults, **self.sizes}
