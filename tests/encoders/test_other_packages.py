@@ -90,5 +90,6 @@ def test_more_of_torchvision(name, layer, shape, options):
 def test_the_clips_are_those_of_the_package():
     spec = vie.load_encoder("torchvision:r3d_18", outline=True).clip_spec
     assert (spec.num_frames, spec.fps, spec.resize, spec.crop, spec.antialias) == (16, 15, (128, 171), 112, False)
+    pytest.importorskip("timm", minversion="1.0")
     spec = vie.load_encoder("timm:resnet18.a1_in1k,frames=4,interval=2,fps=5", outline=True).clip_spec
     assert (spec.num_frames, spec.frame_interval, spec.fps, spec.resize, spec.interpolation) == (4, 2, 5, 235, "bicubic")

@@ -9,7 +9,7 @@ import torch
 
 import vie_models as vie
 
-transformers = pytest.importorskip("transformers", minversion="5")
+transformers = pytest.importorskip("transformers", minversion="5.24")
 NOISE = np.random.default_rng(0).integers(0, 256, (70, 90, 161, 3), dtype=np.uint8)
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
 VIDEO = {"image_size": 32, "patch_size": 8, **SMALL}

@@ -51,7 +51,10 @@ class ModelEntry:
     @property
     def parameters(self) -> dict[str, Any]:
         """The sizes that `build` takes, with their defaults."""
-        parameters = inspect.signature(self.build).parameters.values()
+        build: Any = self.build
+        if inspect.isclass(build):
+            build = build.__init__  # on Python 3.10, a class shows the signature of its mixin
+        parameters = inspect.signature(build).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "num_classes"}
         return {**defaults, **self.sizes}
 
