@@ -279,8 +279,8 @@ class Extractor:
         # without freezing, compiled code converts the layout of every weight at every call
         freezing = torch._inductor.config.patch(freezing=True) if self._frozen else contextlib.nullcontext()
         with torch.inference_mode(), half, freezing:
-            clips = pixels.to(self.device, non_blocking=True)
-            return self._run(self._normalize(clips, memory_format=self.layout))
+            pixels = pixels.to(self.device, non_blocking=True)
+            return self._run(self._normalize(pixels, memory_format=self.layout))
 
     def outputs(self, clips: Iterable[np.ndarray], name: str = OUTPUT) -> Iterator[np.ndarray]:
         """Yields what `forward` returns by a name for clips, each uint8 [T, 3, crop, crop]: float32 [n, ...] for each batch."""
