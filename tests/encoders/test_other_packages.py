@@ -38,6 +38,19 @@ def test_timm():
     check_timm("resnet18", "layer2.1", (128, 3, 28, 28))
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nosuch", "has no model 'nosuch': "),
+        ("resnet19", "has no model 'resnet19', perhaps resnet1"),
+        ("resnet18.nosuch", r"Invalid pretrained tag \(nosuch\).*timm.list_pretrained"),
+    ],
+)
+def test_what_timm_does_not_have_is_said(name, reason):
+    with pytest.raises(ValueError, match=reason):
+        vie.load_encoder(f"timm:{name}")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layer", "shape"),

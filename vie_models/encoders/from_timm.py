@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from typing import Any
 
@@ -20,11 +21,24 @@ def load_timm(wanted: EncoderName, *, outline: bool = False) -> WrappedModule:
     """
     import timm
 
+    if ":" not in wanted.name and not timm.is_model(wanted.name):
+        near = difflib.get_close_matches(wanted.name, timm.list_models(), 1)
+        raise ValueError(
+            f"timm {timm.__version__} has no model {wanted.name!r}{f', perhaps {near[0]}' if near else ''}: "
+            "`timm.list_models()` lists those that it has, and a newer timm has more"
+        )
+
     def build(pretrained: bool) -> nn.Module:
         try:
             return timm.create_model(wanted.name, pretrained=pretrained, num_classes=0)
-        except (RuntimeError, FileNotFoundError) as error:  # timm's, of unknown names and of models without weights
-            raise ValueError(f"timm {timm.__version__} does not load {wanted.name}: {error}") from error
+        except (
+            RuntimeError,
+            FileNotFoundError,
+        ) as error:  # unknown tags, weights it lacks or cannot reach
+            raise ValueError(
+                f"timm {timm.__version__} does not load {wanted.name}: {str(error).rstrip('.')}; `timm.list_pretrained()` lists "
+                "names with weights, and timm:local-dir:FOLDER needs no network"
+            ) from error
 
     seed = 0 if outline else wanted.seed
     model = build(True) if seed is None else untrained(lambda: build(False), seed)
