@@ -214,3 +214,8 @@ def test_a_fine_tuned_export_names_videos(corpus, probing, tmp_path):
         assert best[1] == pytest.approx(video["scores"]["supervised"][0], abs=1e-5)
     with pytest.raises(ValueError, match="neighbors"):
         load_predictor(tmp_path / "weights", neighbors=3)
+
+
+def test_a_folder_that_gives_no_names_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no weights in {tmp_path}: give the folder of a probe"):
+        load_predictor(tmp_path)

@@ -25,7 +25,7 @@ from ..encoders import VideoEncoder
 from ..features.extractor import Extractor
 from ..files import replacing
 from ..models import list_models
-from ..models.weight_folder import BANK, load_folder, read_bank
+from ..models.weight_folder import BANK, CONFIG, load_folder, read_bank
 from ..video.sources import path_or_url
 from ..weights import list_weights
 from ..weights.cache import fetch, load_record
@@ -290,12 +290,12 @@ def load_predictor(
     if str(weights) in list_weights() or (str(weights) in list_models() and not folder.exists()):
         published = find_record(*str(weights).split("."))
         model, folder = load_record(published), fetch(published)
-    elif folder.is_dir():
+    elif folder.is_dir() and (folder / CONFIG).exists():
         model = load_folder(folder)
     else:
         raise FileNotFoundError(
-            f"no weights {weights}: give the folder of a probe (`vie probe`), of an export (`vie export`), or the name of a "
-            f"published set, such as {next(iter(list_weights()), 'vie_3dresnet.k400')}"
+            f"no weights {'in ' if folder.is_dir() else ''}{weights}: give the folder of a probe (`vie probe`), of an export "
+            f"(`vie export`), or the name of a published set, such as {next(iter(list_weights()), 'vie_3dresnet.k400')}"
         )
     bank = read_bank(folder)
     if bank is None and not model.num_classes:
