@@ -261,6 +261,8 @@ def test_the_command_says_what_is_wrong(library, tmp_path, capsys):
     ):
         assert main(arguments) == 2
         assert reason in capsys.readouterr().err
+    assert main(["search", features, video, "--percentile", "99.9"]) == 0
+    assert "--percentile 0 shows" in capsys.readouterr().err
 
 
 def test_an_index_elsewhere(library, tmp_path):

@@ -101,6 +101,7 @@ class Search:
         examples += [Example(*_moment(word), minus=True) for word in self.minus]
         index = open_index(self.index, self.array)
         model = _encoder(self.model or index.settings["model"], self.weights) if self.model or self.weights else None
+        least = (0 if self.minus else LEAST) if self.percentile is None else self.percentile
         hits = find(
             index,
             examples,
@@ -110,7 +111,7 @@ class Search:
             keep_own=self.keep_own,
             overlaps=self.overlaps,
             videos=self.videos,
-            percentile=(0 if self.minus else LEAST) if self.percentile is None else self.percentile,
+            percentile=least,
         )
         if self.json:
             for hit in hits:
@@ -122,6 +123,8 @@ class Search:
                     [[f"{h.similarity:.3f}", _percentile(h.percentile), _s(h.start), _s(h.end), h.name] for h in hits],
                 )
             )
+        if 0 < len(hits) < self.k and least > 0:
+            print(f"left out what is below percentile {least:g}; --percentile 0 shows the rest, too", file=sys.stderr)
         if not hits:
             print("nothing is as much alike: --percentile 0 shows the nearest clips all the same", file=sys.stderr)
         if self.sheet and hits:
