@@ -101,8 +101,8 @@ def fit(x: np.ndarray, labels: np.ndarray, groups: Sequence[str], num_classes: i
     folds = list(_folds(labels, groups))
     if not folds:
         raise ValueError(
-            f"cross-validation needs two classes with two groups of videos each, got {len(np.unique(labels))} classes in "
-            f"{len(set(groups))} groups: add videos of other recordings"
+            f"logistic regression's cross-validation needs two classes with two groups of videos each, got "
+            f"{len(np.unique(labels))} classes in {len(set(groups))} groups: add videos of other recordings"
         )
     asked = np.concatenate([out for _, out in folds])
     truth = labels[asked]
