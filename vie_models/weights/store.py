@@ -1,6 +1,6 @@
 """Loads models from the catalog, a local folder or file, or the Hugging Face Hub, and verifies the stored files.
 
-A catalog record with files comes with the package as a weight folder (see folder.py); the record has the hash of each file.
+A catalog record with files comes with the package as a folder (models/weight_folder.py); the record has the hash of each file.
 For any other record, the file is downloaded once, converted once, and kept as a weight folder under
 `torch.hub.get_dir()/checkpoints/vie_models/<name>`, which follows TORCH_HOME and XDG_CACHE_HOME. Its hashes.json has the hashes
 of the download and of each file. Beside the folder, <name>.sha256 has the hash that every later download must have.
