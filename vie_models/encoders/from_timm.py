@@ -36,8 +36,8 @@ def load_timm(wanted: EncoderName, *, outline: bool = False) -> WrappedModule:
             FileNotFoundError,
         ) as error:  # unknown tags, weights it lacks or cannot reach
             raise ValueError(
-                f"timm {timm.__version__} does not load {wanted.name}: {str(error).rstrip('.')}; `timm.list_pretrained()` lists "
-                "names with weights, and timm:local-dir:FOLDER needs no network"
+                f"timm {timm.__version__} does not load {wanted.name}: {str(error).rstrip('.')}; `timm.list_pretrained()` "
+                "lists names with weights, and timm:local-dir:FOLDER needs no network"
             ) from error
 
     seed = 0 if outline else wanted.seed
