@@ -24,10 +24,10 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor
-from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 from torch.utils.flop_counter import FlopCounterMode
 
 import vie_models as vie
+from vie_models.devices import to_channels_last
 from vie_models.models import build_model
 from vie_models.models import conv as conv_module
 
@@ -120,8 +120,7 @@ def variant(name: str, kind: str, batch: int, frames: int, options: argparse.Nam
 
 def in_channels_last(model: Any, x: Tensor | None = None) -> tuple[Any, Any]:
     """Returns the model, whose convolutions may be 2-D or 3-D, and a batch, both with channels last in memory."""
-    convert_conv2d_weight_memory_format(model, torch.channels_last)
-    convert_conv3d_weight_memory_format(model, torch.channels_last_3d)
+    to_channels_last(model)
     if x is not None:
         x = x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
     return model, x

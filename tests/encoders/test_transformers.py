@@ -30,25 +30,18 @@ class Case:
     """(model, pixel values) -> [1, D], or [T, D] for images."""
 
 
+VIDEOMAE = Case(
+    "VideoMAE",
+    {**VIDEO, "num_frames": 4, "tubelet_size": 2},
+    "VideoMAEVideoProcessor",
+    SIZES,
+    "encoder.layer.1",
+    (32, 2, 4, 4),
+    lambda model, x: model(x).last_hidden_state.mean(1),
+)
 CASES = {
-    "videomae": Case(
-        "VideoMAE",
-        {**VIDEO, "num_frames": 4, "tubelet_size": 2},
-        "VideoMAEVideoProcessor",
-        SIZES,
-        "encoder.layer.1",
-        (32, 2, 4, 4),
-        lambda model, x: model(x).last_hidden_state.mean(1),
-    ),
-    "videomae with the processor of images": Case(
-        "VideoMAE",
-        {**VIDEO, "num_frames": 4, "tubelet_size": 2},
-        "VideoMAEImageProcessor",
-        SIZES,
-        "encoder.layer.1",
-        (32, 2, 4, 4),
-        lambda model, x: model(x).last_hidden_state.mean(1),
-    ),
+    "videomae": VIDEOMAE,
+    "videomae with the processor of images": dataclasses.replace(VIDEOMAE, processor="VideoMAEImageProcessor"),
     "vjepa2": Case(
         "VJEPA2",
         {

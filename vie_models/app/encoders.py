@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from ..models import model_entry
+from ..models import pathway_slices
 from ..weights import CATALOG
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def about(name: str) -> dict[str, Any]:
 
     net = encoder(name)
     rows = predictor(name).rows.numpy()
-    parts = {"appearance": (0.0, 0.5), "motion": (0.5, 1.0)} if model_entry(name).two_pathway else {"likeness": (0.0, 1.0)}
-    spans = {part: (round(low * rows.shape[1]), round(high * rows.shape[1])) for part, (low, high) in parts.items()}
+    slices = pathway_slices(name, rows.shape[1])
+    spans = {PARTS[part]: (s.start, s.stop) for part, s in slices.items()} or {"likeness": (0, rows.shape[1])}
     random = {part: random_cosines(rows[:, low:high]).tolist() for part, (low, high) in spans.items()}
     pathways = [{"name": part, "span": span, "random": random[part]} for part, span in spans.items()]
     all_random = random_cosines(rows).tolist()

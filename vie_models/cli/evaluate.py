@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from ..evaluate.logistic import Fit
 
 
+def _say_untrained(config: Evaluation) -> None:
+    if config.weights is None and config.model in list_models():
+        print("no --weights given: evaluating an untrained encoder", file=sys.stderr)
+
+
 @command(model="MODEL")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Knn(Evaluation):
@@ -32,8 +37,7 @@ class Knn(Evaluation):
         from ..evaluate.protocols import evaluate_knn
         from ..evaluate.results import summary, unread_of
 
-        if self.weights is None and self.model in list_models():
-            print("no --weights given: evaluating an untrained encoder", file=sys.stderr)
+        _say_untrained(self)
         evaluate_knn(self)
         print(summary(self.out))
         return exit_code(unread_of(self.out))
@@ -53,8 +57,7 @@ class Logistic(Probing):
         from ..evaluate.probe import fit_probe
         from ..evaluate.results import summary, unread_of
 
-        if self.weights is None and self.model in list_models():
-            print("no --weights given: evaluating an untrained encoder", file=sys.stderr)
+        _say_untrained(self)
         _, found = fit_probe(self, save=self.keeps)
         print(fit_summary(found))
         print(summary(self.out))

@@ -31,10 +31,7 @@ def load_timm(wanted: EncoderName, *, outline: bool = False) -> WrappedModule:
     def build(pretrained: bool) -> nn.Module:
         try:
             return timm.create_model(wanted.name, pretrained=pretrained, num_classes=0)
-        except (
-            RuntimeError,
-            FileNotFoundError,
-        ) as error:  # unknown tags, weights it lacks or cannot reach
+        except (RuntimeError, FileNotFoundError) as error:  # unknown tags, weights that it lacks or cannot reach
             raise ValueError(
                 f"timm {timm.__version__} does not load {wanted.name}: {str(error).rstrip('.')}; `timm.list_pretrained()` "
                 "lists names with weights, and timm:local-dir:FOLDER needs no network"

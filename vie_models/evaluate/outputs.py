@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,31 +22,10 @@ from ..progress import Progress
 
 
 def clip_outputs(
-    network: VideoEncoder,
-    videos: VideoList,
-    which: Sequence[int],
-    *,
-    clips: int = 5,
-    placement: Placement = "even",
-    layer: str | None = None,
-    workers: int = 0,
-    dtype: str = "float32",
-    device: torch.device | None = None,
-    progress: bool = False,
+    network: VideoEncoder, videos: VideoList, which: Sequence[int], *, layer: str | None = None, **reading: Any
 ) -> dict[int, Tensor]:
-    """Returns one of `layer_outputs`: that of the network, or of `layer`."""
-    found = layer_outputs(
-        network,
-        videos,
-        which,
-        [] if layer is None else [layer],
-        clips=clips,
-        placement=placement,
-        workers=workers,
-        dtype=dtype,
-        device=device,
-        progress=progress,
-    )
+    """Returns one of `layer_outputs`, which takes the same arguments: the network's own, or that of `layer`."""
+    found = layer_outputs(network, videos, which, [] if layer is None else [layer], **reading)
     return {i: outputs[layer or "embedding"] for i, outputs in found.items()}
 
 

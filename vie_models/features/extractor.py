@@ -18,9 +18,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
 from ..clip_spec import ClipSpec, Placement
+from ..devices import to_channels_last, to_device
 from ..encoders.load import as_encoder
 from ..encoders.protocol import OUTPUT, VideoEncoder, device_of
 from ..files import identity
@@ -273,14 +273,11 @@ class Extractor:
         Returns {"output": [batch_size, D], layer: [batch_size, C] or [batch_size, C, T, H, W]}, on the device.
         """
         pixels = torch.from_numpy(np.stack([*clips, *[clips[-1]] * (self.batch_size - len(clips))]))
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory()
         half = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         # without freezing, compiled code converts the layout of every weight at every call
         freezing = torch._inductor.config.patch(freezing=True) if self._frozen else contextlib.nullcontext()
         with torch.inference_mode(), half, freezing:
-            pixels = pixels.to(self.device, non_blocking=True)
-            return self._run(self._normalize(pixels, memory_format=self.layout))
+            return self._run(self._normalize(to_device(pixels, self.device), memory_format=self.layout))
 
     def outputs(self, clips: Iterable[np.ndarray], name: str = OUTPUT) -> Iterator[np.ndarray]:
         """Yields what `forward` returns by a name for clips, each uint8 [T, 3, crop, crop]: float32 [n, ...] for each batch."""
@@ -298,8 +295,7 @@ class Extractor:
 def _for_gpu(model: Encoder) -> Encoder:
     """Returns a copy, fused and with weights in channels last, that gives the same numbers to rounding."""
     fused = model.fuse()
-    convert_conv2d_weight_memory_format(fused, torch.channels_last)
-    convert_conv3d_weight_memory_format(fused, torch.channels_last_3d)
+    to_channels_last(fused)
     return fused
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from ..lazy import lazy_names
 from .errors import WeightsError
-from .registry import MODELS, build_model, list_models, model_entry
+from .registry import MODELS, build_model, list_models, model_entry, pathway_slices
 
 if TYPE_CHECKING:
     from .cost import layer_shapes, output_size
@@ -21,4 +21,4 @@ __getattr__, _lazy = lazy_names(
         ".weight_folder": ["hash_of_weights", "save_pretrained"],
     },
 )
-__all__ = ["MODELS", "WeightsError", "build_model", "list_models", "model_entry", *_lazy]
+__all__ = ["MODELS", "WeightsError", "build_model", "list_models", "model_entry", "pathway_slices", *_lazy]

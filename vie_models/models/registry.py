@@ -123,6 +123,14 @@ def model_entry(name: str) -> ModelEntry:
     return MODELS[name]
 
 
+def pathway_slices(name: str, size: int) -> dict[str, slice]:
+    """Returns the part of an embedding of `size` numbers that belongs to each pathway of a two-pathway model; {} for others."""
+    entry = MODELS.get(name)
+    if entry is None or not entry.two_pathway:
+        return {}
+    return {"static": slice(0, size // 2), "dynamic": slice(size // 2, size)}
+
+
 def build_model(
     name: str,
     *,

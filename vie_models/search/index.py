@@ -27,7 +27,7 @@ from numpy.lib.format import open_memmap
 
 from ..features import VideoRecord, load_video_features, records_with_features
 from ..files import identity, locked, replacing
-from ..models import MODELS
+from ..models import pathway_slices
 from ..progress import Progress
 from ..video import is_url, path_or_url
 from .likeness import percentile_of, random_cosines
@@ -141,11 +141,7 @@ class Index:
     @property
     def pathways(self) -> dict[str, slice]:
         """The part of a row that belongs to each pathway of a two-pathway model; empty for other models and for layers."""
-        entry = MODELS.get(self.settings["model"])
-        if self.array != "embedding" or entry is None or not entry.two_pathway:
-            return {}
-        half = self.rows.shape[1] // 2
-        return {"static": slice(0, half), "dynamic": slice(half, 2 * half)}
+        return pathway_slices(self.settings["model"], self.rows.shape[1]) if self.array == "embedding" else {}
 
     def nearest_rows(
         self, queries: np.ndarray, k: int = 20, *, excluded: np.ndarray | None = None, pathway: Pathway | None = None

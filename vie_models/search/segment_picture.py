@@ -124,7 +124,7 @@ def _draw_matrix(
     draw = ImageDraw.Draw(canvas)
     low = round(float(similarity.min() if random is None else np.median(random)), 2) + 0.0  # not -0.00
     if random is not None:
-        words = f"of random pairs, half are below {low:.2f}, and {LEAST:g} % below {np.interp(LEAST, *_quantiles(random)):.2f}"
+        words = f"of random pairs, half are below {low:.2f}, and {LEAST:g} % below {np.quantile(random, LEAST / 100):.2f}"
         draw.text((x, y + _LINE + _SIDE + _LINE), words, fill=(90, 90, 90), font=letters())
     draw.text((x, y), f"{title}: cosine {low:.2f} (dark) to 1 (bright)", fill="black", font=letters())
     y += _LINE
@@ -137,10 +137,6 @@ def _draw_matrix(
     first, last = clock(float(found.times[0])), clock(float(found.times[-1]))
     draw.text((x, y + _SIDE + 2), f"{first}, time to the right and down", fill="black", font=letters())
     draw.text((x + _SIDE - letters().getlength(last), y + _SIDE + 2), last, fill="black", font=letters())
-
-
-def _quantiles(random: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.linspace(0, 100, len(random)), random
 
 
 def _heat(similarity: np.ndarray, low: float) -> Image.Image:

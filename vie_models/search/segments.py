@@ -16,7 +16,7 @@ import numpy as np
 
 from ..encoders import VideoEncoder
 from ..features import Extractor
-from ..models import MODELS
+from ..models import pathway_slices
 from ..video import path_or_url
 
 THRESHOLD = 0.1
@@ -93,11 +93,9 @@ def segment(
     rows /= np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-30)
     similarity = _cosines(rows)
     pathways = {}
-    if model.model_name in MODELS and MODELS[model.model_name].two_pathway:
-        half = rows.shape[1] // 2
-        for name, part in (("static", rows[:, :half]), ("dynamic", rows[:, half:])):
-            units = part / np.linalg.norm(part, axis=1, keepdims=True).clip(1e-30)
-            pathways[name] = _cosines(units)
+    for name, part in pathway_slices(model.model_name, rows.shape[1]).items():
+        units = rows[:, part] / np.linalg.norm(rows[:, part], axis=1, keepdims=True).clip(1e-30)
+        pathways[name] = _cosines(units)
     times = (arrays["start"] + arrays["end"]) / 2
     radius = max(round(kernel / stride), 1)
     novelty = novelty_of(similarity, radius)

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 
 from ..bank.memory_bank import MemoryBank
 from ..bank.ranks import World
 from ..datasets.lists import VideoList, list_hash, read_list, warn_of_shared
 from ..datasets.readable import check_readable
+from ..devices import to_channels_last
 from ..evaluate.results import write_results
 from ..failures import are_too_many, check_failures
 from ..files import replacing
@@ -168,8 +168,7 @@ class Run:
         config = self.config
         self.model.train()
         if config.channels_last:
-            convert_conv2d_weight_memory_format(self.model, torch.channels_last)
-            convert_conv3d_weight_memory_format(self.model, torch.channels_last_3d)
+            to_channels_last(self.model)
         for group in self.optimizer.param_groups:  # the checkpoint may be of another device
             group["fused"] = self._on_gpu or None
         for parameter, state in self.optimizer.state.items():  # and the fused step needs both in one layout
