@@ -77,6 +77,23 @@ def test_compare(folder, name, tmp_path, capsys):
     assert main([*words[:3], "--layers", "no", *words[6:], *lists, "-o", str(tmp_path / "none")]) != 0
 
 
+def test_a_probe_loads_its_encoder_again(folder, name, tmp_path, capsys):
+    """By its name. Another package's weights are not copied, so they are compared."""
+    pytest.importorskip("sklearn")
+    probe, lists = str(tmp_path / "probe"), [str(folder / "train.txt"), "--val-list", str(folder / "val.txt")]
+    words = ["probe", name, "--train-list", *lists, "--root", str(folder), "--clips", "1", "--workers", "0", "-o", probe]
+    assert main(words) == 0
+    assert main(["predict", str(folder / "5.mp4"), "--weights", probe, "--threshold", "0", "--json", "--workers", "0"]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert sum(line["probabilities"].values()) == pytest.approx(1)
+    save(folder / "model", 1)
+    try:
+        assert main(["predict", str(folder / "5.mp4"), "--weights", probe]) != 0
+        assert "make the probe again" in capsys.readouterr().err
+    finally:
+        save(folder / "model", 0)
+
+
 def test_info_and_stimuli(folder, name, tmp_path, capsys):
     assert main(["info", name]) == 0
     assert "layer2" in capsys.readouterr().out

@@ -88,7 +88,7 @@ PROTOCOLS = Group(
 )
 
 
-@command(model="MODEL", models=list_models(), hidden=("bank", "neighbors", "temperature"))
+@command(model="MODEL", hidden=("bank", "neighbors", "temperature"))
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Probe(Logistic):
     """Learns names from labeled videos: `vie probe MODEL --weights W --train-list L --val-list L -o PROBE`.

@@ -84,11 +84,10 @@ def load_probe(folder: Path) -> Probe:
     """
     try:
         content = json.loads((folder / PROBE).read_text())
-        model = load_folder(folder / ENCODER) if (folder / ENCODER).is_dir() else load_encoder(content["model"])
+        source = folder / ENCODER if (folder / ENCODER).is_dir() else content["model"]
+        model = load_folder(source) if isinstance(source, Path) else load_encoder(source)
         if hash_of_weights(model) != content["encoder"]:
-            raise WeightsError(
-                f"{folder / ENCODER} is not the encoder that {folder / PROBE} was fitted with: make the probe again"
-            )
+            raise WeightsError(f"{source} is not the encoder that {folder / PROBE} was fitted with: make the probe again")
         tensors = read_tensors(folder / TENSORS)
         line = Linear(**{name: value.double().numpy() for name, value in tensors.items()})
         classes = list(content["classes"])
