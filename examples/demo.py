@@ -16,7 +16,15 @@ from PIL import Image, ImageDraw
 
 import vie_models as vie
 from vie_models.app import EXAMPLE
-from vie_models.search import Segmentation, draw_segments, percentile_of, random_cosines, segment, thumbnail
+from vie_models.search import (
+    Segmentation,
+    draw_segments,
+    percentile_in_words,
+    percentile_of,
+    random_cosines,
+    segment,
+    thumbnail,
+)
 
 MODEL = "vie_twopathway_small"
 ALIKE = 99.5
@@ -57,7 +65,7 @@ def add_matches(picture: Path, video: Path, spans: list[tuple[float, float]], pa
     draw = ImageDraw.Draw(sheet)
     for place, ((first, later, percentile), room) in enumerate(zip(pairs, rooms, strict=True)):
         x, y = GAP + place % columns * width, above.height + place // columns * (HEIGHT + CAPTION + GAP)
-        words = f"{first + 1} and {later + 1}: more alike than {min(percentile, 99.9):.1f} % of random pairs"
+        words = f"{first + 1} and {later + 1}: more alike than {percentile_in_words(percentile)} % of random pairs"
         draw.text((x, y + 4), words, fill="black", font_size=13)
         for number, frame in enumerate(room):
             sheet.paste(frame, (x + number * (frame.width + 2), y + CAPTION))

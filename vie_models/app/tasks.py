@@ -145,11 +145,9 @@ def names(path: str, name: str) -> Events:
 
 def features(path: str) -> Events:
     """Describes a folder of features, after building its index if it has none."""
-    from ..search import random_cosines
-
     index = index_of(path)
-    parts = {"all": slice(None), **{PARTS[name]: part for name, part in index.pathways.items()}}
-    random = {name: random_cosines(index.rows[:, part], index.video).tolist() for name, part in parts.items()}
+    random = {"all": index.random_cosines().tolist()}
+    random |= {PARTS[name]: index.random_cosines(name).tolist() for name in index.pathways}  # type: ignore[arg-type]
     videos = [{"name": video.name, "path": video.path} for video in index.videos]
     yield {"moments": len(index), "model": maker_of(index), "videos": videos, "random": random}
 

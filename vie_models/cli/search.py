@@ -152,8 +152,8 @@ class Duplicates:
     Default: 0.2, chosen in the same way; 1 leaves only the threshold."""
     matches: int = 2
     """Least number of clips that must match; of videos with fewer clips, all."""
-    percentile: float = 99.0
-    """Leave out pairs that are less alike than this percentage of random pairs of the index. 0 keeps all."""
+    percentile: float | None = None
+    """Leave out pairs that are less alike than this percentage of random pairs of the index. 0 keeps all. Default: 99."""
     array: str | None = None
     """Which of the features' indexes to search. Default: that of the embedding, or the only one."""
     json: bool = False
@@ -164,6 +164,7 @@ class Duplicates:
     def run(self) -> int:
         from ..search import contact_sheet, find_duplicates, open_index
         from ..search.duplicates import RATIO, THRESHOLD
+        from ..search.likeness import LEAST
 
         index = open_index(self.index, self.array)
         pairs = find_duplicates(
@@ -171,7 +172,7 @@ class Duplicates:
             THRESHOLD if self.threshold is None else self.threshold,
             ratio=RATIO if self.ratio is None else self.ratio,
             matches=self.matches,
-            percentile=self.percentile,
+            percentile=LEAST if self.percentile is None else self.percentile,
             progress=True,
         )
         if self.json:
@@ -320,9 +321,9 @@ def _encoder(name: str, weights: Path | None) -> Any:
 
 
 def _percentile(found: float | None) -> str:
-    from ..search.likeness import in_words
+    from ..search.likeness import percentile_in_words
 
-    return "" if found is None else in_words(found)
+    return "" if found is None else percentile_in_words(found)
 
 
 def _s(seconds: float) -> str:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .duplicates import Duplicate, find_duplicates
     from .examples import Example, embed_example, encoder_of, find
     from .index import Hit, Index, Pathway, build_index, open_index
-    from .likeness import percentile_of, random_cosines
+    from .likeness import percentile_in_words, percentile_of, random_cosines
     from .pictures import contact_sheet, thumbnail
     from .segment_picture import draw_segments
     from .segments import Segmentation, segment
@@ -21,7 +21,7 @@ __getattr__, __all__ = lazy_names(
         ".duplicates": ["Duplicate", "find_duplicates"],
         ".examples": ["Example", "embed_example", "encoder_of", "find"],
         ".index": ["Hit", "Index", "Pathway", "build_index", "open_index"],
-        ".likeness": ["percentile_of", "random_cosines"],
+        ".likeness": ["percentile_in_words", "percentile_of", "random_cosines"],
         ".pictures": ["contact_sheet", "thumbnail"],
         ".segment_picture": ["draw_segments"],
         ".segments": ["Segmentation", "segment"],

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from ..bank import kmeans
 from ..files import replacing
 from .index import Hit, Index
-from .likeness import in_words
+from .likeness import percentile_in_words
 from .pictures import GAP, TEXT, contact_rows, contact_sheet, letters, save
 
 _BLOCK = 1 << 16
@@ -157,7 +157,11 @@ def write_clusters(index: Index, found: Clusters, out: str | os.PathLike[str], *
 def _about(index: Index, found: Clusters, number: int) -> str:
     size, videos, likeness = int(found.sizes[number]), int(found.videos[number]), float(found.likeness[number])
     words = f"cluster {number}: {size} clips of {videos} video{'s' * (videos > 1)}"
-    return words if videos < 2 else f"{words}, more alike than {in_words(float(index.percentiles(likeness)))} % of random pairs"
+    return (
+        words
+        if videos < 2
+        else f"{words}, more alike than {percentile_in_words(float(index.percentiles(likeness)))} % of random pairs"
+    )
 
 
 def draw_map(rows: np.ndarray, labels: np.ndarray, side: int = 900) -> Image.Image:

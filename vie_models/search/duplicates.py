@@ -16,6 +16,7 @@ import numpy as np
 
 from ..progress import Progress
 from .index import Hit, Index
+from .likeness import check_percentile
 
 THRESHOLD, RATIO = 0.85, 0.2
 """Chosen on planted copies: see `python -m reproduce.duplicates`."""
@@ -76,8 +77,7 @@ def find_duplicates(
     for name, number in (("threshold", threshold), ("ratio", ratio)):
         if not 0 < number <= 1:
             raise ValueError(f"{name} must be in (0, 1], got {number}")
-    if not 0 <= percentile <= 100:
-        raise ValueError(f"percentile must be from 0 to 100, got {percentile}")
+    check_percentile(percentile)
     if matches < 1:
         raise ValueError(f"matches must be >= 1, got {matches}")
     rows, values = _links(index, threshold, ratio, progress)

@@ -30,7 +30,7 @@ from ..files import identity, locked, replacing
 from ..models import pathway_slices
 from ..progress import Progress
 from ..video import is_url, path_or_url
-from .likeness import percentile_of, random_cosines
+from .likeness import check_percentile, percentile_of, random_cosines
 from .neighbors import MAX_EXACT, SLACK, FaissIndex, Kind, exact_ranked, rank
 
 FOLDER = "index"
@@ -222,10 +222,14 @@ class Index:
         Raises:
             ValueError: the index has one row, and so no pairs.
         """
+        return percentile_of(similarities, self.random_cosines(pathway))
+
+    def random_cosines(self, pathway: Pathway | None = None) -> np.ndarray:
+        """Returns the quantiles of the cosine of random pairs of clips of different videos (see `search.random_cosines`)."""
         if pathway not in self._random:
             part = self.pathways[pathway] if pathway else slice(None)
             self._random[pathway] = random_cosines(self.rows[:, part], self.video)
-        return percentile_of(similarities, self._random[pathway])
+        return self._random[pathway]
 
     def with_percentiles(self, hits: Iterable[Hit], *, least: float = 0, pathway: Pathway | None = None) -> list[Hit]:
         """Fills in the percentiles of hits, and leaves out those below `least`. An index of one row has no pairs: None.
@@ -233,8 +237,7 @@ class Index:
         Raises:
             ValueError: `least` is not from 0 to 100.
         """
-        if not 0 <= least <= 100:
-            raise ValueError(f"percentile must be from 0 to 100, got {least}")
+        check_percentile(least)
         hits = list(hits)
         if len(self) < 2:
             return hits

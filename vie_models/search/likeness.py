@@ -53,7 +53,13 @@ def percentile_of(cosine: np.ndarray | float, random: np.ndarray) -> np.ndarray:
     return np.asarray(np.interp(cosine, random, np.linspace(0, 100, len(random))))
 
 
-def in_words(percentile: float) -> str:
+def check_percentile(percentile: float) -> None:
+    """Raises ValueError unless a percentile is from 0 to 100."""
+    if not 0 <= percentile <= 100:
+        raise ValueError(f"percentile must be from 0 to 100, got {percentile}")
+
+
+def percentile_in_words(percentile: float) -> str:
     """Returns a percentile with a decimal, rounded down, at most 99.9: random pairs that were drawn are not all there are."""
     return f"{math.floor(10 * min(percentile, 99.9) + 1e-9) / 10:.1f}"
 

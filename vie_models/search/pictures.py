@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..files import replacing
 from ..video import GRID_FPS, Video, VideoError, decoding, open_video, path_or_url
-from .likeness import in_words
+from .likeness import percentile_in_words
 
 if TYPE_CHECKING:
     from .index import Hit
@@ -199,5 +199,7 @@ def save(picture: Image.Image, path: str | os.PathLike[str]) -> Path:
 
 
 def _about(hit: Hit) -> str:
-    likeness = f"{hit.similarity:.3f}" if hit.percentile is None else f"{hit.similarity:.2f}: {in_words(hit.percentile)} %"
+    likeness = (
+        f"{hit.similarity:.3f}" if hit.percentile is None else f"{hit.similarity:.2f}: {percentile_in_words(hit.percentile)} %"
+    )
     return f"{hit.name}\n{clock(hit.start)} to {clock(hit.end)}, {likeness}"
