@@ -231,7 +231,10 @@ class Site:
             raise HTTPException(404, "There are no embeddings of this video yet.")
         events: list[dict[str, Any]] = []
         for event in map(json.loads, job.events):
-            events = [] if "again" in event else [*events, event] if "rows" in event else events
+            if "again" in event:
+                events.clear()
+            elif "rows" in event:
+                events.append(event)
         rows = np.frombuffer(b"".join(base64.b64decode(event["rows"]) for event in events), np.float32)
         start, end = (np.array([second for event in events for second in event[key]]) for key in ("start", "end"))
         file = io.BytesIO()
